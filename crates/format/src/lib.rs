@@ -1,0 +1,41 @@
+//! Braidlog's bytes on disk, version 1: bytes to values and back.
+//!
+//! The rule of this crate: no I/O, no threads, no clock, no allocation on the way in or out, and no
+//! panic whatever the bytes. A length is used only after the header that carries it has proved itself.
+//!
+//! A segment file is one 4096-byte [`SegmentHeader`] and then entries, each an [`EntryHeader`] of 32
+//! bytes and a payload padded with zeros to a multiple of 8. `docs/format.md` has every byte.
+
+pub mod checksum;
+mod entry;
+mod error;
+mod extended;
+mod id;
+mod kind;
+mod mark;
+mod name;
+mod seal;
+mod segment_header;
+mod tail;
+
+pub use entry::{ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, entry_len, padded_len};
+pub use error::DecodeError;
+pub use extended::{ExtendedField, ExtendedFields};
+pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt};
+pub use kind::{Flags, Kind};
+pub use mark::{PadLen, SYNC_MARK_LEN, SyncMark, pad_len};
+pub use name::{SegmentName, TornName, prepared_name};
+pub use seal::{INDEX_POINTS_MAX, IndexPoint, Seal, SealView, seal_len};
+pub use segment_header::{
+    FORMAT_VERSION, MAGIC, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, USER_METADATA_MAX,
+};
+pub use tail::LogTail;
+
+/// Bytes of the unit of writing: each round starts on a multiple of it, so that no byte of an entry
+/// covered by a completed sync is ever written again.
+pub const BLOCK_LEN: u64 = 4096;
+
+/// Rounds `offset` up to the next block boundary.
+pub fn block_ceil(offset: u64) -> u64 {
+    offset.next_multiple_of(BLOCK_LEN)
+}
