@@ -27,7 +27,7 @@ pub use mark::{PadLen, SYNC_MARK_LEN, SyncMark, pad_len};
 pub use name::{SegmentName, TornName, prepared_name};
 pub use seal::{INDEX_POINTS_MAX, IndexPoint, Seal, SealView, seal_len};
 pub use segment_header::{
-    FORMAT_VERSION, MAGIC, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, USER_METADATA_MAX,
+    FORMAT_VERSION, MAGIC, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, USER_METADATA_MAX, UserMetadata,
 };
 pub use tail::LogTail;
 
