@@ -1,1 +1,26 @@
-//! Being written.
+//! Braidlog's read path: from files to records. It knows the bytes of the format and the files of the
+//! storage, and nothing of the threads and stripes that write them.
+//!
+//! [`recover`] makes a directory ready for writing: it lists the files (`dir`), checks headers and links
+//! (`chain`), scans the last segment (`scan`), looks for what vouches for a failing byte (`marks`,
+//! `seal`), judges (`verdict`) and cuts a tail that was never acknowledged (`repair`). It ends with the
+//! one value that the engine begins with, [`LogTail`](braidlog_format::LogTail).
+//!
+//! [`LogReader`] reads a log beside its writer, beside another process's writer, or dead; [`Records`]
+//! streams what it shows. [`verify`] reads everything and changes nothing.
+//!
+//! The rule of this crate: no bytes on disk make it panic, allocate beyond a proved entry that fits into
+//! its file, or cut what something synced vouches for. `docs/recovery.md` has the algorithm and its
+//! crash cases.
+
+mod error;
+mod open;
+mod reader;
+mod replay;
+mod verify;
+
+pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
+pub use open::{Recovered, RecoveryReport, TailState, recover};
+pub use reader::{LogReader, SegmentInfo, SegmentState};
+pub use replay::{Record, RecordRef, Records};
+pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};

@@ -1,0 +1,155 @@
+//! Why a log cannot be opened or read: facts, never a text to be searched.
+//!
+//! The rule: a damaged place is named by segment, offset and LSN range, so that a person can look at it
+//! and a program can decide what to restore.
+
+use std::fmt;
+use std::io;
+
+use braidlog_format::{DecodeError, LogId, Lsn, LsnRange};
+use thiserror::Error;
+
+/// Why a log cannot be opened, read or verified. Nothing was changed in the directory when a
+/// [`Damaged`](RecoveryError::Damaged), [`Newer`](RecoveryError::Newer) or
+/// [`Foreign`](RecoveryError::Foreign) is returned.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecoveryError {
+    /// Data that was acknowledged, or the structure that leads to it, is not what it was.
+    #[error(transparent)]
+    Damaged(Damage),
+    /// A file was written by a newer version than this one; it proves itself and is not damaged.
+    #[error("{file} is newer than this version: {what} (at offset {offset})")]
+    Newer {
+        /// Name of the file.
+        file: String,
+        /// Where in the file the newer structure stands.
+        offset: u64,
+        /// What is newer.
+        what: DecodeError,
+    },
+    /// A file has the name of a segment and is none of this log's.
+    #[error("{file} does not belong to this log: {what}")]
+    Foreign {
+        /// Name of the file.
+        file: String,
+        /// What says so.
+        what: ForeignFile,
+    },
+    /// The system refused an operation.
+    #[error("cannot {operation} {file}: {source}")]
+    Io {
+        /// What was tried: `"read"`, `"sync"`, ...
+        operation: &'static str,
+        /// Name of the file; the directory's path if the operation was on the directory.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl RecoveryError {
+    pub(crate) fn io(operation: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let file = file.into();
+        move |source| RecoveryError::Io { operation, file, source }
+    }
+
+    pub(crate) fn damaged(
+        segment: impl Into<String>,
+        offset: u64,
+        lsns: LsnRange,
+        cause: DamageCause,
+    ) -> Self {
+        RecoveryError::Damaged(Damage { segment: segment.into(), offset, lsns, cause })
+    }
+}
+
+/// One damaged place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// Name of the segment file.
+    pub segment: String,
+    /// The file offset of the first byte that is not what it should be.
+    pub offset: u64,
+    /// The LSNs that cannot be had because of it. Empty if no record is known to be lost;
+    /// [`Lsn::MAX`] as the last says that nobody knows where the loss ends.
+    pub lsns: LsnRange,
+    /// What is wrong there.
+    pub cause: DamageCause,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damage { segment, offset, lsns, cause } = self;
+        write!(f, "{segment} is damaged at offset {offset}: {cause}; ")?;
+        match (lsns.is_empty(), lsns.last) {
+            (true, _) => write!(f, "no record is known to be lost"),
+            (false, Lsn::MAX) => write!(f, "records from LSN {} on are affected", lsns.first),
+            (false, _) => write!(f, "records {lsns} are affected"),
+        }
+    }
+}
+
+impl std::error::Error for Damage {}
+
+/// What is wrong at a damaged place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum DamageCause {
+    /// An entry is not one, though something that was synced vouches for it.
+    #[error("no valid entry: {0}")]
+    Entry(DecodeError),
+    /// The header block of a segment is not one.
+    #[error("no valid segment header: {0}")]
+    Header(DecodeError),
+    /// The segment's header was never written, and the segment's place in the log says it must have been.
+    #[error("the segment header is missing")]
+    HeaderMissing,
+    /// There is no such file, and another segment says that there was.
+    #[error("the file is missing")]
+    FileMissing,
+    /// The header belongs under another file name.
+    #[error("the header belongs to the segment with base LSN {base}")]
+    Misnamed {
+        /// The base LSN in the header.
+        base: Lsn,
+    },
+    /// The header names another predecessor than the segment that stands before it.
+    #[error("the header does not continue the segment before it")]
+    Unlinked,
+    /// The file ends, or only zeros follow, before the last record that was acknowledged.
+    #[error("the segment ends too early")]
+    EndsEarly,
+    /// The last entry of a segment is valid and not the one that the next segment's header names.
+    #[error("its last entry is not the one that the next segment names")]
+    LastEntryDiffers,
+    /// A segment ends inside a batch.
+    #[error("the segment ends inside a batch")]
+    BatchCut,
+    /// The seal that must end the segment is missing, damaged or says something else than the segment.
+    #[error("the seal is missing or damaged")]
+    Seal,
+}
+
+/// Why a file with the name of a segment is none of this log's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum ForeignFile {
+    /// It does not begin as a segment does.
+    #[error("it begins with {found:02x?}")]
+    Magic {
+        /// Its first four bytes.
+        found: [u8; 4],
+    },
+    /// It is a segment of another log.
+    #[error("its log id is {found}, the first segment's is {expected}")]
+    LogId {
+        /// The id in its header.
+        found: LogId,
+        /// The id of the log.
+        expected: LogId,
+    },
+    /// It is a directory or another thing without bytes.
+    #[error("it is not a regular file")]
+    NotAFile,
+}
