@@ -1,1 +1,91 @@
-//! Being written.
+//! A write-ahead log in which many threads write at once: lock-free stripes, braided into one totally
+//! ordered, durable log.
+//!
+//! Embedded: no server, one directory, one process that writes, any number that read. Append records from
+//! as many threads or tasks as you like; each gets the next [`Lsn`] (1, 2, 3, ...). After a crash, open the
+//! directory again and replay.
+//!
+//! ```
+//! use braidlog::{DurabilityMode, Wal};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("wal");
+//! let wal = Wal::options().mode(DurabilityMode::group_commit()).open(&path)?;
+//! let lsn = wal.append(b"debit alice 10")?; // durable when it returns
+//! let ticket = wal.submit(b"credit bob 10")?; // returns at once
+//! assert_eq!(ticket.wait()?, lsn.next()); // durable now
+//! wal.close()?;
+//!
+//! let wal = Wal::options().open(&path)?; // after a crash too: opening recovers
+//! let payloads: Vec<Vec<u8>> = wal.replay()?.map(|record| Ok(record?.payload)).collect::<braidlog::Result<_>>()?;
+//! assert_eq!(payloads, [b"debit alice 10".to_vec(), b"credit bob 10".to_vec()]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # When an append returns
+//!
+//! | mode | returns when the record is | a power cut after that |
+//! |---|---|---|
+//! | [`Synchronous`](DurabilityMode::Synchronous) | synced; its round is never held back | loses nothing |
+//! | [`GroupCommit`](DurabilityMode::GroupCommit) (default) | synced; a round may wait for others to share its sync, at most `max_delay` | loses nothing |
+//! | [`Async`](DurabilityMode::Async) | in memory; synced every `flush_interval` in the background | may lose the last interval and round |
+//! | [`AsyncBatched`](DurabilityMode::AsyncBatched) | in memory; synced after `max_delay` or `max_batch_size` records | may lose the last delay and round |
+//!
+//! Any append may choose for itself: [`Append::durability`]. A [`Ticket`] that completed, [`Wal::flush`] and
+//! [`Wal::wait_durable`] mean "durable" in every mode.
+//!
+//! # What holds in every mode
+//!
+//! * What is recovered is a dense run of LSNs from the first: no hole, no duplicate, no reordering.
+//! * A [`Batch`] is recovered and becomes visible whole or not at all.
+//! * A failed append is absent, or its error [says](Error::is_indeterminate) that it may be present.
+//! * If one append returned before another was called, its LSN is the smaller.
+//! * Damage to acknowledged data is an [error](ErrorKind::Damaged) that locates it, never a short log.
+//! * After a failed write or sync nothing more is acknowledged until the log is opened again. A full disk is
+//!   no failure: appends are refused until there is space.
+//!
+//! # Reading
+//!
+//! [`Wal::replay`], [`Wal::iter`] and [`Wal::read`] show what is durable. [`Wal::open_read_only`] reads from
+//! another handle or process, and [`verify`] checks every byte; neither changes anything.
+//!
+//! # Components
+//!
+//! Files and time come from traits in [`storage`], which [`Options`] takes. The crate `braidlog-sim` has a
+//! storage that loses and tears what was not synced, to crash-test what stands on a log.
+
+mod error;
+mod log;
+mod open;
+mod options;
+mod wal;
+
+mod append;
+mod batch;
+mod ticket;
+mod writer;
+
+mod read_only;
+mod records;
+
+pub use braidlog_storage as storage;
+
+pub use append::Append;
+pub use batch::Batch;
+pub use error::{AppendError, Error, ErrorKind, Result};
+pub use options::Options;
+pub use read_only::{ReadOnly, Watcher, verify, verify_with};
+pub use records::Records;
+pub use ticket::Ticket;
+pub use wal::Wal;
+pub use writer::Writer;
+
+pub use braidlog_engine::{
+    Durability, DurabilityMode, FailedOperation, Failure, Health, HealthState, IoMode, LatencySnapshot,
+    Metrics, OnIoError, SyncMethod,
+};
+pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
+pub use braidlog_recovery::{
+    Problem, Record, RecordRef, RecoveryReport, SegmentInfo, TailState, VerifyProgress, VerifyReport,
+    VerifyTail,
+};

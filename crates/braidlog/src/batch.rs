@@ -1,0 +1,105 @@
+//! Records that become durable and visible together, or not at all.
+
+use std::fmt;
+use std::sync::Arc;
+
+use braidlog_engine::{BatchBuf, Commit, Durability, How, Wait};
+use braidlog_format::{Kind, LsnRange};
+
+use crate::log::Log;
+use crate::{AppendError, Result, Ticket};
+
+/// Records that are appended as one: their LSNs follow one another without a gap, no reader sees some of
+/// them without the others, and recovery keeps all or none.
+///
+/// Made by [`Wal::batch`](crate::Wal::batch) or [`Writer::batch`](crate::Writer::batch). Nothing is in the
+/// log until it is committed; dropping it before leaves no trace.
+///
+/// ```
+/// # use braidlog::Wal;
+/// # let dir = tempfile::tempdir()?;
+/// # let wal = Wal::options().open(dir.path())?;
+/// let mut batch = wal.batch();
+/// batch.push(1, b"debit alice 10")?.push(1, b"credit bob 10")?;
+/// let lsns = batch.commit()?;
+/// assert_eq!(lsns.count(), 2);
+/// # Ok::<(), braidlog::Error>(())
+/// ```
+#[must_use = "a batch is in the log only once it is committed"]
+pub struct Batch {
+    log: Arc<Log>,
+    records: BatchBuf,
+    stripe: Option<usize>,
+    durability: Option<Durability>,
+}
+
+impl Batch {
+    pub(crate) fn new(log: Arc<Log>, stripe: Option<usize>) -> Batch {
+        let records = BatchBuf::new(log.max_record_bytes);
+        Batch { log, records, stripe, durability: None }
+    }
+
+    /// Sets when [`Batch::commit`] returns, whatever the mode of the log says.
+    pub fn durability(mut self, durability: Durability) -> Batch {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if `kind` is above 239, or if the batch would be
+    /// larger than [`max_record_bytes`](crate::Options#structfield.max_record_bytes). The batch is as it was
+    /// before.
+    pub fn push(&mut self, kind: u8, payload: impl AsRef<[u8]>) -> Result<&mut Batch> {
+        self.records.push(Kind(kind), payload.as_ref()).map_err(|error| self.log.error(error))?;
+        Ok(self)
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes of all its payloads.
+    pub fn payload_bytes(&self) -> u64 {
+        self.records.payload_bytes()
+    }
+
+    /// Appends the records, waits for space if it must and then as the durability says.
+    ///
+    /// # Errors
+    /// As [`Wal::append`](crate::Wal::append), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for an
+    /// empty batch.
+    pub fn commit(self) -> Result<LsnRange> {
+        let commit = Commit::Wait(self.durability.unwrap_or(self.log.durability));
+        self.log.append_batch(&self.records, How { stripe: self.stripe, wait: Wait::Forever, commit })
+    }
+
+    /// Appends the records if there is room now. Waits for nothing; the batch comes back with the error.
+    ///
+    /// # Errors
+    /// As [`Wal::submit`](crate::Wal::submit), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for an
+    /// empty batch.
+    pub fn submit(self) -> Result<Ticket, AppendError<Batch>> {
+        let commit = Commit::Later(self.durability.unwrap_or(self.log.durability));
+        match self.log.append_batch(&self.records, How { stripe: self.stripe, wait: Wait::Never, commit }) {
+            Ok(lsns) => Ok(Ticket::new(self.log, lsns)),
+            Err(error) => Err(AppendError::new(error, self)),
+        }
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("len", &self.len())
+            .field("payload_bytes", &self.payload_bytes())
+            .finish_non_exhaustive()
+    }
+}

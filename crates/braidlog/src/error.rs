@@ -1,0 +1,446 @@
+//! The one public error: what happened, to what, and what to do about it.
+//!
+//! The rule: this is the only place where an inner error becomes a public one. Callers branch on
+//! [`ErrorKind`], which is coarse and names an action; facts come from accessors, never from the text.
+
+use std::error;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use braidlog_engine::EngineError;
+use braidlog_format::{Lsn, LsnRange};
+use braidlog_recovery::RecoveryError;
+use braidlog_storage::is_no_space;
+
+/// The result of a call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an [`Error`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The stripes have no room just now. Nothing was accepted: try again.
+    Full,
+    /// The time given was over. [`Error::is_indeterminate`] tells whether the records had been accepted.
+    TimedOut,
+    /// The call is wrong, and stays wrong however often it is made: fix it.
+    InvalidInput,
+    /// The device or the quota is full. Nothing was accepted: free space, and the log goes on by itself.
+    NoSpace,
+    /// Another handle or process has the directory open for writing: close that one, or open read-only.
+    Locked,
+    /// The log was closed. Nothing was accepted: open it again.
+    Closed,
+    /// A write or a sync failed, and the log acknowledges nothing more: open it again, which believes only
+    /// what it reads back from the device.
+    Failed,
+    /// Data that had been acknowledged cannot be read back. Nothing was changed: restore or repair it.
+    Damaged,
+    /// A newer version wrote this: upgrade the program.
+    Newer,
+    /// This is not a log, or belongs to another one: give the right path, or move the file away.
+    Foreign,
+    /// The file system lacks what an option asks for: choose another value, or another file system.
+    Unsupported,
+    /// The operating system refused a call: see the message, mend it, and try again.
+    Io,
+}
+
+/// Why a call failed. Its text says what happened and what to do; [`Error::kind`] is for programs.
+///
+/// It is one pointer and cheap to clone, so that every waiter can have the failure that ended the log.
+/// The text already holds that of [`source`](error::Error::source), which is there for its error code.
+#[derive(Clone, Debug)]
+pub struct Error {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cause: Cause,
+    /// The directory of the log, where the error is about one.
+    path: Option<Arc<Path>>,
+    /// The records that the failed call had handed over, and whose fate it does not know.
+    accepted: Option<LsnRange>,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Option { field: &'static str, value: String, limit: String },
+    Locked,
+    Open { operation: &'static str, source: io::Error },
+    Engine(EngineError),
+    Recovery(RecoveryError),
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match &self.inner.cause {
+            Cause::Option { .. } => ErrorKind::InvalidInput,
+            Cause::Locked => ErrorKind::Locked,
+            Cause::Open { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::Foreign,
+                io::ErrorKind::InvalidInput => ErrorKind::InvalidInput,
+                _ => io_kind(source),
+            },
+            Cause::Engine(error) => engine_kind(error),
+            Cause::Recovery(error) => recovery_kind(error),
+        }
+    }
+
+    /// Whether the records of the failed call may have been accepted and may still be found later: neither
+    /// success nor failure is known. [`Error::lsns`] names them. An append that failed any other way is
+    /// absent, now and after every crash.
+    pub fn is_indeterminate(&self) -> bool {
+        self.inner.accepted.is_some()
+    }
+
+    /// The records that the error is about: those of an [indeterminate](Error::is_indeterminate) append, or
+    /// those that are damaged.
+    pub fn lsns(&self) -> Option<LsnRange> {
+        match &self.inner.cause {
+            Cause::Recovery(RecoveryError::Damaged(damage)) => Some(damage.lsns),
+            _ => self.inner.accepted,
+        }
+    }
+
+    /// The name of the file that the error is about, within [`Error::path`].
+    pub fn segment(&self) -> Option<&str> {
+        match &self.inner.cause {
+            Cause::Recovery(error) => recovery_file(error),
+            Cause::Engine(EngineError::Failed { failure, .. }) => Some(&failure.file),
+            _ => None,
+        }
+    }
+
+    /// Where in [`Error::segment`] the damage begins, in bytes.
+    pub fn offset(&self) -> Option<u64> {
+        match &self.inner.cause {
+            Cause::Recovery(RecoveryError::Damaged(damage)) => Some(damage.offset),
+            _ => None,
+        }
+    }
+
+    /// The directory that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.inner.path.as_deref()
+    }
+
+    /// A bad value in the options: which field, what it was, what it may be.
+    pub(crate) fn option(field: &'static str, value: impl Into<String>, limit: impl Into<String>) -> Error {
+        Error::new(Cause::Option { field, value: value.into(), limit: limit.into() }, None)
+    }
+
+    pub(crate) fn locked(path: &Arc<Path>) -> Error {
+        Error::new(Cause::Locked, Some(path))
+    }
+
+    /// The directory could not be had: `operation` completes "cannot ...".
+    pub(crate) fn open(operation: &'static str, path: &Arc<Path>, source: io::Error) -> Error {
+        Error::new(Cause::Open { operation, source }, Some(path))
+    }
+
+    pub(crate) fn engine(path: &Arc<Path>, error: EngineError) -> Error {
+        let accepted = match &error {
+            EngineError::TimedOut { lsns } | EngineError::Failed { lsns, .. } => *lsns,
+            _ => None,
+        };
+        Error { inner: Arc::new(Inner { cause: Cause::Engine(error), path: Some(path.clone()), accepted }) }
+    }
+
+    /// The error of a wait for records that had been accepted before: their fate is open, unless there are
+    /// no such records.
+    pub(crate) fn engine_after(path: &Arc<Path>, error: EngineError, accepted: LsnRange) -> Error {
+        let accepted = (!matches!(error, EngineError::UnknownLsn { .. })).then_some(accepted);
+        Error { inner: Arc::new(Inner { cause: Cause::Engine(error), path: Some(path.clone()), accepted }) }
+    }
+
+    pub(crate) fn recovery(path: &Arc<Path>, error: RecoveryError) -> Error {
+        Error::new(Cause::Recovery(error), Some(path))
+    }
+
+    fn new(cause: Cause, path: Option<&Arc<Path>>) -> Error {
+        Error { inner: Arc::new(Inner { cause, path: path.cloned(), accepted: None }) }
+    }
+}
+
+fn io_kind(error: &io::Error) -> ErrorKind {
+    if is_no_space(error) { ErrorKind::NoSpace } else { ErrorKind::Io }
+}
+
+fn engine_kind(error: &EngineError) -> ErrorKind {
+    match error {
+        EngineError::Full => ErrorKind::Full,
+        EngineError::NoSpace => ErrorKind::NoSpace,
+        EngineError::TooLarge { .. }
+        | EngineError::ReservedKind { .. }
+        | EngineError::EmptyBatch
+        | EngineError::UnknownLsn { .. } => ErrorKind::InvalidInput,
+        EngineError::TimedOut { .. } => ErrorKind::TimedOut,
+        EngineError::Closed => ErrorKind::Closed,
+        EngineError::Failed { .. } => ErrorKind::Failed,
+        EngineError::UnsupportedIo { .. } => ErrorKind::Unsupported,
+        EngineError::Start { source, .. } => io_kind(source),
+        _ => ErrorKind::Failed,
+    }
+}
+
+fn recovery_kind(error: &RecoveryError) -> ErrorKind {
+    match error {
+        RecoveryError::Damaged(_) => ErrorKind::Damaged,
+        RecoveryError::Newer { .. } => ErrorKind::Newer,
+        RecoveryError::Foreign { .. } => ErrorKind::Foreign,
+        RecoveryError::Io { source, .. } => io_kind(source),
+        _ => ErrorKind::Damaged,
+    }
+}
+
+fn recovery_file(error: &RecoveryError) -> Option<&str> {
+    match error {
+        RecoveryError::Damaged(damage) => Some(&damage.segment),
+        RecoveryError::Newer { file, .. }
+        | RecoveryError::Foreign { file, .. }
+        | RecoveryError::Io { file, .. } => Some(file),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = self.path() {
+            write!(f, "{}: ", path.display())?;
+        }
+        match &self.inner.cause {
+            Cause::Option { field, value, limit } => write!(f, "option `{field}` is {value}, but {limit}"),
+            Cause::Locked => write!(
+                f,
+                "the log is open for writing elsewhere, in another process or another handle of this one: close \
+                 it there, or open it read-only"
+            ),
+            Cause::Open { operation, source } => {
+                write!(f, "cannot {operation}: {source}: {}", open_advice(source))
+            }
+            Cause::Engine(error) => fmt_engine(f, error, self.inner.accepted),
+            Cause::Recovery(error) => write!(f, "{error}: {}", recovery_advice(error)),
+        }
+    }
+}
+
+fn open_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "give this user the right to write there, or choose another path"
+        }
+        io::ErrorKind::NotADirectory => "a log is a directory; give the path of one, or of none yet",
+        io::ErrorKind::NotFound => "give the path of an existing log",
+        _ if is_no_space(error) => "free space and open it again",
+        _ => "nothing was changed; mend the cause and open it again",
+    }
+}
+
+fn recovery_advice(error: &RecoveryError) -> &'static str {
+    match recovery_kind(error) {
+        ErrorKind::Newer => "upgrade the program that opens it; nothing was changed",
+        ErrorKind::Foreign => "give the right directory, or move the file out of it; nothing was changed",
+        ErrorKind::NoSpace => "free space and open it again; nothing was lost",
+        ErrorKind::Io => "mend the cause and open it again; nothing was lost",
+        _ => "restore it from a backup or a replica, or repair it; nothing was changed",
+    }
+}
+
+fn fmt_engine(f: &mut fmt::Formatter<'_>, error: &EngineError, accepted: Option<LsnRange>) -> fmt::Result {
+    match error {
+        EngineError::Full => {
+            write!(f, "the stripes are full and nothing was accepted: try again, or call one that waits")
+        }
+        EngineError::NoSpace => {
+            write!(
+                f,
+                "the device is full and nothing was accepted: free space, and the log goes on by itself"
+            )
+        }
+        EngineError::TooLarge { len, max } => write!(
+            f,
+            "a record of {len} bytes is larger than `max_record_bytes`, which is {max}: split it, or open the \
+             log with a larger limit"
+        ),
+        EngineError::ReservedKind { kind } => {
+            write!(f, "kind {kind} belongs to the log: use one of 0 to 239")
+        }
+        EngineError::EmptyBatch => write!(f, "the batch holds no record: push one, or do not commit it"),
+        EngineError::UnknownLsn { lsn, last } => write!(
+            f,
+            "LSN {lsn} has not been given to any record (the last is {last}): wait for one that an append \
+             returned"
+        ),
+        EngineError::Closed => write!(f, "the log is closed and nothing was accepted: open it again"),
+        EngineError::UnsupportedIo { what, source } => write!(
+            f,
+            "the file system lacks {what}, which an option asks for ({source}): set `io_mode` and `sync_method` \
+             to their defaults, or use another file system"
+        ),
+        EngineError::Start { what, source } => {
+            write!(f, "cannot {what}: {source}: {}", open_advice(source))
+        }
+        EngineError::TimedOut { .. } => match accepted {
+            Some(lsns) => write!(
+                f,
+                "the time was over before LSN {lsns} was known to be durable: it is in the log and may still \
+                 become durable, so do not append it again; wait for LSN {} or look after the next open",
+                lsns.last
+            ),
+            None => write!(f, "the time was over before there was room, and nothing was accepted: try again"),
+        },
+        EngineError::Failed { failure, .. } => {
+            write!(f, "the log failed ({failure}) and acknowledges nothing more: ")?;
+            match accepted {
+                Some(lsns) => write!(
+                    f,
+                    "LSN {lsns} may or may not be durable; open the log again and look whether it is there"
+                ),
+                None => write!(f, "open the log again"),
+            }
+        }
+        other => write!(f, "{other}: open the log again"),
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.inner.cause {
+            Cause::Open { source, .. } => Some(source),
+            Cause::Recovery(error) => Some(error),
+            Cause::Engine(EngineError::Failed { failure, .. }) => Some(&*failure.error),
+            Cause::Engine(EngineError::UnsupportedIo { source, .. } | EngineError::Start { source, .. }) => {
+                Some(&**source)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A failed append that hands its payload back.
+///
+/// `?` turns it into [`Error`] where the payload is not wanted.
+///
+/// Before the payload is appended again, ask [`Error::is_indeterminate`]: if it is, the record may be in the
+/// log already.
+pub struct AppendError<P> {
+    error: Error,
+    payload: P,
+}
+
+impl<P> AppendError<P> {
+    pub(crate) fn new(error: Error, payload: P) -> AppendError<P> {
+        AppendError { error, payload }
+    }
+
+    /// Why the append failed.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The payload, as it was given.
+    pub fn into_payload(self) -> P {
+        self.payload
+    }
+
+    /// The error and the payload.
+    pub fn into_parts(self) -> (Error, P) {
+        (self.error, self.payload)
+    }
+}
+
+impl<P> From<AppendError<P>> for Error {
+    fn from(failed: AppendError<P>) -> Error {
+        failed.error
+    }
+}
+
+// By hand, as payloads need not be `Debug` and are rarely worth printing.
+impl<P> fmt::Debug for AppendError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppendError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<P> fmt::Display for AppendError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl<P> error::Error for AppendError<P> {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        error::Error::source(&self.error)
+    }
+}
+
+/// What [`Error::lsns`] of a wait is, when one LSN was waited for.
+pub(crate) fn only(lsn: Lsn) -> LsnRange {
+    LsnRange { first: lsn, last: lsn }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path() -> Arc<Path> {
+        Path::new("some/log").into()
+    }
+
+    #[test]
+    fn each_message_names_the_thing_and_what_to_do() {
+        let lsns = LsnRange { first: Lsn(3), last: Lsn(5) };
+        let io = |kind: io::ErrorKind| Arc::new(io::Error::from(kind));
+        for (error, kind, words) in [
+            (EngineError::Full, ErrorKind::Full, vec!["try again"]),
+            (EngineError::NoSpace, ErrorKind::NoSpace, vec!["free space"]),
+            (EngineError::TooLarge { len: 9, max: 8 }, ErrorKind::InvalidInput, vec!["9", "8", "split"]),
+            (EngineError::ReservedKind { kind: 240 }, ErrorKind::InvalidInput, vec!["240", "0 to 239"]),
+            (EngineError::EmptyBatch, ErrorKind::InvalidInput, vec!["push one"]),
+            (EngineError::TimedOut { lsns: None }, ErrorKind::TimedOut, vec!["nothing was accepted"]),
+            (EngineError::TimedOut { lsns: Some(lsns) }, ErrorKind::TimedOut, vec!["3..=5", "do not append"]),
+            (EngineError::Closed, ErrorKind::Closed, vec!["open it again"]),
+            (
+                EngineError::UnsupportedIo { what: "O_DIRECT", source: io(io::ErrorKind::InvalidInput) },
+                ErrorKind::Unsupported,
+                vec!["O_DIRECT", "io_mode"],
+            ),
+            (
+                EngineError::UnknownLsn { lsn: Lsn(9), last: Lsn(2) },
+                ErrorKind::InvalidInput,
+                vec!["9", "2", "append"],
+            ),
+        ] {
+            let error = Error::engine(&path(), error);
+            let text = error.to_string();
+            assert_eq!(error.kind(), kind, "{text}");
+            assert!(text.starts_with("some/log: "), "{text}");
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_accepted_records_make_an_error_indeterminate() {
+        let lsns = LsnRange { first: Lsn(3), last: Lsn(5) };
+        let none = Error::engine(&path(), EngineError::TimedOut { lsns: None });
+        assert!(!none.is_indeterminate());
+        assert_eq!(none.lsns(), None);
+        let some = Error::engine(&path(), EngineError::TimedOut { lsns: Some(lsns) });
+        assert!(some.is_indeterminate());
+        assert_eq!(some.lsns(), Some(lsns));
+        let waited = Error::engine_after(&path(), EngineError::TimedOut { lsns: None }, lsns);
+        assert_eq!((waited.is_indeterminate(), waited.lsns()), (true, Some(lsns)));
+    }
+
+    #[test]
+    fn an_error_is_one_pointer_and_goes_everywhere() {
+        fn everywhere<T: Send + Sync + Clone + error::Error + 'static>() {}
+        everywhere::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

@@ -1,0 +1,81 @@
+//! What all handles of one open log share: the engine that writes, the reader, and what was found at open.
+//!
+//! The rule: every handle reaches the engine through here, so that each inner error gets the log's path,
+//! and the records of a call that were accepted, in one place.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, HealthState, How, Wait};
+use braidlog_format::{Kind, Lsn, LsnRange};
+use braidlog_recovery::{LogReader, RecoveryReport};
+
+use crate::error::only;
+use crate::{Append, Error, Result};
+
+pub(crate) struct Log {
+    pub(crate) path: Arc<Path>,
+    pub(crate) engine: Engine,
+    pub(crate) reader: LogReader,
+    pub(crate) report: RecoveryReport,
+    /// What an append asks for that does not say.
+    pub(crate) durability: Durability,
+    pub(crate) max_record_bytes: u64,
+}
+
+impl Log {
+    /// Appends, waiting for space until `space`, and then for as much durability as is asked for.
+    pub(crate) fn append(&self, append: Append<'_>, stripe: Option<usize>, wait: Wait) -> Result<Lsn> {
+        let durability = append.durability.unwrap_or(self.durability);
+        let how = How { stripe, wait, commit: Commit::Wait(durability) };
+        self.engine.append(Kind(append.kind), append.payload, how).map_err(|error| self.error(error))
+    }
+
+    /// Appends if there is room now, and then waits as long as the durability that is asked for takes.
+    pub(crate) fn try_append(&self, append: Append<'_>, stripe: Option<usize>) -> Result<Lsn> {
+        let lsn = self.submit(append, stripe)?;
+        match append.durability.unwrap_or(self.durability) {
+            Durability::Async => {}
+            Durability::Synchronous | Durability::GroupCommit => self.wait(only(lsn), Wait::Forever)?,
+        }
+        Ok(lsn)
+    }
+
+    /// Appends if there is room now, and waits for nothing.
+    pub(crate) fn submit(&self, append: Append<'_>, stripe: Option<usize>) -> Result<Lsn> {
+        let durability = append.durability.unwrap_or(self.durability);
+        let how = How { stripe, wait: Wait::Never, commit: Commit::Later(durability) };
+        self.engine.append(Kind(append.kind), append.payload, how).map_err(|error| self.error(error))
+    }
+
+    pub(crate) fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange> {
+        self.engine.append_batch(batch, how).map_err(|error| self.error(error))
+    }
+
+    /// Waits until records that were accepted are durable.
+    pub(crate) fn wait(&self, lsns: LsnRange, wait: Wait) -> Result<()> {
+        self.engine.wait_durable(lsns.last, wait).map_err(|error| self.error_after(error, lsns))
+    }
+
+    /// Refuses to read after `close`: the directory may belong to another writer by now.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match self.engine.health().state {
+            HealthState::Closed => Err(self.error(EngineError::Closed)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn error(&self, error: EngineError) -> Error {
+        Error::engine(&self.path, error)
+    }
+
+    pub(crate) fn error_after(&self, error: EngineError, accepted: LsnRange) -> Error {
+        Error::engine_after(&self.path, error, accepted)
+    }
+}
+
+/// Until `timeout` from now; one too long for the clock is for ever.
+pub(crate) fn until(timeout: Duration) -> Wait {
+    Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until)
+}

@@ -1,0 +1,41 @@
+//! Opening for writing: check the options, take the lock, recover, start the engine.
+//!
+//! The rule: nothing is touched before the options are known to be good, nothing but the directory and its
+//! lock before the lock is held, and an error at any step lets go of the lock.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use braidlog_engine::Engine;
+use braidlog_format::LogId;
+use braidlog_recovery::{LogReader, Recovered, recover};
+
+use crate::log::Log;
+use crate::{Error, Options, Result, Wal};
+
+pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
+    let path: Arc<Path> = path.into();
+    let settings = options.check(random(&path)?)?;
+    let dir = options
+        .storage
+        .open_dir(&path, true)
+        .map_err(|source| Error::open("open or create the log's directory", &path, source))?;
+    let lock = dir
+        .try_lock()
+        .map_err(|source| Error::open("lock the log's directory for writing", &path, source))?
+        .ok_or_else(|| Error::locked(&path))?;
+    let new_log_id = LogId((u128::from(random(&path)?) << 64 | u128::from(random(&path)?)).to_le_bytes());
+    let Recovered { tail, report } =
+        recover(&dir, new_log_id).map_err(|error| Error::recovery(&path, error))?;
+    let durability = settings.mode.durability();
+    let max_record_bytes = settings.max_record_bytes;
+    let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone())
+        .map_err(|error| Error::engine(&path, error))?;
+    let reader = LogReader::of_writer(dir);
+    Ok(Wal::new(Log { path, engine, reader, report, durability, max_record_bytes }))
+}
+
+/// 64 bits that no other log or opening has: checksums are salted and logs told apart with them.
+fn random(path: &Arc<Path>) -> Result<u64> {
+    getrandom::u64().map_err(|error| Error::open("draw a random number", path, error.into()))
+}

@@ -1,0 +1,385 @@
+//! Every setting of a log: plain data, checked once when the log is opened.
+//!
+//! The rule: nothing below this file checks a setting again, and a bad value is refused before the file
+//! system is touched, with an error that names the field, the value and the limit.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use braidlog_engine::{DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
+use braidlog_format::{BLOCK_LEN, USER_METADATA_MAX, UserMetadata};
+use braidlog_recovery::{VerifyProgress, VerifyReport};
+use braidlog_storage::{Clock, OsStorage, Storage, SystemClock};
+
+use crate::{Error, ReadOnly, Result, Wal, open, read_only};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// How a log is opened. Made by [`Wal::options`]; set fields or chain the methods of the same names.
+///
+/// A value lasts as long as the handle: the same directory may be opened with other options next time.
+///
+/// ```
+/// use braidlog::{DurabilityMode, Wal};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("wal");
+/// let wal = Wal::options().mode(DurabilityMode::Synchronous).num_stripes(4).open(path)?;
+/// assert_eq!(wal.num_stripes(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// When an append returns.
+    ///
+    /// Default: [`DurabilityMode::group_commit`], 10 ms and 200 records. Minimum and maximum: a
+    /// `GroupCommit` delay is at most 1 h (0 never holds a round back); the delay or interval of the
+    /// asynchronous modes is 100 us to 1 h; `max_batch_size` is at least 1.
+    pub mode: DurabilityMode,
+    /// How many stripes the writers are spread over. About as many as threads write at once; each costs
+    /// [`stripe_capacity`](Options::stripe_capacity) of memory. Rounded up to a power of two: see
+    /// [`Wal::num_stripes`].
+    ///
+    /// Default: 16. Minimum: 1. Maximum: 1024.
+    pub num_stripes: usize,
+    /// Bytes of each stripe: what writers may be ahead of the disk. Larger records travel beside the
+    /// stripes. Rounded up to a power of two.
+    ///
+    /// Default: 1 MiB. Minimum: 4 KiB. Maximum: 1 GiB, and 64 GiB for all stripes together.
+    pub stripe_capacity: usize,
+    /// Bytes of a segment file after which the next one begins. No cap: a batch that needs more gets a larger
+    /// segment.
+    ///
+    /// Default: 64 MiB. Minimum: 64 KiB. Maximum: 1 TiB.
+    pub segment_size: u64,
+    /// The age at which a segment that holds a record makes way for the next one, whatever its size.
+    ///
+    /// Default: none. Minimum: 1 ms. Maximum: 100 years of 365 days.
+    pub segment_age_max: Option<Duration>,
+    /// Bytes of each buffer in which entries are gathered and written. Rounded up to a multiple of 4096.
+    ///
+    /// Default: 1 MiB. Minimum: 8 KiB. Maximum: 256 MiB.
+    pub write_buffer_size: usize,
+    /// The system call that makes writes durable.
+    ///
+    /// Default: [`SyncMethod::Fdatasync`]. [`SyncMethod::DirectSync`] cannot go with [`IoMode::Buffered`].
+    pub sync_method: SyncMethod,
+    /// Whether writes go through the page cache. A mode that is set here and that the file system lacks is an
+    /// error at open.
+    ///
+    /// Default: [`IoMode::Auto`], chosen by a probe at open.
+    pub io_mode: IoMode,
+    /// The largest payload of one record, in bytes, and the most that the payloads of one batch may have
+    /// together. Exactly this many are accepted.
+    ///
+    /// Default: 64 MiB. Minimum: 1. Maximum: 1 GiB.
+    pub max_record_bytes: u64,
+    /// What happens when a write or a sync fails: the log fails for good and says so, or the process aborts.
+    ///
+    /// Default: [`OnIoError::Poison`].
+    pub on_io_error: OnIoError,
+    /// Bytes of the application's own, kept in the header of every segment that this handle creates.
+    ///
+    /// Default: none. Maximum: 256 bytes.
+    pub user_metadata: Vec<u8>,
+    /// Whether the log has threads of its own. Without them every call does the work that it needs: records
+    /// of the asynchronous modes then become durable only at a flush, a wait or at close, and a future only
+    /// when another call drives the log. For deterministic simulation.
+    ///
+    /// Default: true.
+    pub background_threads: bool,
+    /// Where the files are. Default: the operating system.
+    pub storage: Arc<dyn Storage>,
+    /// Where time comes from. Default: the system's clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            mode: DurabilityMode::group_commit(),
+            num_stripes: 16,
+            stripe_capacity: MIB as usize,
+            segment_size: 64 * MIB,
+            segment_age_max: None,
+            write_buffer_size: MIB as usize,
+            sync_method: SyncMethod::Fdatasync,
+            io_mode: IoMode::Auto,
+            max_record_bytes: 64 * MIB,
+            on_io_error: OnIoError::Poison,
+            user_metadata: Vec::new(),
+            background_threads: true,
+            storage: Arc::new(OsStorage),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+/// One builder method for each field: it sets the field and hands the options on.
+macro_rules! setters {
+    ($($field:ident: $type:ty),* $(,)?) => {
+        $(
+            #[doc = concat!("Sets [`", stringify!($field), "`](Options#structfield.", stringify!($field), ").")]
+            #[must_use]
+            pub fn $field(mut self, $field: $type) -> Options {
+                self.$field = $field;
+                self
+            }
+        )*
+    };
+}
+
+impl Options {
+    setters! {
+        mode: DurabilityMode,
+        num_stripes: usize,
+        stripe_capacity: usize,
+        segment_size: u64,
+        segment_age_max: Option<Duration>,
+        write_buffer_size: usize,
+        sync_method: SyncMethod,
+        io_mode: IoMode,
+        max_record_bytes: u64,
+        on_io_error: OnIoError,
+        background_threads: bool,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    }
+
+    /// Sets [`user_metadata`](Options#structfield.user_metadata).
+    #[must_use]
+    pub fn user_metadata(mut self, user_metadata: impl Into<Vec<u8>>) -> Options {
+        self.user_metadata = user_metadata.into();
+        self
+    }
+
+    /// Opens the log in the directory `path` for writing: makes the directory if there is none, takes its
+    /// lock, recovers what it holds, and is ready to append. [`Wal::recovery_report`] says what was found.
+    ///
+    /// Threads of the log start here, and end at [`Wal::close`] or when the last handle is dropped.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a bad option, before anything is touched;
+    /// [`Locked`](crate::ErrorKind::Locked) if another handle or process writes there;
+    /// [`Foreign`](crate::ErrorKind::Foreign) if the path is a file or holds another program's;
+    /// [`Newer`](crate::ErrorKind::Newer), [`Damaged`](crate::ErrorKind::Damaged) for what recovery finds;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for an `io_mode` or `sync_method` that the file system
+    /// lacks; [`Io`](crate::ErrorKind::Io) and [`NoSpace`](crate::ErrorKind::NoSpace) from the system. No
+    /// acknowledged record is lost by any of them, and the directory can be opened once the cause is gone.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Wal> {
+        open::open(self, path.as_ref())
+    }
+
+    /// Opens the log in the directory `path` for reading, as [`Wal::open_read_only`], in this
+    /// [`storage`](Options#structfield.storage).
+    ///
+    /// # Errors
+    /// As [`Wal::open_read_only`].
+    pub fn open_read_only(&self, path: impl AsRef<Path>) -> Result<ReadOnly> {
+        read_only::open(&*self.storage, path.as_ref())
+    }
+
+    /// Checks every byte of the log in the directory `path`, as [`verify_with`](crate::verify_with), in this
+    /// [`storage`](Options#structfield.storage).
+    ///
+    /// # Errors
+    /// As [`verify_with`](crate::verify_with).
+    pub fn verify(
+        &self,
+        path: impl AsRef<Path>,
+        mut progress: impl FnMut(VerifyProgress),
+    ) -> Result<VerifyReport> {
+        read_only::verify_in(&*self.storage, path.as_ref(), &mut progress)
+    }
+
+    /// The settings that the engine trusts.
+    pub(crate) fn check(&self, salt_seed: u64) -> Result<Settings> {
+        check_mode(&self.mode)?;
+        within("num_stripes", self.num_stripes as u64, 1, 1024)?;
+        within("stripe_capacity", self.stripe_capacity as u64, 4 * KIB, GIB)?;
+        let num_stripes = self.num_stripes.next_power_of_two();
+        let stripe_capacity = self.stripe_capacity.next_power_of_two();
+        if num_stripes as u64 * stripe_capacity as u64 > 64 * GIB {
+            return Err(Error::option(
+                "stripe_capacity",
+                format!("{stripe_capacity} for each of {num_stripes} stripes"),
+                format!("all stripes together may have at most {}", 64 * GIB),
+            ));
+        }
+        within("segment_size", self.segment_size, 64 * KIB, 1024 * GIB)?;
+        if let Some(age) = self.segment_age_max {
+            duration("segment_age_max", age, Duration::from_millis(1), 100 * 365 * DAY)?;
+        }
+        within("write_buffer_size", self.write_buffer_size as u64, 8 * KIB, 256 * MIB)?;
+        within("max_record_bytes", self.max_record_bytes, 1, GIB)?;
+        if self.sync_method == SyncMethod::DirectSync && self.io_mode == IoMode::Buffered {
+            return Err(Error::option(
+                "sync_method",
+                "DirectSync",
+                "it needs direct I/O: set `io_mode` to Auto or Direct",
+            ));
+        }
+        let user_metadata = UserMetadata::new(&self.user_metadata).ok_or_else(|| {
+            let len = self.user_metadata.len();
+            Error::option(
+                "user_metadata",
+                format!("{len} bytes long"),
+                format!("the most is {USER_METADATA_MAX}"),
+            )
+        })?;
+        Ok(Settings {
+            num_stripes,
+            stripe_capacity,
+            segment_size: self.segment_size,
+            segment_age_max: self.segment_age_max,
+            write_buffer_size: self.write_buffer_size.next_multiple_of(BLOCK_LEN as usize),
+            mode: self.mode,
+            sync_method: self.sync_method,
+            io_mode: self.io_mode,
+            on_io_error: self.on_io_error,
+            max_record_bytes: self.max_record_bytes,
+            user_metadata,
+            salt_seed,
+            background: self.background_threads,
+        })
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const PACE_MIN: Duration = Duration::from_micros(100);
+
+fn check_mode(mode: &DurabilityMode) -> Result<()> {
+    let batch = |max_batch_size: u32| {
+        within("mode.max_batch_size", u64::from(max_batch_size), 1, u64::from(u32::MAX))
+    };
+    match *mode {
+        DurabilityMode::Synchronous => Ok(()),
+        DurabilityMode::GroupCommit { max_delay, max_batch_size } => {
+            duration("mode.max_delay", max_delay, Duration::ZERO, HOUR)?;
+            batch(max_batch_size)
+        }
+        DurabilityMode::Async { flush_interval } => {
+            duration("mode.flush_interval", flush_interval, PACE_MIN, HOUR)
+        }
+        DurabilityMode::AsyncBatched { max_delay, max_batch_size } => {
+            duration("mode.max_delay", max_delay, PACE_MIN, HOUR)?;
+            batch(max_batch_size)
+        }
+    }
+}
+
+fn within(field: &'static str, value: u64, min: u64, max: u64) -> Result<()> {
+    if value < min {
+        return Err(Error::option(field, value.to_string(), format!("the least is {min}")));
+    }
+    if value > max {
+        return Err(Error::option(field, value.to_string(), format!("the most is {max}")));
+    }
+    Ok(())
+}
+
+fn duration(field: &'static str, value: Duration, min: Duration, max: Duration) -> Result<()> {
+    if value < min {
+        return Err(Error::option(field, format!("{value:?}"), format!("the least is {min:?}")));
+    }
+    if value > max {
+        return Err(Error::option(field, format!("{value:?}"), format!("the most is {max:?}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn the_defaults_are_lawful_and_documented() {
+        let settings = Options::default().check(0).unwrap();
+        assert_eq!(settings.num_stripes, 16);
+        assert_eq!(settings.stripe_capacity, 1 << 20);
+        assert_eq!(settings.segment_size, 64 << 20);
+        assert_eq!(settings.write_buffer_size, 1 << 20);
+        assert_eq!(settings.max_record_bytes, 64 << 20);
+        assert_eq!(settings.mode, DurabilityMode::group_commit());
+        assert!(settings.background);
+    }
+
+    #[test]
+    fn odd_sizes_are_rounded_up() {
+        let options = Options::default().num_stripes(9).stripe_capacity(5000).write_buffer_size(8193);
+        let settings = options.check(0).unwrap();
+        assert_eq!(settings.num_stripes, 16);
+        assert_eq!(settings.stripe_capacity, 8192);
+        assert_eq!(settings.write_buffer_size, 12288);
+    }
+
+    #[test]
+    fn a_limit_itself_is_accepted_and_one_beyond_is_refused() {
+        let base = Options::default;
+        let ms = Duration::from_millis;
+        let mode = |mode| base().mode(mode);
+        let group = |max_delay, max_batch_size| DurabilityMode::GroupCommit { max_delay, max_batch_size };
+        let batched = |max_delay, max_batch_size| DurabilityMode::AsyncBatched { max_delay, max_batch_size };
+        for lawful in [
+            base().num_stripes(1),
+            base().num_stripes(1024),
+            base().stripe_capacity(4096),
+            base().stripe_capacity(1 << 30),
+            base().segment_size(64 << 10),
+            base().segment_size(1 << 40),
+            base().segment_age_max(Some(ms(1))),
+            base().write_buffer_size(8192),
+            base().max_record_bytes(1),
+            base().max_record_bytes(1 << 30),
+            base().user_metadata([7; 256]),
+            mode(group(Duration::ZERO, 1)),
+            mode(DurabilityMode::Async { flush_interval: PACE_MIN }),
+        ] {
+            lawful.check(0).unwrap();
+        }
+        for (options, field, value, limit) in [
+            (base().num_stripes(0), "num_stripes", "0", "1"),
+            (base().num_stripes(1025), "num_stripes", "1025", "1024"),
+            (base().num_stripes(usize::MAX), "num_stripes", "18446744073709551615", "1024"),
+            (base().stripe_capacity(4095), "stripe_capacity", "4095", "4096"),
+            (base().stripe_capacity((1 << 30) + 1), "stripe_capacity", "1073741825", "1073741824"),
+            (base().num_stripes(1024).stripe_capacity(1 << 27), "stripe_capacity", "1024", "68719476736"),
+            (base().segment_size(65535), "segment_size", "65535", "65536"),
+            (base().segment_size((1 << 40) + 1), "segment_size", "1099511627777", "1099511627776"),
+            (base().segment_age_max(Some(Duration::ZERO)), "segment_age_max", "0ns", "1ms"),
+            (base().segment_age_max(Some(Duration::MAX)), "segment_age_max", "s", "3153600000s"),
+            (base().write_buffer_size(8191), "write_buffer_size", "8191", "8192"),
+            (base().write_buffer_size((256 << 20) + 1), "write_buffer_size", "268435457", "268435456"),
+            (base().max_record_bytes(0), "max_record_bytes", "0", "1"),
+            (base().max_record_bytes((1 << 30) + 1), "max_record_bytes", "1073741825", "1073741824"),
+            (base().user_metadata([7; 257]), "user_metadata", "257", "256"),
+            (mode(group(ms(1), 0)), "max_batch_size", "0", "1"),
+            (mode(group(HOUR + ms(1), 1)), "max_delay", "3600.001s", "3600s"),
+            (mode(batched(Duration::ZERO, 1)), "max_delay", "0ns", "100µs"),
+            (mode(batched(ms(1), 0)), "max_batch_size", "0", "1"),
+            (
+                mode(DurabilityMode::Async { flush_interval: Duration::ZERO }),
+                "flush_interval",
+                "0ns",
+                "100µs",
+            ),
+            (
+                base().sync_method(SyncMethod::DirectSync).io_mode(IoMode::Buffered),
+                "sync_method",
+                "DirectSync",
+                "io_mode",
+            ),
+        ] {
+            let error = options.check(0).unwrap_err();
+            let text = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+            assert!([field, value, limit].iter().all(|word| text.contains(word)), "{text}");
+        }
+    }
+}

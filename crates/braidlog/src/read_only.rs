@@ -1,0 +1,168 @@
+//! Looking at a log without writing to it: beside its writer, or when nobody has it open.
+//!
+//! The rule: nothing here changes a byte or a name in the directory, and no lock is taken.
+
+use std::fmt;
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use braidlog_format::Lsn;
+use braidlog_recovery as recovery;
+use braidlog_recovery::{LogReader, Record, SegmentInfo, VerifyProgress, VerifyReport};
+use braidlog_storage::{LogDir, OsStorage, Storage, Watch};
+
+use crate::{Error, Records, Result};
+
+pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<ReadOnly> {
+    let (path, dir) = open_dir(storage, path)?;
+    let reader = LogReader::open_read_only(dir.clone()).map_err(|error| Error::recovery(&path, error))?;
+    Ok(ReadOnly { path, dir, reader })
+}
+
+/// Reads and checks every byte of the log in the directory `path`, beside a live writer or not, and changes
+/// none.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let wal = braidlog::Wal::options().open(dir.path())?;
+/// # wal.append(b"payload")?;
+/// # wal.close()?;
+/// let report = braidlog::verify(dir.path())?;
+/// assert!(report.is_clean());
+/// # Ok::<(), braidlog::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Foreign`](crate::ErrorKind::Foreign) if there is no such directory, [`Io`](crate::ErrorKind::Io) from
+/// the system. Damage is no error here: the report lists it.
+pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport> {
+    verify_with(path, |_| ())
+}
+
+/// As [`verify`], and tells how far it is.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(path: impl AsRef<Path>, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
+    verify_in(&OsStorage, path.as_ref(), &mut progress)
+}
+
+pub(crate) fn verify_in(
+    storage: &dyn Storage,
+    path: &Path,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    let (path, dir) = open_dir(storage, path)?;
+    recovery::verify(&dir, progress).map_err(|error| Error::recovery(&path, error))
+}
+
+fn open_dir(storage: &dyn Storage, path: &Path) -> Result<(Arc<Path>, Arc<dyn LogDir>)> {
+    let path: Arc<Path> = path.into();
+    let dir = storage
+        .open_dir(&path, false)
+        .map_err(|source| Error::open("open the log's directory", &path, source))?;
+    Ok((path, dir))
+}
+
+/// A log that is only read, opened by [`Wal::open_read_only`](crate::Wal::open_read_only).
+///
+/// Beside a live writer it shows what that writer has marked as durable, and each call looks again. Of a log
+/// that nobody has open it shows what opening it for writing would keep.
+pub struct ReadOnly {
+    path: Arc<Path>,
+    dir: Arc<dyn LogDir>,
+    reader: LogReader,
+}
+
+impl ReadOnly {
+    /// The last record that can be read now; [`Lsn::ZERO`] if there is none.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) if acknowledged records cannot be read back, and as
+    /// [`Wal::open_read_only`](crate::Wal::open_read_only).
+    pub fn last_lsn(&self) -> Result<Lsn> {
+        self.reader.last_visible().map_err(|error| self.error(error))
+    }
+
+    /// The records of `range` that can be read now.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::last_lsn`]; while reading, as [`Records::next_ref`].
+    pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Result<Records> {
+        Records::open(&self.reader, &self.path, range, self.last_lsn()?)
+    }
+
+    /// The record with this LSN; `None` if it cannot be read yet.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::last_lsn`] and [`Records::next_ref`].
+    pub fn read(&self, lsn: Lsn) -> Result<Option<Record>> {
+        let visible = self.last_lsn()?;
+        if lsn < Lsn::FIRST || lsn > visible {
+            return Ok(None);
+        }
+        self.reader.read(lsn, visible).map_err(|error| self.error(error))
+    }
+
+    /// The segment files of the log, in LSN order.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::last_lsn`].
+    pub fn segments(&self) -> Result<Vec<SegmentInfo>> {
+        self.reader.segments().map_err(|error| self.error(error))
+    }
+
+    /// Whether somebody has the log open for writing now.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) from the system.
+    pub fn is_live(&self) -> Result<bool> {
+        self.dir.is_locked().map_err(|source| Error::open("look for a writer", &self.path, source))
+    }
+
+    /// The directory of the log.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts to watch the directory, to look again when something changed. A change is no promise of a new
+    /// record: ask [`ReadOnly::last_lsn`].
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) if the system has no watch to give.
+    pub fn watch(&self) -> Result<Watcher> {
+        let watch =
+            self.dir.watch().map_err(|source| Error::open("watch the directory", &self.path, source))?;
+        Ok(Watcher { path: self.path.clone(), watch })
+    }
+
+    fn error(&self, error: recovery::RecoveryError) -> Error {
+        Error::recovery(&self.path, error)
+    }
+}
+
+impl fmt::Debug for ReadOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadOnly").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Wakes when files of a log change, made by [`ReadOnly::watch`].
+#[derive(Debug)]
+pub struct Watcher {
+    path: Arc<Path>,
+    watch: Box<dyn Watch>,
+}
+
+impl Watcher {
+    /// Waits until something changed since the last call (or since the watch began), at most `timeout`;
+    /// whether something did.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) from the system.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        self.watch.wait(timeout).map_err(|source| Error::open("watch the directory", &self.path, source))
+    }
+}

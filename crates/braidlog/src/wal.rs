@@ -1,0 +1,240 @@
+//! The handle of a log that is open for writing. Each call is a few lines: the engine and recovery do the
+//! work.
+
+use std::fmt;
+use std::ops::RangeBounds;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use braidlog_engine::{Health, Metrics, Wait};
+use braidlog_format::{Incarnation, LogId, Lsn, LsnRange};
+use braidlog_recovery::{Record, RecoveryReport};
+use braidlog_storage::OsStorage;
+
+use crate::error::only;
+use crate::log::{Log, until};
+use crate::{
+    Append, AppendError, Batch, Error, Options, ReadOnly, Records, Result, Ticket, Writer, read_only,
+};
+
+/// A write-ahead log, open for writing.
+///
+/// A clone is another handle on the same open log; all may be used from any thread at once. The log is
+/// closed by [`Wal::close`], or as well as it can be when the last handle (a [`Wal`], [`Writer`], [`Batch`] or
+/// [`Ticket`]) is dropped; only `close` can say that something was not saved.
+#[derive(Clone)]
+pub struct Wal {
+    log: Arc<Log>,
+}
+
+impl Wal {
+    pub(crate) fn new(log: Log) -> Wal {
+        Wal { log: Arc::new(log) }
+    }
+
+    /// The default options: see [`Options`].
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    /// Opens the log in the directory `path` for reading, beside its writer or when it has none. Takes no
+    /// lock and changes nothing.
+    ///
+    /// # Errors
+    /// [`Foreign`](crate::ErrorKind::Foreign) if there is no such directory or it holds another program's
+    /// files, [`Newer`](crate::ErrorKind::Newer), [`Damaged`](crate::ErrorKind::Damaged), and
+    /// [`Io`](crate::ErrorKind::Io) from the system.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<ReadOnly> {
+        read_only::open(&OsStorage, path.as_ref())
+    }
+
+    /// Appends a record of kind 0 and returns its LSN: when it is durable, under
+    /// [`Synchronous`](crate::DurabilityMode::Synchronous) and
+    /// [`GroupCommit`](crate::DurabilityMode::GroupCommit); at once, in the asynchronous modes. Waits while
+    /// there is no room.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a payload above
+    /// [`max_record_bytes`](Options#structfield.max_record_bytes), [`NoSpace`](crate::ErrorKind::NoSpace) and
+    /// [`Closed`](crate::ErrorKind::Closed): not accepted. [`Failed`](crate::ErrorKind::Failed) once the log has
+    /// failed: [`Error::is_indeterminate`](crate::Error::is_indeterminate) tells whether this record was
+    /// accepted before.
+    pub fn append(&self, payload: impl AsRef<[u8]>) -> Result<Lsn> {
+        self.append_with(Append::new(payload.as_ref()))
+    }
+
+    /// Appends a record with a kind or a durability of its own; otherwise as [`Wal::append`].
+    ///
+    /// # Errors
+    /// As [`Wal::append`], and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a kind above 239.
+    pub fn append_with(&self, append: Append<'_>) -> Result<Lsn> {
+        self.log.append(append, None, Wait::Forever)
+    }
+
+    /// As [`Wal::append`], but never waits for room: hands the payload back instead.
+    ///
+    /// # Errors
+    /// [`Full`](crate::ErrorKind::Full) if there is no room just now, and as [`Wal::append`].
+    pub fn try_append<P: AsRef<[u8]>>(&self, payload: P) -> Result<Lsn, AppendError<P>> {
+        let appended = self.log.try_append(Append::new(payload.as_ref()), None);
+        appended.map_err(|error| AppendError::new(error, payload))
+    }
+
+    /// As [`Wal::append`], but waits at most `timeout` in all, for room and for durability.
+    ///
+    /// # Errors
+    /// [`TimedOut`](crate::ErrorKind::TimedOut), and as [`Wal::append`]. If the record had been accepted, the
+    /// error is [indeterminate](crate::Error::is_indeterminate) and the record may still become durable:
+    /// [`Wal::wait_durable`] on the LSN that it names tells.
+    pub fn append_timeout<P: AsRef<[u8]>>(
+        &self,
+        payload: P,
+        timeout: Duration,
+    ) -> Result<Lsn, AppendError<P>> {
+        let appended = self.log.append(Append::new(payload.as_ref()), None, until(timeout));
+        appended.map_err(|error| AppendError::new(error, payload))
+    }
+
+    /// Appends a record if there is room, and waits for nothing: the [`Ticket`] completes when it is durable.
+    ///
+    /// # Errors
+    /// [`Full`](crate::ErrorKind::Full) if there is no room just now,
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`NoSpace`](crate::ErrorKind::NoSpace),
+    /// [`Closed`](crate::ErrorKind::Closed), [`Failed`](crate::ErrorKind::Failed): not accepted.
+    pub fn submit<P: AsRef<[u8]>>(&self, payload: P) -> Result<Ticket, AppendError<P>> {
+        let submitted = self.submit_with(Append::new(payload.as_ref()));
+        submitted.map_err(|error| AppendError::new(error, payload))
+    }
+
+    /// As [`Wal::submit`], with a kind or a durability of its own: the latter says how soon the log turns to
+    /// the record unasked.
+    ///
+    /// # Errors
+    /// As [`Wal::submit`].
+    pub fn submit_with(&self, append: Append<'_>) -> Result<Ticket> {
+        let lsn = self.log.submit(append, None)?;
+        Ok(Ticket::new(self.log.clone(), LsnRange::with_count(lsn, 1)))
+    }
+
+    /// An empty batch: its records become durable and visible together, or not at all.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.log.clone(), None)
+    }
+
+    /// A handle that prefers one stripe: one for each thread that appends much.
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.log.clone())
+    }
+
+    /// Returns when every record that was appended before the call is durable, in every mode.
+    ///
+    /// # Errors
+    /// [`Failed`](crate::ErrorKind::Failed), [`Closed`](crate::ErrorKind::Closed).
+    pub fn flush(&self) -> Result<()> {
+        self.log.engine.flush().map_err(|error| self.log.error(error))
+    }
+
+    /// Returns when the record with this LSN, and every one before it, is durable. Asks for a sync at once.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if no append has returned this LSN yet;
+    /// [`Failed`](crate::ErrorKind::Failed) if the log failed before it was durable.
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        self.log.wait(only(lsn), Wait::Forever)
+    }
+
+    /// The last LSN that was given to a record; [`Lsn::ZERO`] in a log without records.
+    pub fn last_lsn(&self) -> Lsn {
+        self.log.engine.last_lsn()
+    }
+
+    /// Every record up to this LSN is durable; it never falls.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.log.engine.durable_lsn()
+    }
+
+    /// Which opening of the log for writing this is, counted from 1.
+    pub fn incarnation(&self) -> Incarnation {
+        self.log.engine.incarnation()
+    }
+
+    /// The identity of the log, drawn when its directory was first opened.
+    pub fn log_id(&self) -> LogId {
+        self.log.engine.log_id()
+    }
+
+    /// What opening the log found, and what it cut or left alone.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.log.report
+    }
+
+    /// Every durable record, from LSN 1 to [`Wal::durable_lsn`] as it is now.
+    ///
+    /// # Errors
+    /// As [`Wal::iter`].
+    pub fn replay(&self) -> Result<Records> {
+        self.iter(..)
+    }
+
+    /// The records of `range` that are durable now.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed); [`Io`](crate::ErrorKind::Io) from the system; while reading, as
+    /// [`Records::next_ref`].
+    pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Result<Records> {
+        self.log.check_open()?;
+        Records::open(&self.log.reader, &self.log.path, range, self.durable_lsn())
+    }
+
+    /// The record with this LSN; `None` if it is not durable yet.
+    ///
+    /// # Errors
+    /// As [`Wal::iter`] and [`Records::next_ref`].
+    pub fn read(&self, lsn: Lsn) -> Result<Option<Record>> {
+        self.log.check_open()?;
+        let durable = self.durable_lsn();
+        if lsn < Lsn::FIRST || lsn > durable {
+            return Ok(None);
+        }
+        self.log.reader.read(lsn, durable).map_err(|error| Error::recovery(&self.log.path, error))
+    }
+
+    /// Counts and latencies since the log was opened.
+    pub fn metrics(&self) -> Metrics {
+        self.log.engine.metrics()
+    }
+
+    /// Whether the log works, and if not, why.
+    pub fn health(&self) -> Health {
+        self.log.engine.health()
+    }
+
+    /// How many stripes there are: [`num_stripes`](Options#structfield.num_stripes), rounded up to a power of
+    /// two.
+    pub fn num_stripes(&self) -> usize {
+        self.log.engine.num_stripes()
+    }
+
+    /// The directory of the log.
+    pub fn path(&self) -> &Path {
+        &self.log.path
+    }
+
+    /// Closes the log for every handle: makes all that was accepted durable, seals the last segment, ends the
+    /// log's threads and releases the directory. Later calls on any handle get
+    /// [`Closed`](crate::ErrorKind::Closed), but for those that only tell a number; closing again does nothing.
+    ///
+    /// # Errors
+    /// [`Failed`](crate::ErrorKind::Failed) if something that was accepted may not have been saved. The
+    /// directory is released all the same.
+    pub fn close(&self) -> Result<()> {
+        self.log.engine.close().map_err(|error| self.log.error(error))
+    }
+}
+
+impl fmt::Debug for Wal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wal").field("path", &self.log.path).finish_non_exhaustive()
+    }
+}
