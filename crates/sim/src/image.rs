@@ -1,0 +1,144 @@
+//! The bytes of a file at one moment, in shared pages.
+//!
+//! The rule: a byte that was never written is zero, and so is every byte behind the end, so that a file
+//! that is cut and grows again reads as zeros. Pages are shared between images until one is written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Bytes that a file system writes at once.
+pub(crate) const PAGE: usize = 4096;
+/// Bytes that a device writes at once.
+pub(crate) const SECTOR: usize = 512;
+
+pub(crate) type Page = [u8; PAGE];
+
+#[derive(Clone, Default)]
+pub(crate) struct Image {
+    len: u64,
+    pages: BTreeMap<u64, Arc<Page>>,
+}
+
+/// The pages that bytes `offset..offset + len` touch.
+pub(crate) fn pages_of(offset: u64, len: u64) -> std::ops::Range<u64> {
+    offset / PAGE as u64..(offset + len).div_ceil(PAGE as u64)
+}
+
+impl Image {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Image {
+        let mut image = Image::default();
+        image.write(0, bytes);
+        image
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn pages(&self) -> &BTreeMap<u64, Arc<Page>> {
+        &self.pages
+    }
+
+    /// A page; zeros if it was never written.
+    pub(crate) fn page(&self, index: u64) -> Arc<Page> {
+        self.pages.get(&index).cloned().unwrap_or_else(|| Arc::new([0; PAGE]))
+    }
+
+    /// Puts a page in place, without a change of length.
+    pub(crate) fn set_page(&mut self, index: u64, page: Arc<Page>) {
+        self.pages.insert(index, page);
+    }
+
+    /// Writes, and extends the file if the bytes reach behind its end.
+    pub(crate) fn write(&mut self, offset: u64, mut data: &[u8]) {
+        let mut at = offset;
+        while !data.is_empty() {
+            let start = (at % PAGE as u64) as usize;
+            let count = data.len().min(PAGE - start);
+            let page = self.pages.entry(at / PAGE as u64).or_insert_with(|| Arc::new([0; PAGE]));
+            Arc::make_mut(page)[start..start + count].copy_from_slice(&data[..count]);
+            data = &data[count..];
+            at += count as u64;
+        }
+        self.len = self.len.max(at);
+    }
+
+    /// Reads up to the end of the file; how many bytes.
+    pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let count = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let mut done = 0;
+        while done < count {
+            let at = offset + done as u64;
+            let start = (at % PAGE as u64) as usize;
+            let part = &mut buf[done..count.min(done + PAGE - start)];
+            match self.pages.get(&(at / PAGE as u64)) {
+                Some(page) => part.copy_from_slice(&page[start..start + part.len()]),
+                None => part.fill(0),
+            }
+            done += part.len();
+        }
+        count
+    }
+
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len as usize];
+        self.read(0, &mut bytes);
+        bytes
+    }
+
+    /// Extends with zeros to at least `len`.
+    pub(crate) fn grow(&mut self, len: u64) {
+        self.len = self.len.max(len);
+    }
+
+    /// Cuts to `len` if the file is longer.
+    pub(crate) fn cut(&mut self, len: u64) {
+        if len >= self.len {
+            return;
+        }
+        self.len = len;
+        self.pages.split_off(&len.div_ceil(PAGE as u64));
+        let kept = (len % PAGE as u64) as usize;
+        if kept > 0
+            && let Some(page) = self.pages.get_mut(&(len / PAGE as u64))
+        {
+            Arc::make_mut(page)[kept..].fill(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_reads_as_a_plain_vector_would() {
+        let mut rng = crate::Rng::new(1);
+        let (mut image, mut model) = (Image::default(), Vec::<u8>::new());
+        for _ in 0..2000 {
+            let offset = rng.index(20_000);
+            match rng.below(4) {
+                0 => {
+                    image.cut(offset as u64);
+                    model.truncate(offset);
+                }
+                1 => {
+                    image.grow(offset as u64);
+                    model.resize(model.len().max(offset), 0);
+                }
+                _ => {
+                    let mut data = vec![0; rng.index(9000)];
+                    rng.fill(&mut data);
+                    image.write(offset as u64, &data);
+                    if !data.is_empty() {
+                        model.resize(model.len().max(offset + data.len()), 0);
+                        model[offset..offset + data.len()].copy_from_slice(&data);
+                    } else {
+                        model.resize(model.len().max(offset), 0);
+                    }
+                }
+            }
+            assert!(image.to_vec() == model);
+        }
+    }
+}
