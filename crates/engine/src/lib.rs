@@ -1,1 +1,51 @@
-//! Being written.
+//! Braidlog's write path: from bytes to durable.
+//!
+//! The rule of this crate: it knows nothing of scanning or replay. It begins with a
+//! [`LogTail`](braidlog_format::LogTail) that recovery made.
+//!
+//! # The life of a record
+//! 1. `append.rs`: a writer claims a stripe, finds space, is admitted, copies, draws its LSN, publishes.
+//! 2. `stripe.rs`, `stripes.rs`: the lock-free byte rings, and the overflow list beside them.
+//! 3. `merge.rs`, `coordinator.rs`, `pen.rs`: the coordinator merges by LSN and encodes a round.
+//! 4. `segment.rs`: the round goes to the file under the pen and is synced.
+//! 5. `waiters.rs`, `commit.rs`: the durable LSN moves, and whoever waits for it returns.
+//!
+//! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need,
+//! `flusher.rs` serves what nobody blocks for, `shared.rs` says how the coordinator's role changes hands,
+//! `failure.rs` closes the log for good.
+
+mod append;
+mod batch;
+mod commit;
+mod coordinator;
+mod engine;
+mod error;
+mod failure;
+mod flusher;
+mod lsn;
+mod maintenance;
+mod merge;
+mod metrics;
+mod pen;
+mod preparer;
+mod primitive;
+mod segment;
+mod settings;
+mod shared;
+mod space;
+mod stripe;
+mod stripes;
+mod waiters;
+mod writers;
+
+#[cfg(test)]
+mod tests;
+
+pub use append::{Commit, How, Wait};
+pub use batch::BatchBuf;
+pub use commit::TaskKey;
+pub use engine::Engine;
+pub use error::EngineError;
+pub use failure::{FailedOperation, Failure};
+pub use metrics::{Health, HealthState, LatencySnapshot, Metrics};
+pub use settings::{Durability, DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};

@@ -63,15 +63,9 @@ impl EntryHeader {
 
     /// The header's bytes in a segment with this salt, at this file offset.
     pub fn encode(&self, salt: Salt, offset: u64) -> [u8; ENTRY_HEADER_LEN as usize] {
-        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
-        bytes[LSN..LSN + 8].copy_from_slice(&self.lsn.0.to_le_bytes());
-        bytes[TIMESTAMP..TIMESTAMP + 8].copy_from_slice(&self.timestamp_ns.to_le_bytes());
-        bytes[KIND] = self.kind.0;
-        bytes[FLAGS] = self.flags.bits();
-        bytes[PAYLOAD_LEN..PAYLOAD_LEN + 4].copy_from_slice(&self.payload_len.to_le_bytes());
-        bytes[PAYLOAD_CHECKSUM..].copy_from_slice(&self.payload_checksum.to_le_bytes());
-        let checksum = header_checksum(&bytes, salt, offset);
-        bytes[CHECKSUM..CHECKSUM + 4].copy_from_slice(&checksum.to_le_bytes());
+        let mut bytes =
+            EntryHeader::encode_unplaced(self.kind, self.flags, self.payload_len, self.payload_checksum);
+        EntryHeader::place(&mut bytes, self.lsn, self.timestamp_ns, salt, offset);
         bytes
     }
 
@@ -107,6 +101,47 @@ impl EntryHeader {
             payload_len: u32_at(bytes, PAYLOAD_LEN),
             payload_checksum: u32_at(bytes, PAYLOAD_CHECKSUM),
         })
+    }
+
+    /// The header's bytes but for what only its place decides (LSN, timestamp, checksum): what a writer
+    /// can make before it has an LSN. [`EntryHeader::place`] completes them.
+    pub fn encode_unplaced(
+        kind: Kind,
+        flags: Flags,
+        payload_len: u32,
+        payload_checksum: u32,
+    ) -> [u8; ENTRY_HEADER_LEN as usize] {
+        let mut bytes = [0; ENTRY_HEADER_LEN as usize];
+        bytes[KIND] = kind.0;
+        bytes[FLAGS] = flags.bits();
+        bytes[PAYLOAD_LEN..PAYLOAD_LEN + 4].copy_from_slice(&payload_len.to_le_bytes());
+        bytes[PAYLOAD_CHECKSUM..].copy_from_slice(&payload_checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Completes bytes made by [`EntryHeader::encode_unplaced`]; gives the checksum that was set.
+    pub fn place(
+        bytes: &mut [u8; ENTRY_HEADER_LEN as usize],
+        lsn: Lsn,
+        timestamp_ns: u64,
+        salt: Salt,
+        offset: u64,
+    ) -> u32 {
+        bytes[LSN..LSN + 8].copy_from_slice(&lsn.0.to_le_bytes());
+        bytes[TIMESTAMP..TIMESTAMP + 8].copy_from_slice(&timestamp_ns.to_le_bytes());
+        let checksum = header_checksum(bytes, salt, offset);
+        bytes[CHECKSUM..CHECKSUM + 4].copy_from_slice(&checksum.to_le_bytes());
+        checksum
+    }
+
+    /// Adds flags to bytes made by [`EntryHeader::encode_unplaced`].
+    pub fn add_flags_unplaced(bytes: &mut [u8; ENTRY_HEADER_LEN as usize], flags: Flags) {
+        bytes[FLAGS] |= flags.bits();
+    }
+
+    /// The payload length that stands in header bytes of one's own making.
+    pub fn payload_len_unplaced(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> u32 {
+        u32_at(bytes, PAYLOAD_LEN)
     }
 
     /// The checksum that stands in encoded header bytes, proved or not.

@@ -34,7 +34,7 @@ impl SyncMark {
             return Err(DecodeError::InvalidField { field: "sync mark length" });
         }
         let mark = SyncMark { durable_lsn: Lsn(u64_at(payload, 0)), synced_offset: u64_at(payload, 8) };
-        if mark.synced_offset < BLOCK_LEN || mark.synced_offset % BLOCK_LEN != 0 {
+        if mark.synced_offset < BLOCK_LEN || !mark.synced_offset.is_multiple_of(BLOCK_LEN) {
             return Err(DecodeError::InvalidField { field: "sync mark offset" });
         }
         Ok(mark)

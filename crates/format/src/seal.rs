@@ -104,7 +104,7 @@ impl<'a> SealView<'a> {
     pub fn locate(file_len: u64, trailer: [u8; 4]) -> Option<u64> {
         let len = u64::from(u32::from_le_bytes(trailer));
         let start = file_len.checked_sub(ENTRY_HEADER_LEN.checked_add(len)?)?;
-        (file_len % BLOCK_LEN == 0 && start % BLOCK_LEN == 0 && start >= BLOCK_LEN && len > 0)
+        (file_len.is_multiple_of(BLOCK_LEN) && start % BLOCK_LEN == 0 && start >= BLOCK_LEN && len > 0)
             .then_some(start)
     }
 

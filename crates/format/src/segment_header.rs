@@ -35,7 +35,7 @@ const METADATA_LEN: usize = RESERVED_3 + 1;
 const METADATA: usize = METADATA_LEN + 2;
 const RESERVED_4: usize = METADATA + USER_METADATA_MAX;
 const CHECKSUM: usize = SEGMENT_HEADER_LEN as usize - 4;
-const _: () = assert!(LOG_ID % 8 == 0 && BASE % 8 == 0 && CREATED_AT % 8 == 0);
+const _: () = assert!(LOG_ID.is_multiple_of(8) && BASE.is_multiple_of(8) && CREATED_AT.is_multiple_of(8));
 
 /// Where a segment ends, as its successor's header says it. This decides: what the file holds beyond is
 /// superseded, neither read nor a duplicate.

@@ -1,0 +1,227 @@
+//! The front door: an append finds room, is admitted, draws its LSN and is published; then it returns or
+//! waits, as asked.
+//!
+//! # Invariants
+//! 1. Before the LSN nothing is accepted, and an error leaves nothing behind. After the LSN an error says so:
+//!    it carries the LSNs, and the record is indeterminate.
+//! 2. A writer that waits holds no claim, no budget and no LSN.
+//! 3. A writer that may block and finds no room drives the coordinator itself if nobody does: the log needs
+//!    no thread to make progress.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use braidlog_format::checksum::crc32;
+use braidlog_format::{BLOCK_LEN, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN};
+use braidlog_storage::is_no_space;
+
+use crate::batch::{BatchBuf, check_kind, check_len};
+use crate::coordinator::Want;
+use crate::error::EngineError;
+use crate::settings::Durability;
+use crate::shared::Shared;
+use crate::space::{Gate, SEAL_RESERVE};
+use crate::stripe::Content;
+use crate::stripes::{Placed, thread_hint};
+
+/// How long a caller is prepared to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// As long as it takes.
+    Forever,
+    /// Until then.
+    Until(Instant),
+    /// Not at all.
+    Never,
+}
+
+impl Wait {
+    /// Parks the thread; says whether the deadline has not passed yet.
+    pub(crate) fn park(self) -> bool {
+        match self {
+            Wait::Forever => std::thread::park(),
+            Wait::Never => return false,
+            Wait::Until(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left == Duration::ZERO {
+                    return false;
+                }
+                std::thread::park_timeout(left);
+            }
+        }
+        true
+    }
+}
+
+/// When an append returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Commit {
+    /// When the durability is reached; at once for [`Durability::Async`].
+    Wait(Durability),
+    /// When the record is in a stripe. Somebody may wait for it later.
+    Later(Durability),
+}
+
+/// How a record is appended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct How {
+    /// The stripe to prefer; `None` for the thread's own.
+    pub stripe: Option<usize>,
+    /// How long to wait, for room and for durability together.
+    pub wait: Wait,
+    /// When to return.
+    pub commit: Commit,
+}
+
+impl Shared {
+    /// Appends one record.
+    pub(crate) fn append(&self, kind: Kind, payload: &[u8], how: How) -> Result<Lsn, EngineError> {
+        check_kind(kind)?;
+        check_len(payload.len() as u64, self.settings.max_record_bytes)?;
+        let content = Content::Record { kind, payload, checksum: crc32(payload) };
+        self.append_content(&content, how).map(|lsns| lsns.first)
+    }
+
+    /// Appends an atomic batch.
+    pub(crate) fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange, EngineError> {
+        if batch.is_empty() {
+            return Err(EngineError::EmptyBatch);
+        }
+        self.append_content(&Content::Batch { body: batch.body(), count: batch.count() }, how)
+    }
+
+    fn append_content(&self, content: &Content<'_>, how: How) -> Result<LsnRange, EngineError> {
+        let durability = match how.commit {
+            Commit::Wait(durability) if durability != Durability::Async => durability,
+            _ => {
+                let (lsn, half_full) = self.place(content, how)?;
+                self.signal.published(half_full);
+                return Ok(LsnRange::with_count(lsn, content.count()));
+            }
+        };
+        let began = self.clock.monotonic();
+        let (lsn, _) = self.place(content, how)?;
+        let lsns = LsnRange::with_count(lsn, content.count());
+        if durability == Durability::Synchronous {
+            self.demand.ask_urgent(lsns.last);
+        }
+        self.wait_for(lsns, how.wait)?;
+        self.counters.commit_latency.record(self.clock.monotonic().saturating_sub(began));
+        Ok(lsns)
+    }
+
+    /// Publishes `content`, waiting for room as long as allowed. Gives its first LSN, and whether a ring is
+    /// half full by it.
+    fn place(&self, content: &Content<'_>, how: How) -> Result<(Lsn, bool), EngineError> {
+        let preferred = how.stripe.unwrap_or_else(thread_hint);
+        if let Some(placed) = self.try_place(preferred, content)? {
+            return Ok(placed);
+        }
+        if how.wait == Wait::Never {
+            self.signal.notify();
+            return Err(EngineError::Full);
+        }
+        self.counters.ring_full_waits.fetch_add(1, Relaxed);
+        loop {
+            self.make_room(how.wait);
+            if let Some(placed) = self.try_place(preferred, content)? {
+                return Ok(placed);
+            }
+            let number = self.blocked.enter();
+            let placed = self.try_place(preferred, content);
+            if !matches!(placed, Ok(None)) {
+                self.blocked.leave(number);
+                return placed.map(|placed| placed.expect("just matched"));
+            }
+            // Nobody has the role: its last holder may have woken the blocked before this writer was one.
+            let nobody_drives = self.leads(how.wait) && self.try_role().is_some();
+            let in_time = nobody_drives || how.wait.park();
+            self.blocked.leave(number);
+            if !in_time {
+                return Err(EngineError::TimedOut { lsns: None });
+            }
+        }
+    }
+
+    /// Whether a caller that waits so may hold the coordinator's role: a round can take as long as the disk
+    /// likes, so a deadline forbids it, unless nobody else would do it.
+    pub(crate) fn leads(&self, wait: Wait) -> bool {
+        wait == Wait::Forever || !self.settings.background
+    }
+
+    /// Drives the coordinator to give ring space back, if nobody else does; or asks the background thread.
+    fn make_room(&self, wait: Wait) {
+        if !self.leads(wait) {
+            self.signal.notify();
+        } else if let Some(mut role) = self.try_role() {
+            let stepped = role.step(self, Want::Drain);
+            drop(role);
+            if !stepped.progress {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Publishes `content` if there is room now; `None` if there is none.
+    fn try_place(&self, preferred: usize, content: &Content<'_>) -> Result<Option<(Lsn, bool)>, EngineError> {
+        let body_len = content.body_len();
+        let placed = if self.stripes.fits_ring(body_len) {
+            self.stripes.place(preferred, content, &self.lsns, || self.space.is_open())
+        } else {
+            let alone = self.stripes.exceeds_budget(body_len);
+            let admit = || if alone { self.admit_alone(body_len) } else { self.space.is_open() };
+            let placed = self.stripes.place_boxed(content, &self.lsns, admit);
+            if alone && matches!(placed, Placed::Refused | Placed::Ended) {
+                self.space.release_alone();
+            }
+            placed
+        };
+        match placed {
+            Placed::Yes { lsn, half_full } => Ok(Some((lsn, half_full))),
+            Placed::Full if !self.lsns.is_ended() => Ok(None),
+            Placed::Full | Placed::Ended => Err(self.not_accepted()),
+            Placed::Refused if self.lsns.is_ended() => Err(self.not_accepted()),
+            Placed::Refused if self.space.gate() == Gate::NoSpace => self.refused_for_space(),
+            Placed::Refused => Ok(None),
+        }
+    }
+
+    /// The device is full. Where there is no maintenance thread to look for space again, the caller does.
+    fn refused_for_space(&self) -> Result<Option<(Lsn, bool)>, EngineError> {
+        if !self.settings.background {
+            self.prepare_ahead();
+            if self.space.is_open() {
+                return Ok(None);
+            }
+        }
+        self.counters.space_refusals.fetch_add(1, Relaxed);
+        Err(EngineError::NoSpace)
+    }
+
+    /// Sees to it that one file has room for a frame that is larger than the budget, beside everything else
+    /// that can hold an LSN. The frame has the whole budget, so there is one at a time.
+    fn admit_alone(&self, body_len: u64) -> bool {
+        let needed = self.space.reserve_alone(body_len + 2 * BLOCK_LEN);
+        if self.space.is_open() {
+            return true;
+        }
+        match self.preparer.prepare(SEGMENT_HEADER_LEN + needed + SEAL_RESERVE) {
+            Ok(()) => self.space.is_open(),
+            Err(error) => {
+                // Other errors than lack of space leave the gate late: the caller tries again or gives up.
+                if is_no_space(&error) {
+                    self.space.set_refused(true);
+                }
+                false
+            }
+        }
+    }
+
+    /// Why the log accepts nothing any more.
+    pub(crate) fn not_accepted(&self) -> EngineError {
+        match self.failure.get() {
+            Some(failure) => EngineError::Failed { failure: failure.clone(), lsns: None },
+            None => EngineError::Closed,
+        }
+    }
+}

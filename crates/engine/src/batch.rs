@@ -1,0 +1,88 @@
+//! A batch being gathered: entries in their form on disk, so that committing it is one copy.
+
+use braidlog_format::checksum::crc32;
+use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, entry_len};
+
+use crate::error::EngineError;
+
+/// What each entry of a batch but the first counts against the limit beside its payload.
+const ENTRY_OVERHEAD: u64 = 40;
+
+/// The entries of an atomic batch.
+#[derive(Clone, Debug)]
+pub struct BatchBuf {
+    body: Vec<u8>,
+    /// Where the last entry's header begins.
+    last: usize,
+    count: u64,
+    payload_bytes: u64,
+    max_bytes: u64,
+}
+
+impl BatchBuf {
+    /// An empty batch. Its payloads, and 40 bytes for each entry but the first, may come to `max_bytes`.
+    pub fn new(max_bytes: u64) -> BatchBuf {
+        BatchBuf { body: Vec::new(), last: 0, count: 0, payload_bytes: 0, max_bytes }
+    }
+
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// [`EngineError::ReservedKind`] and [`EngineError::TooLarge`]; the batch is as it was before.
+    pub fn push(&mut self, kind: Kind, payload: &[u8]) -> Result<(), EngineError> {
+        check_kind(kind)?;
+        let payload_bytes = self.payload_bytes + payload.len() as u64;
+        check_len(payload_bytes + ENTRY_OVERHEAD * self.count, self.max_bytes)?;
+        if let Some(previous) = self.body[self.last..].first_chunk_mut::<{ ENTRY_HEADER_LEN as usize }>() {
+            EntryHeader::add_flags_unplaced(previous, Flags::BATCH_CONTINUES);
+        }
+        self.last = self.body.len();
+        let header = EntryHeader::encode_unplaced(kind, Flags::NONE, payload.len() as u32, crc32(payload));
+        self.body.reserve(entry_len(payload.len() as u64) as usize);
+        self.body.extend_from_slice(&header);
+        self.body.extend_from_slice(payload);
+        self.body.resize(self.body.len().next_multiple_of(8), 0);
+        self.count += 1;
+        self.payload_bytes = payload_bytes;
+        Ok(())
+    }
+
+    /// How many entries it holds.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes of all payloads.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    /// Forgets the entries and keeps the memory.
+    pub fn clear(&mut self) {
+        self.body.clear();
+        self.last = 0;
+        self.count = 0;
+        self.payload_bytes = 0;
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+pub(crate) fn check_kind(kind: Kind) -> Result<(), EngineError> {
+    if kind.is_user() { Ok(()) } else { Err(EngineError::ReservedKind { kind: kind.0 }) }
+}
+
+pub(crate) fn check_len(len: u64, max: u64) -> Result<(), EngineError> {
+    if len <= max { Ok(()) } else { Err(EngineError::TooLarge { len, max }) }
+}

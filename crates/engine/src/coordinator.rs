@@ -1,0 +1,473 @@
+//! The flush coordinator: the only one that orders, writes and syncs.
+//!
+//! # Protocol
+//! One [`step`](Coordinator::step) writes what is published, in LSN order, in rounds, and syncs if asked to.
+//! A round: gather -> encode behind a sync mark -> account for the space -> release ring space -> write. A
+//! sync covers the rounds written before it; only then does the durable LSN move. Whoever holds the role (the
+//! lock around the coordinator) may call it: a background thread, a committing writer, a test.
+//!
+//! # Invariants
+//! 1. Allocated >= published >= written >= durable, each monotone.
+//! 2. The gap rule: a round ends before the first LSN that is not published. What is before is flushed now,
+//!    nothing behind is written, acknowledged or shown.
+//! 3. A round ends on a batch boundary, and so do the durable LSN and sync marks.
+//! 4. After a failure no step does anything.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use braidlog_format::{
+    BLOCK_LEN, ENTRY_HEADER_LEN, EntryHeader, Kind, LogTail, Lsn, Predecessor, Salt, SegmentHeader, SyncMark,
+};
+use braidlog_storage::is_no_space;
+
+use crate::failure::{FailedOperation, Failure};
+use crate::merge::{Merge, Next};
+use crate::pen::Pen;
+use crate::segment::{LastEntry, Segment};
+use crate::shared::Shared;
+
+/// Bytes of entries behind which a round ends, so that ring space, waiters and sync marks keep moving.
+const ROUND_MAX: u64 = 1 << 20;
+/// What a round takes in the file beside its entries: the sync mark and the pad.
+const ROUND_OVERHEAD: u64 = 2 * BLOCK_LEN;
+/// Rounds that one step writes before it syncs or returns.
+const STEP_ROUNDS_MAX: usize = 8;
+/// A round up to this many bytes is small: the next one is worth zeros ahead of the pen.
+const SMALL_ROUND: u64 = 64 << 10;
+
+/// What a step is asked to do beyond writing what is published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Want {
+    /// Nothing: make room in the rings.
+    Drain,
+    /// Make what is written durable.
+    Sync,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub(crate) struct Stepped {
+    /// It wrote or synced something.
+    pub(crate) progress: bool,
+    /// It stopped at an LSN that was drawn and is not published yet.
+    pub(crate) gap: bool,
+}
+
+/// The coordinator's state, owned by whoever holds the role.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    merge: Merge,
+    pen: Pen,
+    /// The segment under the pen; `None` while the device has no space for one.
+    segment: Option<Segment>,
+    /// The last segment that holds an LSN, for the next header.
+    predecessor: Option<Predecessor>,
+    /// Whether the next segment replaces an empty file of its name.
+    replaces_empty: bool,
+    header: HeaderConstants,
+    last_timestamp_ns: u64,
+    /// The last LSN written.
+    written: Lsn,
+    /// How many records the last sync covered, and how long it took.
+    last_sync: (u64, Duration),
+    /// When a gap was first met, on the monotonic clock.
+    gap_since: Option<Duration>,
+}
+
+/// What all segment headers of this incarnation share.
+#[derive(Debug)]
+struct HeaderConstants {
+    log_id: braidlog_format::LogId,
+    incarnation: braidlog_format::Incarnation,
+    user_metadata: braidlog_format::UserMetadata,
+    /// The state of the generator of salts (SplitMix64).
+    salts: u64,
+}
+
+impl Coordinator {
+    pub(crate) fn new(tail: &LogTail, settings: &crate::Settings) -> Coordinator {
+        Coordinator {
+            merge: Merge::new(settings.num_stripes, tail.next_lsn),
+            pen: Pen::new(settings.write_buffer_size),
+            segment: None,
+            predecessor: tail.predecessor,
+            replaces_empty: tail.replaces_empty,
+            header: HeaderConstants {
+                log_id: tail.log_id,
+                incarnation: tail.incarnation,
+                user_metadata: settings.user_metadata,
+                salts: settings.salt_seed,
+            },
+            last_timestamp_ns: tail.last_timestamp_ns,
+            written: tail.next_lsn.prev(),
+            last_sync: (0, Duration::ZERO),
+            gap_since: None,
+        }
+    }
+
+    /// The last LSN written.
+    pub(crate) fn written(&self) -> Lsn {
+        self.written
+    }
+
+    /// How many records the last sync covered, and how long it took.
+    pub(crate) fn last_sync(&self) -> (u64, Duration) {
+        self.last_sync
+    }
+
+    /// Whether the last sync mark tells less than is durable.
+    fn owes_mark(&self, shared: &Shared) -> bool {
+        self.segment.is_some() && shared.marked.load(Relaxed) < shared.waiters.durable().0
+    }
+
+    /// Writes what is published up to the last LSN drawn before the call, and syncs if asked to.
+    pub(crate) fn step(&mut self, shared: &Shared, want: Want) -> Stepped {
+        self.guarded(shared, |this| this.try_step(shared, want))
+    }
+
+    /// Writes a round without records, so that what is durable becomes provable. It is not synced.
+    pub(crate) fn idle_mark(&mut self, shared: &Shared) -> Stepped {
+        self.guarded(shared, |this| {
+            if !this.owes_mark(shared) {
+                return Ok(Stepped::default());
+            }
+            this.make_room(shared, 0)?;
+            this.write_round(shared, None)?;
+            Ok(Stepped { progress: true, gap: false })
+        })
+    }
+
+    /// Ends the segment under the pen, if it holds a record, and begins the next.
+    pub(crate) fn rotate(&mut self, shared: &Shared) -> Stepped {
+        self.guarded(shared, |this| {
+            if !this.segment.as_ref().is_some_and(Segment::holds_records) {
+                return Ok(Stepped::default());
+            }
+            this.end_segment(shared)?;
+            this.begin_segment(shared, 0)?;
+            Ok(Stepped { progress: true, gap: false })
+        })
+    }
+
+    /// Ends the log: everything is written and synced, and the segment is sealed.
+    pub(crate) fn finish(&mut self, shared: &Shared) -> Stepped {
+        self.guarded(shared, |this| {
+            if this.segment.is_some() {
+                this.end_segment(shared)?;
+                this.segment = None;
+            }
+            Ok(Stepped { progress: true, gap: false })
+        })
+    }
+
+    /// Runs `work` unless the log has failed; makes an error, or a panic, the log's failure.
+    fn guarded(
+        &mut self,
+        shared: &Shared,
+        work: impl FnOnce(&mut Coordinator) -> Result<Stepped, Failure>,
+    ) -> Stepped {
+        struct PanicGuard<'a>(&'a Shared);
+        impl Drop for PanicGuard<'_> {
+            fn drop(&mut self) {
+                let error = std::io::Error::other("a panic while the log was being written");
+                self.0.fail(Failure::new(FailedOperation::Panic, "the log", error));
+            }
+        }
+        if shared.failure.get().is_some() {
+            return Stepped::default();
+        }
+        let guard = PanicGuard(shared);
+        let done = work(self);
+        std::mem::forget(guard);
+        done.unwrap_or_else(|failure| {
+            shared.fail(failure);
+            Stepped::default()
+        })
+    }
+
+    fn try_step(&mut self, shared: &Shared, want: Want) -> Result<Stepped, Failure> {
+        let target = shared.lsns.last();
+        let mut stepped = Stepped::default();
+        for _ in 0..STEP_ROUNDS_MAX {
+            if self.merge.next_lsn() > target {
+                break;
+            }
+            let Some(next) = self.merge.peek(&shared.stripes) else {
+                stepped.gap = true;
+                break;
+            };
+            self.make_room(shared, next.body_len())?;
+            self.write_round(shared, Some(next))?;
+            stepped.progress = true;
+        }
+        self.note_gap(shared, stepped);
+        if want == Want::Sync && self.written > shared.waiters.durable() {
+            self.sync(shared)?;
+            stepped.progress = true;
+        }
+        Ok(stepped)
+    }
+
+    fn note_gap(&mut self, shared: &Shared, stepped: Stepped) {
+        if stepped.progress
+            && let Some(since) = self.gap_since.take()
+        {
+            shared.counters.gap_latency.record(shared.clock.monotonic().saturating_sub(since));
+        }
+        if stepped.gap && self.gap_since.is_none() {
+            self.gap_since = Some(shared.clock.monotonic());
+        }
+    }
+
+    /// Makes sure that the segment under the pen takes a round that begins with a frame of this body length.
+    fn make_room(&mut self, shared: &Shared, body_len: u64) -> Result<(), Failure> {
+        let need = body_len + ROUND_OVERHEAD;
+        let Some(segment) = &self.segment else { return self.begin_segment(shared, need) };
+        let fits = segment.room_behind(segment.offset()) >= need;
+        let over = segment.offset() + need > shared.settings.segment_size;
+        let age_max = shared.settings.segment_age_max;
+        let aged = age_max.is_some_and(|max| shared.clock.monotonic().saturating_sub(segment.begun()) >= max);
+        if segment.holds_records() && (!fits || aged || (over && shared.space.has_prepared(need))) {
+            self.end_segment(shared)?;
+            self.begin_segment(shared, need)?;
+        } else if !fits {
+            self.extend_segment(shared, need)?;
+        }
+        Ok(())
+    }
+
+    /// Begins the next segment, with room for `need` bytes of rounds.
+    fn begin_segment(&mut self, shared: &Shared, need: u64) -> Result<(), Failure> {
+        let base = self.written.next();
+        let prepared = loop {
+            if let Some(prepared) = shared.space.take(need) {
+                break prepared;
+            }
+            match shared.preparer.prepare(0) {
+                Ok(()) => {}
+                Err(error) if is_no_space(&error) && shared.wait_for_space() => {}
+                Err(error) => {
+                    let name = braidlog_format::SegmentName(base).to_string();
+                    return Err(Failure::new(FailedOperation::NextSegment, &name, error));
+                }
+            }
+        };
+        let header = SegmentHeader {
+            log_id: self.header.log_id,
+            incarnation: self.header.incarnation,
+            salt: self.header.next_salt(),
+            base,
+            predecessor: self.predecessor,
+            created_at_ns: shared.clock.wall_ns(),
+            user_metadata: self.header.user_metadata,
+        };
+        let begun = shared.clock.monotonic();
+        let no_space = || shared.wait_for_space();
+        let segment = Segment::begin(&*shared.dir, prepared, &header, self.replaces_empty, begun, no_space)?;
+        self.replaces_empty = false;
+        shared.segment_begun.store(0, Relaxed);
+        self.segment = Some(segment);
+        self.extend_segment(shared, need)?;
+        shared.wake_writers(); // The gate may have been closed while no file was under the pen.
+        Ok(())
+    }
+
+    /// Gives the segment under the pen space for `need` bytes of rounds. Only a frame larger than a whole
+    /// segment comes to this, and its space was admitted in some file; here it is in the right one.
+    fn extend_segment(&mut self, shared: &Shared, need: u64) -> Result<(), Failure> {
+        let segment = self.segment.as_mut().expect("a segment is under the pen");
+        while let Err(error) = segment.extend(need) {
+            if !(is_no_space(&error) && shared.wait_for_space()) {
+                return Err(segment.failed(FailedOperation::NextSegment, error));
+            }
+        }
+        shared.space.set_current(segment.room_behind(segment.offset()));
+        Ok(())
+    }
+
+    /// Tries to begin a segment if none is under the pen and a prepared file is there.
+    pub(crate) fn begin_if_prepared(&mut self, shared: &Shared) -> Stepped {
+        self.guarded(shared, |this| {
+            if this.segment.is_some() || !shared.space.has_prepared(0) {
+                return Ok(Stepped::default());
+            }
+            this.begin_segment(shared, 0)?;
+            Ok(Stepped { progress: true, gap: false })
+        })
+    }
+
+    /// Syncs and seals the segment under the pen.
+    fn end_segment(&mut self, shared: &Shared) -> Result<(), Failure> {
+        self.sync(shared)?;
+        let segment = self.segment.as_mut().expect("a segment is under the pen");
+        // Those whom the sync satisfied need not wait for the seal.
+        shared.waiters.wake_threads();
+        segment.seal(self.last_timestamp_ns)?;
+        if let Some(predecessor) = segment.as_predecessor(true) {
+            self.predecessor = Some(predecessor);
+            shared.counters.rotations.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Makes everything written durable, and says so.
+    fn sync(&mut self, shared: &Shared) -> Result<(), Failure> {
+        let segment = self.segment.as_mut().expect("what is written is in a segment");
+        if segment.synced_offset() == segment.offset() {
+            return Ok(());
+        }
+        let before = shared.clock.monotonic();
+        shared.counters.sync_since.store(before.as_nanos() as u64 + 1, Relaxed);
+        let synced = segment.sync(shared.settings.sync_method);
+        shared.counters.sync_since.store(0, Relaxed);
+        synced?;
+        let took = shared.clock.monotonic().saturating_sub(before);
+        shared.counters.sync_latency.record(took);
+        let records = self.written.0 - shared.waiters.durable().0;
+        self.last_sync = (records, took);
+        shared.counters.syncs.fetch_add(1, Relaxed);
+        shared.counters.records_synced.fetch_add(records, Relaxed);
+        shared.waiters.advance(self.written);
+        Ok(())
+    }
+
+    /// Encodes and writes one round: `first`, and what follows it up to a gap or the limits.
+    fn write_round(&mut self, shared: &Shared, first: Option<Next>) -> Result<(), Failure> {
+        let segment = self.segment.as_mut().expect("room was made");
+        let timestamp_ns = self.last_timestamp_ns.max(shared.clock.wall_ns());
+        let start = segment.offset();
+        self.pen.begin(start);
+        let mark = SyncMark { durable_lsn: shared.waiters.durable(), synced_offset: segment.synced_offset() };
+        shared.marked.store(mark.durable_lsn.0, Relaxed);
+
+        // The file takes each full buffer; `segment` is borrowed anew for each, since entries are noted in
+        // it meanwhile.
+        macro_rules! sink {
+            () => {
+                &mut |blocks: &[u8], offset: u64| shared.write(segment, blocks, offset)
+            };
+        }
+        let next_lsn = self.written.next();
+        self.pen.put_mark(segment, next_lsn, timestamp_ns, Kind::SYNC_MARK, &mark.encode(), sink!())?;
+
+        // A segment that is over its size already goes on because its successor is late: no limit then.
+        let size_max = match &first {
+            Some(next) if start + next.body_len() + ROUND_OVERHEAD > shared.settings.segment_size => u64::MAX,
+            _ => shared.settings.segment_size,
+        };
+        let mut given_back = 0;
+        let mut next = first;
+        while let Some(frame) = next {
+            let encode = Encode { pen: &mut self.pen, timestamp_ns, shared };
+            match frame {
+                Next::InRing { stripe, frame } => {
+                    let ring = shared.stripes.get(stripe);
+                    encode.frame(segment, frame.lsn, frame.body_len, |at, out| {
+                        ring.read_body(&frame, at, out)
+                    })?;
+                    self.merge.pass(stripe, &frame);
+                }
+                Next::Boxed { .. } => {
+                    let frame = self.merge.take_boxed();
+                    shared.counters.overflow_appends.fetch_add(1, Relaxed);
+                    let body = &frame.body;
+                    encode.frame(segment, frame.lsn, body.len() as u64, |at, out| {
+                        out.copy_from_slice(&body[at as usize..at as usize + out.len()]);
+                    })?;
+                    if shared.stripes.exceeds_budget(body.len() as u64) {
+                        shared.space.release_alone();
+                    }
+                    given_back += frame.cost;
+                }
+            }
+            let end = self.pen.offset();
+            next = if end - start >= ROUND_MAX { None } else { self.merge.peek(&shared.stripes) }.filter(
+                |next| {
+                    let need = next.body_len() + ROUND_OVERHEAD;
+                    segment.room_behind(end) >= need && end + need <= size_max
+                },
+            );
+        }
+        let written = self.merge.next_lsn().prev();
+        self.pen.pad(segment, written.next(), timestamp_ns, sink!())?;
+        let end = self.pen.offset();
+        segment.move_pen(end);
+        // The gate closes, if it must, before writers get space: see `space`.
+        shared.space.set_current(segment.room_behind(end));
+        if given_back > 0 {
+            shared.stripes.give_back(given_back);
+        }
+        if self.merge.release(&shared.stripes) || given_back > 0 {
+            shared.wake_writers();
+        }
+        self.pen.flush(sink!())?;
+
+        if end - start <= SMALL_ROUND && segment.frontier().wants_zeros() {
+            shared.lay_zeros(Arc::clone(segment.frontier()));
+        }
+        shared.prepare_ahead();
+        self.last_timestamp_ns = timestamp_ns;
+        self.written = written;
+        if segment.holds_records() {
+            shared.segment_begun.store(segment.begun().as_nanos() as u64 + 1, Relaxed);
+        }
+        shared.written.store(written.0, Relaxed);
+        shared.counters.rounds.fetch_add(1, Relaxed);
+        shared.counters.bytes.fetch_add(end - start, Relaxed);
+        Ok(())
+    }
+}
+
+impl HeaderConstants {
+    /// The next salt: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+    fn next_salt(&mut self) -> Salt {
+        self.salts = self.salts.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.salts;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Salt((z ^ (z >> 31)) as u32)
+    }
+}
+
+/// What encoding a frame needs beside the segment.
+struct Encode<'a> {
+    pen: &'a mut Pen,
+    timestamp_ns: u64,
+    shared: &'a Shared,
+}
+
+impl Encode<'_> {
+    /// Encodes a frame's entries; `read` copies from its body.
+    fn frame(
+        self,
+        segment: &mut Segment,
+        first: Lsn,
+        body_len: u64,
+        read: impl Fn(u64, &mut [u8]),
+    ) -> Result<(), Failure> {
+        let Encode { pen, timestamp_ns, shared } = self;
+        let mut at = 0;
+        let mut lsn = first;
+        while at < body_len {
+            let offset = pen.offset();
+            let mut header = [0; ENTRY_HEADER_LEN as usize];
+            read(at, &mut header);
+            let payload_len = u64::from(EntryHeader::payload_len_unplaced(&header));
+            let checksum = EntryHeader::place(&mut header, lsn, timestamp_ns, segment.salt(), offset);
+            at += ENTRY_HEADER_LEN;
+            let rest = braidlog_format::padded_len(payload_len);
+            let mut sink = |blocks: &[u8], offset: u64| shared.write(segment, blocks, offset);
+            pen.put(&header, &mut sink)?;
+            pen.put_with(rest, &mut sink, |piece| {
+                read(at, piece);
+                at += piece.len() as u64;
+            })?;
+            segment.note_entry(LastEntry { lsn, timestamp_ns, checksum }, offset);
+            lsn = lsn.next();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,296 @@
+//! The engine: an open log's write side, from start to close.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange, SEGMENT_HEADER_LEN};
+use braidlog_storage::{Clock, FileAccess, FileIo, LockGuard, LogDir, is_no_space};
+use parking_lot::Mutex;
+
+use crate::append::{How, Wait};
+use crate::batch::BatchBuf;
+use crate::commit::TaskKey;
+use crate::coordinator::Want;
+use crate::error::EngineError;
+use crate::metrics::{Health, HealthState, Metrics};
+use crate::preparer::Preparer;
+use crate::settings::{IoMode, Settings, SyncMethod};
+use crate::shared::Shared;
+use crate::space::{Gate, SEAL_RESERVE, Space};
+use crate::stripes::Stripes;
+use crate::{flusher, maintenance};
+
+/// A sync that takes longer is told by [`Engine::health`].
+const SLOW_SYNC: Duration = Duration::from_secs(1);
+
+/// The write side of an open log.
+pub struct Engine {
+    shared: Arc<Shared>,
+    log_id: LogId,
+    incarnation: Incarnation,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// What the first close came to.
+    closed: Mutex<Option<Result<(), EngineError>>>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("log_id", &self.log_id)
+            .field("incarnation", &self.incarnation)
+            .finish()
+    }
+}
+
+impl Engine {
+    /// Starts to write where `tail` says that the log ends. The caller has recovered the directory and
+    /// holds its lock, which the engine keeps until it is closed.
+    ///
+    /// Without space for a segment the engine starts all the same and takes appends once there is some.
+    ///
+    /// # Errors
+    /// [`EngineError::UnsupportedIo`], [`EngineError::Start`], and [`EngineError::Failed`] if the first
+    /// segment could not be put in place.
+    pub fn start(
+        dir: Arc<dyn LogDir>,
+        lock: Box<dyn LockGuard>,
+        tail: LogTail,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Engine, EngineError> {
+        let io = probe(&*dir, &settings)?;
+        let stripes = Stripes::new(settings.num_stripes, settings.stripe_capacity);
+        let space = Arc::new(Space::new(stripes.outstanding_max()));
+        let capacity_min = (SEGMENT_HEADER_LEN + stripes.outstanding_max() + SEAL_RESERVE)
+            .next_multiple_of(braidlog_format::BLOCK_LEN);
+        let capacity = settings.segment_size.max(capacity_min);
+        let preparer =
+            Arc::new(Preparer::new(Arc::clone(&dir), Arc::clone(&space), io, capacity, capacity_min));
+        let background = settings.background;
+        let shared =
+            Arc::new(Shared::new(dir, lock, &tail, settings, clock, stripes, Arc::clone(&preparer), space));
+        match preparer.prepare(0) {
+            Ok(()) => {}
+            Err(error) if is_no_space(&error) => {}
+            Err(source) => {
+                return Err(EngineError::Start {
+                    what: "prepare the first segment",
+                    source: Arc::new(source),
+                });
+            }
+        }
+        let _ = shared.role().begin_if_prepared(&shared);
+        if let Some(failure) = shared.failure.get() {
+            return Err(EngineError::Failed { failure: failure.clone(), lsns: None });
+        }
+        let engine = Engine {
+            shared,
+            log_id: tail.log_id,
+            incarnation: tail.incarnation,
+            threads: Mutex::new(Vec::new()),
+            closed: Mutex::new(None),
+        };
+        if background {
+            let start = |what, started: std::io::Result<JoinHandle<()>>| {
+                started.map_err(|source| EngineError::Start { what, source: Arc::new(source) })
+            };
+            let mut threads = engine.threads.lock();
+            threads.push(start("start the maintenance thread", maintenance::start(&engine.shared))?);
+            threads.push(start("start the background thread", flusher::start(&engine.shared))?);
+            drop(threads);
+        }
+        Ok(engine)
+    }
+
+    /// Appends one record.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; an error that carries LSNs is indeterminate, any other left nothing behind.
+    pub fn append(&self, kind: Kind, payload: &[u8], how: How) -> Result<Lsn, EngineError> {
+        self.shared.append(kind, payload, how)
+    }
+
+    /// Appends an atomic batch: recovered whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Engine::append`].
+    pub fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange, EngineError> {
+        self.shared.append_batch(batch, how)
+    }
+
+    /// Waits until `lsn` is durable; asks for a sync at once.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownLsn`] if it was not given out, [`EngineError::TimedOut`], and
+    /// [`EngineError::Failed`] if the log failed before it was durable.
+    pub fn wait_durable(&self, lsn: Lsn, wait: Wait) -> Result<(), EngineError> {
+        self.shared.wait_durable(lsn, wait)
+    }
+
+    /// Asks for a sync at once, and has `waker` woken when `lsn` is durable or the log has failed. `key` is
+    /// `None` at the first call for a wait and names it afterwards; [`Engine::forget`] ends it early.
+    pub fn poll_durable(
+        &self,
+        lsn: Lsn,
+        key: &mut Option<TaskKey>,
+        waker: &Waker,
+    ) -> Poll<Result<(), EngineError>> {
+        self.shared.poll_durable(LsnRange { first: lsn, last: lsn }, key, waker)
+    }
+
+    /// Ends the wait of a task that asks no more.
+    pub fn forget(&self, key: TaskKey) {
+        self.shared.forget(key);
+    }
+
+    /// Waits until everything that was appended before the call is durable.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`].
+    pub fn flush(&self) -> Result<(), EngineError> {
+        self.shared.flush()
+    }
+
+    /// Accepts no more, makes everything accepted durable, seals the segment, ends the threads and releases
+    /// the directory. Later calls give what the first came to.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`] with the LSNs that were accepted and could not be made durable.
+    pub fn close(&self) -> Result<(), EngineError> {
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
+        }
+        let shared = &*self.shared;
+        let last = shared.lsns.end();
+        shared.hurry();
+        shared.wake_writers();
+        shared.jobs.lock().take();
+        shared.signal.notify();
+        for thread in self.threads.lock().drain(..) {
+            // A waker that the background thread runs may drop the last handle: it does not wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                // A panic in it has failed the log already, and is told below.
+                let _ = thread.join();
+            }
+        }
+        while shared.waiters.durable() < last && shared.failure.get().is_none() {
+            if !shared.role().step(shared, Want::Sync).progress {
+                std::thread::yield_now(); // A gap: its writer publishes in a handful of instructions.
+            }
+        }
+        let _ = shared.role().finish(shared);
+        for prepared in shared.space.take_all() {
+            // What stays is removed at the next open.
+            let _ = shared.dir.remove(&prepared.name);
+        }
+        shared.lock.lock().take();
+        let result = match shared.failure.get() {
+            None => Ok(()),
+            Some(failure) => {
+                let lsns = LsnRange { first: shared.waiters.durable().next(), last };
+                Err(EngineError::Failed {
+                    failure: failure.clone(),
+                    lsns: (!lsns.is_empty()).then_some(lsns),
+                })
+            }
+        };
+        *closed = Some(result.clone());
+        result
+    }
+
+    /// The last LSN given out; [`Lsn::ZERO`] in an empty log.
+    pub fn last_lsn(&self) -> Lsn {
+        self.shared.lsns.last()
+    }
+
+    /// The last LSN that survives a power cut.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.shared.waiters.durable()
+    }
+
+    /// The incarnation that this engine writes.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The log's identity.
+    pub fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// How many stripes there are.
+    pub fn num_stripes(&self) -> usize {
+        self.shared.stripes.len()
+    }
+
+    /// A stripe for a writer handle to prefer, another at each call.
+    pub fn next_stripe_hint(&self) -> usize {
+        self.shared.stripes.next_hint()
+    }
+
+    /// What the log has done.
+    pub fn metrics(&self) -> Metrics {
+        let shared = &self.shared;
+        // Read in the order in which they follow each other, so that the snapshot keeps durable <= last.
+        let durable = shared.waiters.durable();
+        let written = shared.written().max(durable);
+        let last = shared.lsns.last().max(written);
+        shared.counters.snapshot(last.0 + 1 - shared.first_lsn.0, written, durable, last)
+    }
+
+    /// Whether the log works, and why not.
+    pub fn health(&self) -> Health {
+        let shared = &self.shared;
+        let since = shared.counters.sync_since.load(Relaxed).checked_sub(1).map(Duration::from_nanos);
+        let sync_running_for = since.map(|since| shared.clock.monotonic().saturating_sub(since));
+        let failure = shared.failure.get().cloned();
+        let state = if failure.is_some() {
+            HealthState::Failed
+        } else if shared.lsns.is_ended() {
+            HealthState::Closed
+        } else if shared.space.gate() == Gate::NoSpace {
+            HealthState::NoSpace
+        } else if sync_running_for.is_some_and(|running| running > SLOW_SYNC) {
+            HealthState::SlowSync
+        } else {
+            HealthState::Ok
+        };
+        Health { state, failure, sync_running_for }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Nobody is there to be told; what could not be saved was never acknowledged as durable.
+        let _ = self.close();
+    }
+}
+
+/// Finds out how the directory's files can be written, by writing one.
+fn probe(dir: &dyn LogDir, settings: &Settings) -> Result<FileIo, EngineError> {
+    const NAME: &str = "probe.prep";
+    let (wanted, what) = match (settings.sync_method, settings.io_mode) {
+        (SyncMethod::DirectSync, _) => (FileIo::DirectSync, "the sync method DirectSync"),
+        (_, IoMode::Direct) => (FileIo::Direct, "the I/O mode Direct"),
+        (_, IoMode::Buffered) => return Ok(FileIo::Buffered),
+        (_, IoMode::Auto) => (FileIo::Direct, ""),
+    };
+    let _ = dir.remove(NAME);
+    let probed = dir.open(NAME, FileAccess::CreateNew, wanted).and_then(|file| {
+        let block = braidlog_storage::AlignedBuf::zeroed(braidlog_storage::IO_ALIGN);
+        braidlog_storage::write_all_at(&*file, &block, 0)
+    });
+    let _ = dir.remove(NAME);
+    match probed {
+        Ok(()) => Ok(wanted),
+        // A full device says nothing about the mode: the first real write will.
+        Err(error) if is_no_space(&error) => Ok(wanted),
+        Err(_) if what.is_empty() => Ok(FileIo::Buffered),
+        Err(source) => Err(EngineError::UnsupportedIo { what, source: Arc::new(source) }),
+    }
+}

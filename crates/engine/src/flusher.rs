@@ -1,0 +1,199 @@
+//! The background thread: serves records that nobody blocks for, on a timer or when asked.
+//!
+//! # Protocol
+//! It sleeps *idle* (nothing is unsynced, no deadline) or *armed* (with a deadline). A writer that publishes
+//! a record without waiting for it wakes an idle thread, so that the timer starts, and an armed one when a
+//! ring is half full. Blocking committers lead their own rounds and need no thread.
+//!
+//! # The race that is handled
+//! The thread decides to sleep while a writer publishes. The thread stores its state, fences and looks for
+//! work; the writer draws its LSN, fences and looks at the state: [flusher.sleep]. With a sequentially
+//! consistent fence on both sides at least one of them sees the other.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_utils::sync::{Parker, Unparker};
+use parking_lot::Mutex;
+
+use crate::coordinator::Want;
+use crate::shared::Shared;
+
+/// How long nothing is done before a sync mark tells what is durable.
+const IDLE_MARK_DELAY: Duration = Duration::from_millis(100);
+/// Bytes in the rings that are worth a round of their own.
+const FULL_ROUND: u64 = 1 << 20;
+
+const RUNNING: u8 = 0;
+const ARMED: u8 = 1;
+const IDLE: u8 = 2;
+
+/// What the background thread is doing, and the way to wake it.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    /// One of the three above. Stored by the thread; whoever wakes it sets it back to `RUNNING`, so that only
+    /// one of many writers makes the call. Relaxed with fences: see the module.
+    state: AtomicU8,
+    unparker: Mutex<Option<Unparker>>,
+}
+
+impl Signal {
+    pub(crate) fn new() -> Signal {
+        Signal { state: AtomicU8::new(RUNNING), unparker: Mutex::new(None) }
+    }
+
+    /// After a record was published that its writer does not wait for.
+    pub(crate) fn published(&self, half_full: bool) {
+        fence(SeqCst); // [flusher.sleep]
+        let state = self.state.load(Relaxed);
+        if state == IDLE || (half_full && state == ARMED) {
+            self.wake(state);
+        }
+    }
+
+    /// Wakes the thread if it sleeps: something is asked for.
+    pub(crate) fn notify(&self) {
+        fence(SeqCst); // [flusher.sleep]
+        let state = self.state.load(Relaxed);
+        if state != RUNNING {
+            self.wake(state);
+        }
+    }
+
+    #[cold]
+    fn wake(&self, state: u8) {
+        if self.state.compare_exchange(state, RUNNING, Relaxed, Relaxed).is_ok()
+            && let Some(unparker) = &*self.unparker.lock()
+        {
+            unparker.unpark();
+        }
+    }
+}
+
+/// Starts the thread. It ends when `shared.closing` is set and the signal given.
+pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let parker = Parker::new();
+    *shared.signal.unparker.lock() = Some(parker.unparker().clone());
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new()
+        .name("braidlog-flush".to_owned())
+        .spawn(move || Flusher { shared: &shared, pending_since: None, active: Duration::ZERO }.run(&parker))
+}
+
+struct Flusher<'a> {
+    shared: &'a Shared,
+    /// When records were first seen unsynced that nobody asked to sync, on the monotonic clock.
+    pending_since: Option<Duration>,
+    /// When something was last seen to happen.
+    active: Duration,
+}
+
+/// What is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Due {
+    Now(Work),
+    At(Duration),
+    Never,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Work {
+    Round(Want),
+    IdleMark,
+    Rotate,
+}
+
+impl Flusher<'_> {
+    fn run(&mut self, parker: &Parker) {
+        let shared = self.shared;
+        let state = &shared.signal.state;
+        let mut seen = shared.waiters.durable();
+        while !shared.closing.load(Relaxed) && shared.failure.get().is_none() {
+            let durable = shared.waiters.durable();
+            if durable != seen {
+                seen = durable;
+                self.active = shared.clock.monotonic();
+            }
+            match self.due() {
+                Due::Now(work) => {
+                    self.work(work);
+                    continue;
+                }
+                Due::At(_) => state.store(ARMED, Relaxed),
+                Due::Never => state.store(IDLE, Relaxed),
+            }
+            fence(SeqCst); // [flusher.sleep]
+            match self.due() {
+                _ if shared.closing.load(Relaxed) => {}
+                Due::Now(_) => {}
+                Due::Never => parker.park(),
+                Due::At(at) => parker.park_timeout(at.saturating_sub(shared.clock.monotonic())),
+            }
+            state.store(RUNNING, Relaxed);
+        }
+    }
+
+    fn due(&mut self) -> Due {
+        let shared = self.shared;
+        let durable = shared.waiters.durable();
+        let last = shared.lsns.last();
+        let now = shared.clock.monotonic();
+        if last == durable {
+            self.pending_since = None;
+            return self.idle_due(now);
+        }
+        if shared.demand.served() > durable {
+            return Due::Now(Work::Round(Want::Sync));
+        }
+        let since = *self.pending_since.get_or_insert(now);
+        let at = since + shared.settings.mode.delay();
+        if at <= now || last.0 - durable.0 >= shared.settings.mode.batch_size() {
+            Due::Now(Work::Round(Want::Sync))
+        } else if shared.stripes.used() >= FULL_ROUND.min(self.ring_share())
+            || shared.stripes.budget_used() > 0
+        {
+            Due::Now(Work::Round(Want::Drain))
+        } else {
+            Due::At(at)
+        }
+    }
+
+    /// Half a ring: a single writer must not fill its own before a round begins.
+    fn ring_share(&self) -> u64 {
+        self.shared.settings.stripe_capacity as u64 / 2
+    }
+
+    fn idle_due(&self, now: Duration) -> Due {
+        let shared = self.shared;
+        let begun = shared.segment_begun.load(Relaxed).checked_sub(1).map(Duration::from_nanos);
+        let rotate =
+            begun.zip(shared.settings.segment_age_max).map(|(begun, max)| (begun + max, Work::Rotate));
+        let owed = shared.marked.load(Relaxed) < shared.waiters.durable().0;
+        let mark = owed.then_some((self.active + IDLE_MARK_DELAY, Work::IdleMark));
+        match rotate.into_iter().chain(mark).min_by_key(|(at, _)| *at) {
+            Some((at, work)) if at <= now => Due::Now(work),
+            Some((at, _)) => Due::At(at),
+            None => Due::Never,
+        }
+    }
+
+    fn work(&mut self, work: Work) {
+        let mut role = self.shared.role();
+        let stepped = match work {
+            Work::Round(want) => role.step(self.shared, want),
+            Work::IdleMark => role.idle_mark(self.shared),
+            Work::Rotate => role.rotate(self.shared),
+        };
+        drop(role);
+        if work == Work::Round(Want::Sync) && !stepped.gap {
+            self.pending_since = None;
+        }
+        if stepped.gap && !stepped.progress {
+            // The writer that drew the LSN needs the processor more than this thread does.
+            std::thread::yield_now();
+        }
+    }
+}

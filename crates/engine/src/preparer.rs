@@ -1,0 +1,208 @@
+//! The preparer: makes files with space in them ahead of need, and lays zeros ahead of the pen.
+//!
+//! # Invariants
+//! 1. A prepared file has no name in the log and holds no LSN: it may be thrown away at any time.
+//! 2. Zeros go only above the pen, into space that is allocated, never into a range that the pen writes:
+//!    [`Frontier`] hands each range to one of them.
+//!
+//! A write into allocated space that was never written makes the file system change its map of the file,
+//! and the next sync pays for that; over zeros it does not. So a lone commit is as fast as the device.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use braidlog_format::prepared_name;
+use braidlog_storage::{AlignedBuf, FileAccess, FileIo, LogDir, LogFile, is_no_space, write_all_at};
+use parking_lot::{Condvar, Mutex};
+
+use crate::space::{Prepared, Space};
+
+/// Bytes of zeros that are laid in one step.
+const ZERO_STEP: u64 = 256 << 10;
+/// How far the zeros are kept ahead of the pen.
+const ZERO_LEAD: u64 = 1 << 20;
+
+/// Makes files with space in them.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    dir: Arc<dyn LogDir>,
+    space: Arc<Space>,
+    io: FileIo,
+    /// Bytes that a file is given, and those that it needs at the least.
+    capacity: u64,
+    capacity_min: u64,
+    next_number: AtomicU64,
+    /// One file at a time, whoever makes it.
+    busy: Mutex<()>,
+}
+
+impl Preparer {
+    pub(crate) fn new(
+        dir: Arc<dyn LogDir>,
+        space: Arc<Space>,
+        io: FileIo,
+        capacity: u64,
+        capacity_min: u64,
+    ) -> Preparer {
+        Preparer {
+            dir,
+            space,
+            io,
+            capacity,
+            capacity_min,
+            next_number: AtomicU64::new(0),
+            busy: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Prepares a file if the log wants one.
+    ///
+    /// # Errors
+    /// What the storage says, lack of space too; the space ledger knows of that already.
+    pub(crate) fn prepare_if_wanted(&self) -> io::Result<()> {
+        let _one = self.busy.lock();
+        if self.space.wants_prepared(self.capacity) {
+            self.make(self.capacity, self.capacity_min)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Prepares a file of at least `capacity` bytes, whatever the log has.
+    ///
+    /// # Errors
+    /// As [`Preparer::prepare_if_wanted`].
+    pub(crate) fn prepare(&self, capacity: u64) -> io::Result<()> {
+        let _one = self.busy.lock();
+        self.make(capacity.max(self.capacity), capacity.max(self.capacity_min))
+    }
+
+    /// Makes a file of `capacity` bytes, or of `capacity_min` where the device has no more.
+    fn make(&self, capacity: u64, capacity_min: u64) -> io::Result<()> {
+        let made = self.allocate(capacity).or_else(|error| {
+            if is_no_space(&error) && capacity_min < capacity {
+                self.allocate(capacity_min)
+            } else {
+                Err(error)
+            }
+        });
+        match made {
+            Ok(prepared) => {
+                self.space.add(prepared);
+                Ok(())
+            }
+            Err(error) => {
+                if is_no_space(&error) {
+                    self.space.set_refused(true);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn allocate(&self, capacity: u64) -> io::Result<Prepared> {
+        let name = prepared_name(self.next_number.fetch_add(1, Relaxed));
+        let file = self.dir.open(&name, FileAccess::CreateNew, self.io)?;
+        match file.allocate(capacity) {
+            Ok(()) => Ok(Prepared { name, file, capacity }),
+            Err(error) => {
+                drop(file);
+                // Its space is needed more than its error: left-over files go at the next open.
+                let _ = self.dir.remove(&name);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Up to where a segment's file is zeroed, and who may write beyond.
+#[derive(Debug)]
+pub(crate) struct Frontier {
+    file: Arc<dyn LogFile>,
+    state: Mutex<FrontierState>,
+    /// Signalled when a step has ended.
+    step_ended: Condvar,
+}
+
+#[derive(Debug)]
+struct FrontierState {
+    /// Everything before is written, or belongs to the pen.
+    zeroed: u64,
+    /// Where the pen stands.
+    pen: u64,
+    /// Zeros are laid below this offset only.
+    limit: u64,
+    /// The step that is being laid begins here.
+    step: Option<u64>,
+}
+
+impl Frontier {
+    pub(crate) fn new(file: Arc<dyn LogFile>, pen: u64, limit: u64) -> Frontier {
+        let state = FrontierState { zeroed: pen, pen, limit, step: None };
+        Frontier { file, state: Mutex::new(state), step_ended: Condvar::new() }
+    }
+
+    /// The pen is about to write up to `end`. Waits for a step that stands in its way, and takes the range
+    /// over.
+    pub(crate) fn take_over(&self, end: u64) {
+        let mut state = self.state.lock();
+        while state.step.is_some_and(|step| step < end) {
+            self.step_ended.wait(&mut state);
+        }
+        state.pen = end;
+        state.zeroed = state.zeroed.max(end);
+    }
+
+    /// Whether the zeros ahead of the pen run short.
+    pub(crate) fn wants_zeros(&self) -> bool {
+        self.state.lock().wants_step(ZERO_LEAD / 2)
+    }
+
+    /// Lays no more zeros, and waits for a step under way.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.limit = 0;
+        while state.step.is_some() {
+            self.step_ended.wait(&mut state);
+        }
+    }
+
+    /// Lays one step of zeros if the lead is short; says whether it did. A failure only stops the laying:
+    /// the pen will meet it itself if it matters.
+    pub(crate) fn lay_step(&self, zeros: &AlignedBuf) -> bool {
+        let mut state = self.state.lock();
+        if state.step.is_some() || !state.wants_step(ZERO_LEAD) {
+            return false;
+        }
+        let start = state.zeroed;
+        let len = ZERO_STEP.min(state.limit - start);
+        state.zeroed = start + len;
+        state.step = Some(start);
+        drop(state);
+        let laid = write_all_at(&*self.file, &zeros[..len as usize], start);
+        let mut state = self.state.lock();
+        state.step = None;
+        if laid.is_err() {
+            state.limit = 0;
+        }
+        drop(state);
+        self.step_ended.notify_all();
+        laid.is_ok()
+    }
+
+    /// The buffer that [`Frontier::lay_step`] takes.
+    pub(crate) fn zeros() -> AlignedBuf {
+        AlignedBuf::zeroed(ZERO_STEP as usize)
+    }
+}
+
+impl FrontierState {
+    fn wants_step(&self, lead: u64) -> bool {
+        self.zeroed < self.limit && self.zeroed - self.pen < lead
+    }
+}

@@ -1,0 +1,275 @@
+//! The segment under the pen: its file, where the pen stands, and what is synced.
+//!
+//! # Invariants
+//! 1. A file gets its name in the log only after its header is durable: write, sync, rename, sync the
+//!    directory.
+//! 2. The pen only moves on. No byte before it is written again, so nothing relies on a device that
+//!    overwrites a block atomically.
+//! 3. A seal is written when everything before it is synced, and is synced itself before a successor
+//!    exists: a torn tail can lie in the last segment only.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use braidlog_format::{
+    ENTRY_HEADER_LEN, EntryHeader, Flags, INDEX_POINTS_MAX, IndexPoint, Kind, Lsn, Predecessor,
+    SEGMENT_HEADER_LEN, Salt, Seal, SegmentHeader, SegmentName,
+};
+use braidlog_storage::{AlignedBuf, LogDir, LogFile, is_no_space, write_all_at};
+
+use crate::failure::{FailedOperation, Failure};
+use crate::preparer::Frontier;
+use crate::settings::SyncMethod;
+use crate::space::{Prepared, SEAL_RESERVE, room};
+
+/// Bytes of entries between two points of the sparse index, before it is thinned out.
+const INDEX_STEP: u64 = 64 << 10;
+
+/// The last entry that took an LSN, as a seal and the successor's header name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LastEntry {
+    pub(crate) lsn: Lsn,
+    pub(crate) timestamp_ns: u64,
+    pub(crate) checksum: u32,
+}
+
+/// The segment under the pen.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    file: Arc<dyn LogFile>,
+    name: String,
+    base: Lsn,
+    salt: Salt,
+    /// Where the next round starts: a block boundary. Everything before is written.
+    offset: u64,
+    /// Bytes before this offset are synced.
+    synced_offset: u64,
+    /// Bytes that have space on the device.
+    allocated: u64,
+    last: Option<LastEntry>,
+    index: SparseIndex,
+    frontier: Arc<Frontier>,
+    /// When the segment was begun, on the monotonic clock.
+    begun: Duration,
+}
+
+impl Segment {
+    /// Turns a prepared file into the log's next segment.
+    ///
+    /// `no_space` is asked after a refusal for lack of space whether to try again: a directory may need a
+    /// block for the name.
+    ///
+    /// # Errors
+    /// The failure; nothing of it holds an LSN.
+    pub(crate) fn begin(
+        dir: &dyn LogDir,
+        prepared: Prepared,
+        header: &SegmentHeader,
+        replace: bool,
+        begun: Duration,
+        no_space: impl Fn() -> bool,
+    ) -> Result<Segment, Failure> {
+        let Prepared { name: prepared_name, file, capacity } = prepared;
+        let name = SegmentName(header.base).to_string();
+        let failed = |error| Failure::new(FailedOperation::NextSegment, &name, error);
+        let mut block = AlignedBuf::zeroed(SEGMENT_HEADER_LEN as usize);
+        header.encode(block.first_chunk_mut().expect("the buffer has the block's length"));
+        while let Err(error) = write_all_at(&*file, &block, 0) {
+            if !(is_no_space(&error) && no_space()) {
+                return Err(failed(error));
+            }
+        }
+        file.sync_all().map_err(failed)?;
+        while let Err(error) = dir.rename(&prepared_name, &name, replace) {
+            if !(is_no_space(&error) && no_space()) {
+                return Err(failed(error));
+            }
+        }
+        dir.sync().map_err(|error| Failure::new(FailedOperation::SyncDirectory, &name, error))?;
+        Ok(Segment {
+            frontier: Arc::new(Frontier::new(Arc::clone(&file), SEGMENT_HEADER_LEN, capacity)),
+            file,
+            name,
+            base: header.base,
+            salt: header.salt,
+            offset: SEGMENT_HEADER_LEN,
+            synced_offset: SEGMENT_HEADER_LEN,
+            allocated: capacity,
+            last: None,
+            index: SparseIndex::default(),
+            begun,
+        })
+    }
+
+    pub(crate) fn salt(&self) -> Salt {
+        self.salt
+    }
+
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(crate) fn synced_offset(&self) -> u64 {
+        self.synced_offset
+    }
+
+    pub(crate) fn begun(&self) -> Duration {
+        self.begun
+    }
+
+    pub(crate) fn frontier(&self) -> &Arc<Frontier> {
+        &self.frontier
+    }
+
+    pub(crate) fn holds_records(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Bytes for rounds behind `offset`.
+    pub(crate) fn room_behind(&self, offset: u64) -> u64 {
+        room(self.allocated, offset)
+    }
+
+    /// As the next segment's header names this one; `None` if it holds no LSN.
+    pub(crate) fn as_predecessor(&self, sealed: bool) -> Option<Predecessor> {
+        self.last.map(|last| Predecessor {
+            base: self.base,
+            last: last.lsn,
+            last_timestamp_ns: last.timestamp_ns,
+            last_checksum: last.checksum,
+            sealed,
+        })
+    }
+
+    pub(crate) fn failed(&self, operation: FailedOperation, error: io::Error) -> Failure {
+        Failure::new(operation, &self.name, error)
+    }
+
+    /// Gives the file space for a frame of this many bytes, if it has too little.
+    pub(crate) fn extend(&mut self, bytes: u64) -> io::Result<()> {
+        let needed = self.offset + bytes + SEAL_RESERVE;
+        if needed > self.allocated {
+            self.file.allocate(needed)?;
+            self.allocated = needed;
+        }
+        Ok(())
+    }
+
+    /// Writes whole blocks at `offset`, above everything written. `no_space` is asked after a refusal for
+    /// lack of space whether to write the same bytes again.
+    pub(crate) fn write(
+        &self,
+        blocks: &[u8],
+        offset: u64,
+        mut no_space: impl FnMut() -> bool,
+    ) -> Result<(), Failure> {
+        loop {
+            match write_all_at(&*self.file, blocks, offset) {
+                Ok(()) => return Ok(()),
+                Err(error) if is_no_space(&error) && no_space() => {}
+                Err(error) => return Err(self.failed(FailedOperation::Write, error)),
+            }
+        }
+    }
+
+    /// An entry that takes an LSN was encoded at `offset`.
+    pub(crate) fn note_entry(&mut self, last: LastEntry, offset: u64) {
+        self.index.note(last.lsn, offset);
+        self.last = Some(last);
+    }
+
+    /// A round was encoded up to `offset`, a block boundary.
+    pub(crate) fn move_pen(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// Makes everything before the pen durable.
+    pub(crate) fn sync(&mut self, method: SyncMethod) -> Result<(), Failure> {
+        match method {
+            SyncMethod::Fdatasync => self.file.sync_data(),
+            SyncMethod::Fsync => self.file.sync_all(),
+            SyncMethod::DirectSync => Ok(()), // Each write was durable when it returned.
+        }
+        .map_err(|error| self.failed(FailedOperation::Sync, error))?;
+        self.synced_offset = self.offset;
+        Ok(())
+    }
+
+    /// Ends the segment with a synced seal and cuts what was not used. Everything before the pen is synced.
+    pub(crate) fn seal(&mut self, last_timestamp_ns: u64) -> Result<(), Failure> {
+        debug_assert_eq!(self.synced_offset, self.offset, "a seal vouches for synced bytes");
+        self.frontier.stop();
+        let last_lsn = self.last.map_or(self.base.prev(), |last| last.lsn);
+        let seal = Seal {
+            count: last_lsn.0 + 1 - self.base.0,
+            last_lsn,
+            last_timestamp_ns,
+            last_checksum: self.last.map_or(0, |last| last.checksum),
+            open_transactions: &[],
+            index: &self.index.points,
+        };
+        let mut blocks = AlignedBuf::zeroed((ENTRY_HEADER_LEN + seal.payload_len()) as usize);
+        let (head, payload) = blocks.split_at_mut(ENTRY_HEADER_LEN as usize);
+        seal.encode(payload);
+        let header =
+            EntryHeader::for_payload(last_lsn.next(), last_timestamp_ns, Kind::SEAL, Flags::NONE, payload);
+        head.copy_from_slice(&header.encode(self.salt, self.offset));
+        // The length first: it becomes durable with the seal, which is found from the end of the file.
+        self.file
+            .set_len(self.offset + blocks.len() as u64)
+            .and_then(|()| write_all_at(&*self.file, &blocks, self.offset))
+            .and_then(|()| self.file.sync_all())
+            .map_err(|error| self.failed(FailedOperation::Seal, error))
+    }
+}
+
+/// Where some entries stand: a point at least every [`INDEX_STEP`] bytes, fewer in a large segment.
+#[derive(Debug)]
+struct SparseIndex {
+    points: Vec<IndexPoint>,
+    step: u64,
+    next: u64,
+}
+
+impl Default for SparseIndex {
+    fn default() -> Self {
+        SparseIndex { points: Vec::new(), step: INDEX_STEP, next: 0 }
+    }
+}
+
+impl SparseIndex {
+    fn note(&mut self, lsn: Lsn, offset: u64) {
+        if offset < self.next {
+            return;
+        }
+        if self.points.len() == INDEX_POINTS_MAX {
+            let mut index = 0;
+            self.points.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+            self.step *= 2;
+        }
+        self.points.push(IndexPoint { lsn, offset });
+        self.next = offset + self.step;
+    }
+}
+
+#[cfg(all(test, not(braidlog_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_index_is_bounded_and_covers_the_segment() {
+        let mut index = SparseIndex::default();
+        let count = 5 * INDEX_POINTS_MAX as u64;
+        for lsn in 1..=count {
+            index.note(Lsn(lsn), lsn * INDEX_STEP);
+        }
+        assert!(index.points.len() <= INDEX_POINTS_MAX);
+        assert_eq!(index.points[0].lsn, Lsn(1));
+        assert!(index.points.windows(2).all(|pair| pair[1].offset - pair[0].offset <= index.step));
+        assert!(count * INDEX_STEP - index.points.last().unwrap().offset <= index.step);
+    }
+}

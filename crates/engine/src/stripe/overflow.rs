@@ -1,0 +1,87 @@
+//! Records that take no ring: pushed by any thread without a claim, taken all at once by the coordinator.
+//!
+//! # Protocol
+//! A Treiber stack whose only consumer takes the whole list with one swap, so that no node is ever read
+//! after another thread may have freed it and no ABA can arise. The node is allocated before its LSN is
+//! drawn: between LSN and publication there is one loop of compare-exchange and nothing that can fail.
+#![expect(unsafe_code, reason = "an intrusive lock-free list owns its nodes through raw pointers")]
+
+use std::ptr;
+
+use braidlog_format::Lsn;
+
+use crate::primitive::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+/// A record or batch outside the rings.
+#[derive(Debug)]
+pub(crate) struct BoxedFrame {
+    next: *mut BoxedFrame,
+    /// The first LSN of the frame.
+    pub(crate) lsn: Lsn,
+    /// How many LSNs it takes.
+    pub(crate) count: u64,
+    /// Its entries, headers unplaced.
+    pub(crate) body: Vec<u8>,
+    /// What it drew from the byte budget, to be given back.
+    pub(crate) cost: u64,
+}
+
+// SAFETY: `next` is only followed by the thread that owns the whole detached list.
+unsafe impl Send for BoxedFrame {}
+
+impl BoxedFrame {
+    pub(crate) fn new(count: u64, body: Vec<u8>, cost: u64) -> Box<BoxedFrame> {
+        Box::new(BoxedFrame { next: ptr::null_mut(), lsn: Lsn::ZERO, count, body, cost })
+    }
+}
+
+/// The list of boxed frames that the coordinator has not seen.
+#[derive(Debug)]
+pub(crate) struct Overflow {
+    /// The newest node. Pushed with Release by writers, taken with Acquire by the coordinator: the pair
+    /// makes the node's content visible.
+    newest: AtomicPtr<BoxedFrame>,
+}
+
+impl Overflow {
+    pub(crate) fn new() -> Overflow {
+        Overflow { newest: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// Publishes a frame, whose LSN is set.
+    pub(crate) fn push(&self, frame: Box<BoxedFrame>) {
+        let frame = Box::into_raw(frame);
+        let mut newest = self.newest.load(Relaxed);
+        loop {
+            // SAFETY: `frame` came from the box above and is not shared before the exchange succeeds.
+            unsafe { (*frame).next = newest };
+            match self.newest.compare_exchange_weak(newest, frame, Release, Relaxed) {
+                // [overflow.publish] pairs with the swap in `take`.
+                Ok(_) => return,
+                Err(other) => newest = other,
+            }
+        }
+    }
+
+    /// Hands every published frame to `each`, in no order. Only the coordinator calls this.
+    pub(crate) fn take(&self, mut each: impl FnMut(Box<BoxedFrame>)) {
+        if self.newest.load(Relaxed).is_null() {
+            return; // Relaxed is enough: a push that is missed here is seen at the next look.
+        }
+        // [overflow.publish]
+        let mut node = self.newest.swap(ptr::null_mut(), Acquire);
+        while !node.is_null() {
+            // SAFETY: the swap detached the list, so this thread alone owns its nodes; each came from
+            // `Box::into_raw` and is turned back once.
+            let frame = unsafe { Box::from_raw(node) };
+            node = frame.next;
+            each(frame);
+        }
+    }
+}
+
+impl Drop for Overflow {
+    fn drop(&mut self) {
+        self.take(drop);
+    }
+}

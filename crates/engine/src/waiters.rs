@@ -1,0 +1,180 @@
+//! Who waits for which LSN to become durable, and how they are woken.
+//!
+//! # Protocol
+//! A waiter's condition is `durable LSN >= its LSN`, never an epoch. It looks, enters the list under the lock
+//! (looking once more there), and only then sleeps. The coordinator's role holder first stores the durable
+//! LSN, then takes the lock and wakes those it satisfies.
+//!
+//! # The race that is handled
+//! A waiter enters between the store and the wake-up: it takes the lock after the role holder did, so it sees
+//! the store and does not sleep; or it takes it before, and is found in the list. No wake-up is lost
+//! and nobody is woken for a record that is not durable.
+
+use std::collections::BTreeMap;
+use std::task::Waker;
+
+use braidlog_format::Lsn;
+
+use crate::primitive::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use crate::primitive::thread::Thread;
+use crate::primitive::{Mutex, MutexGuard};
+
+/// The durable LSN and those who wait for it.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    /// Every record up to here survives a power cut. Only the role holder stores it, and it only grows.
+    durable: AtomicU64,
+    lists: Mutex<Lists>,
+}
+
+/// The waiters. A key is (LSN, number), so that the satisfied are a prefix.
+#[derive(Debug, Default)]
+struct Lists {
+    /// Threads that block without a deadline: each may be made leader.
+    threads: BTreeMap<Key, Thread>,
+    /// Tasks, and threads with a deadline.
+    tasks: BTreeMap<Key, Sleeper>,
+    next_number: u64,
+}
+
+/// Names one waiting.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Key(Lsn, u64);
+
+/// One that waits and cannot lead.
+#[derive(Debug)]
+pub(crate) enum Sleeper {
+    Thread(Thread),
+    Task(Waker),
+}
+
+impl Sleeper {
+    fn wake(self) {
+        match self {
+            Sleeper::Thread(thread) => thread.unpark(),
+            Sleeper::Task(waker) => waker.wake(),
+        }
+    }
+}
+
+/// What a role holder does after it has given the role up.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct WakeUps {
+    /// The thread that should hold the role next: it waits for the lowest LSN that is not durable.
+    leader: Option<Thread>,
+    threads: Vec<Thread>,
+    sleepers: Vec<Sleeper>,
+    /// Whether sleepers that cannot lead still wait: the background thread must serve them.
+    pub(crate) sleepers_left: bool,
+}
+
+impl WakeUps {
+    /// Wakes everybody, the next leader first, outside of all locks.
+    pub(crate) fn wake(self) {
+        self.leader.into_iter().chain(self.threads).for_each(|thread| thread.unpark());
+        self.sleepers.into_iter().for_each(Sleeper::wake);
+    }
+}
+
+impl Waiters {
+    pub(crate) fn new(durable: Lsn) -> Waiters {
+        Waiters { durable: AtomicU64::new(durable.0), lists: Mutex::new(Lists::default()) }
+    }
+
+    /// The durable LSN.
+    pub(crate) fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Acquire)) // [durable.advance]
+    }
+
+    /// Moves the durable LSN. Only the role holder calls this, after the sync that covers it has completed.
+    pub(crate) fn advance(&self, durable: Lsn) {
+        debug_assert!(self.durable() <= durable, "the durable LSN only grows");
+        self.durable.store(durable.0, Release); // [durable.advance]
+    }
+
+    /// Enters a thread that may be made leader; `None` if there is nothing to wait for any more.
+    pub(crate) fn enter_thread(&self, lsn: Lsn, thread: Thread) -> Option<Key> {
+        let mut lists = self.lock_unless_durable(lsn)?;
+        let key = lists.key(lsn);
+        lists.threads.insert(key, thread);
+        Some(key)
+    }
+
+    /// Enters one that cannot lead, under its old key if it has one; `None` if there is nothing to wait for
+    /// any more.
+    pub(crate) fn enter_sleeper(&self, lsn: Lsn, key: Option<Key>, sleeper: Sleeper) -> Option<Key> {
+        let mut lists = self.lock_unless_durable(lsn)?;
+        let key = key.unwrap_or_else(|| lists.key(lsn));
+        lists.tasks.insert(key, sleeper);
+        Some(key)
+    }
+
+    fn lock_unless_durable(&self, lsn: Lsn) -> Option<MutexGuard<'_, Lists>> {
+        let lists = self.lists.lock();
+        (self.durable() < lsn).then_some(lists)
+    }
+
+    /// Leaves the list, if still in it.
+    pub(crate) fn leave(&self, key: Key) {
+        let mut lists = self.lists.lock();
+        // The value is dropped after the lock: a waker may run foreign code.
+        let gone = (lists.threads.remove(&key), lists.tasks.remove(&key));
+        drop(lists);
+        drop(gone);
+    }
+
+    /// Takes out everybody whom the durable LSN satisfies, and with `leader` the thread that waits for the
+    /// lowest LSN beyond it, to hold the role next.
+    pub(crate) fn satisfied(&self, leader: bool) -> WakeUps {
+        let mut lists = self.lists.lock();
+        let behind = Key(self.durable().next(), 0);
+        WakeUps {
+            threads: take_before(&mut lists.threads, behind),
+            sleepers: take_before(&mut lists.tasks, behind),
+            leader: if leader { lists.threads.pop_first().map(|(_, thread)| thread) } else { None },
+            sleepers_left: !lists.tasks.is_empty(),
+        }
+    }
+
+    /// Takes out and wakes the threads that the durable LSN satisfies. For one who keeps the role: tasks are
+    /// left, since a waker may run foreign code.
+    pub(crate) fn wake_threads(&self) {
+        let mut lists = self.lists.lock();
+        let behind = Key(self.durable().next(), 0);
+        let threads = take_before(&mut lists.threads, behind);
+        drop(lists);
+        threads.into_iter().for_each(|thread| thread.unpark());
+    }
+
+    /// Takes out everybody: the log has failed or is closed.
+    pub(crate) fn all(&self) -> WakeUps {
+        let mut lists = self.lists.lock();
+        let threads = std::mem::take(&mut lists.threads);
+        let tasks = std::mem::take(&mut lists.tasks);
+        drop(lists);
+        WakeUps {
+            leader: None,
+            threads: threads.into_values().collect(),
+            sleepers: tasks.into_values().collect(),
+            sleepers_left: false,
+        }
+    }
+}
+
+impl Lists {
+    fn key(&mut self, lsn: Lsn) -> Key {
+        self.next_number += 1;
+        Key(lsn, self.next_number)
+    }
+}
+
+fn take_before<V>(map: &mut BTreeMap<Key, V>, end: Key) -> Vec<V> {
+    match map.first_key_value() {
+        Some((first, _)) if *first < end => {
+            let rest = map.split_off(&end);
+            std::mem::replace(map, rest).into_values().collect()
+        }
+        _ => Vec::new(),
+    }
+}
