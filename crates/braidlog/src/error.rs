@@ -99,10 +99,13 @@ impl Error {
     }
 
     /// The records that the error is about: those of an [indeterminate](Error::is_indeterminate) append, or
-    /// those that are damaged.
+    /// those that are damaged. [`Lsn::MAX`](crate::Lsn::MAX) as the last says that nobody knows where the damage
+    /// ends.
     pub fn lsns(&self) -> Option<LsnRange> {
         match &self.inner.cause {
-            Cause::Recovery(RecoveryError::Damaged(damage)) => Some(damage.lsns),
+            Cause::Recovery(RecoveryError::Damaged(damage)) => {
+                (!damage.lsns.is_empty()).then_some(damage.lsns)
+            }
             _ => self.inner.accepted,
         }
     }
@@ -312,7 +315,7 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.inner.cause {
             Cause::Open { source, .. } => Some(source),
-            Cause::Recovery(error) => Some(error),
+            Cause::Recovery(RecoveryError::Io { source, .. }) => Some(source),
             Cause::Engine(EngineError::Failed { failure, .. }) => Some(&*failure.error),
             Cause::Engine(EngineError::UnsupportedIo { source, .. } | EngineError::Start { source, .. }) => {
                 Some(&**source)

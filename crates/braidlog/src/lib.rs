@@ -86,6 +86,6 @@ pub use braidlog_engine::{
 };
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
-    Problem, Record, RecordRef, RecoveryReport, SegmentInfo, TailState, VerifyProgress, VerifyReport,
-    VerifyTail,
+    DamageCause, Problem, Record, RecordRef, RecoveryReport, SegmentInfo, SegmentState, TailState,
+    VerifyProgress, VerifyReport, VerifyTail, Warning,
 };

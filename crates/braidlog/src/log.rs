@@ -4,10 +4,10 @@
 //! and the records of a call that were accepted, in one place.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, HealthState, How, Wait};
+use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Wait};
 use braidlog_format::{Kind, Lsn, LsnRange};
 use braidlog_recovery::{LogReader, RecoveryReport};
 
@@ -22,6 +22,8 @@ pub(crate) struct Log {
     /// What an append asks for that does not say.
     pub(crate) durability: Durability,
     pub(crate) max_record_bytes: u64,
+    /// Set when `close` is called.
+    pub(crate) closed: OnceLock<()>,
 }
 
 impl Log {
@@ -58,11 +60,17 @@ impl Log {
         self.engine.wait_durable(lsns.last, wait).map_err(|error| self.error_after(error, lsns))
     }
 
-    /// Refuses to read after `close`: the directory may belong to another writer by now.
+    /// Makes all that was accepted durable, and ends the log for every handle.
+    pub(crate) fn close(&self) -> Result<()> {
+        let _ = self.closed.set(());
+        self.engine.close().map_err(|error| self.error(error))
+    }
+
+    /// Refuses to go on after `close`: the directory may belong to another writer by now.
     pub(crate) fn check_open(&self) -> Result<()> {
-        match self.engine.health().state {
-            HealthState::Closed => Err(self.error(EngineError::Closed)),
-            _ => Ok(()),
+        match self.closed.get() {
+            Some(()) => Err(self.error(EngineError::Closed)),
+            None => Ok(()),
         }
     }
 

@@ -4,7 +4,7 @@
 //! lock before the lock is held, and an error at any step lets go of the lock.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use braidlog_engine::Engine;
 use braidlog_format::LogId;
@@ -32,7 +32,8 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
     let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone())
         .map_err(|error| Error::engine(&path, error))?;
     let reader = LogReader::of_writer(dir);
-    Ok(Wal::new(Log { path, engine, reader, report, durability, max_record_bytes }))
+    let closed = OnceLock::new();
+    Ok(Wal::new(Log { path, engine, reader, report, durability, max_record_bytes, closed }))
 }
 
 /// 64 bits that no other log or opening has: checksums are salted and logs told apart with them.

@@ -86,9 +86,9 @@ pub struct Options {
     ///
     /// Default: none. Maximum: 256 bytes.
     pub user_metadata: Vec<u8>,
-    /// Whether the log has threads of its own. Without them every call does the work that it needs: records
-    /// of the asynchronous modes then become durable only at a flush, a wait or at close, and a future only
-    /// when another call drives the log. For deterministic simulation.
+    /// Whether the log has threads of its own. Without them every call does the work that it needs, and nothing
+    /// happens between calls: a record of the asynchronous modes becomes durable when somebody waits for it or
+    /// polls its ticket, at a flush, at close, or when a stripe is full. For deterministic simulation.
     ///
     /// Default: true.
     pub background_threads: bool,
@@ -270,6 +270,8 @@ fn check_mode(mode: &DurabilityMode) -> Result<()> {
             duration("mode.max_delay", max_delay, PACE_MIN, HOUR)?;
             batch(max_batch_size)
         }
+        // A mode that is added without its limits here is not let through unchecked.
+        _ => Err(Error::option("mode", format!("{mode:?}"), "its limits are not known")),
     }
 }
 

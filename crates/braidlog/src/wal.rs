@@ -132,6 +132,7 @@ impl Wal {
     /// # Errors
     /// [`Failed`](crate::ErrorKind::Failed), [`Closed`](crate::ErrorKind::Closed).
     pub fn flush(&self) -> Result<()> {
+        self.log.check_open()?;
         self.log.engine.flush().map_err(|error| self.log.error(error))
     }
 
@@ -223,13 +224,14 @@ impl Wal {
 
     /// Closes the log for every handle: makes all that was accepted durable, seals the last segment, ends the
     /// log's threads and releases the directory. Later calls on any handle get
-    /// [`Closed`](crate::ErrorKind::Closed), but for those that only tell a number; closing again does nothing.
+    /// [`Closed`](crate::ErrorKind::Closed), but for those that wait for what is durable already or only tell a
+    /// number. Closing again does nothing and says the same.
     ///
     /// # Errors
-    /// [`Failed`](crate::ErrorKind::Failed) if something that was accepted may not have been saved. The
-    /// directory is released all the same.
+    /// [`Failed`](crate::ErrorKind::Failed) if the log has failed: [`Error::lsns`](crate::Error::lsns) names what
+    /// had been accepted and may not have been saved. The directory is released all the same.
     pub fn close(&self) -> Result<()> {
-        self.log.engine.close().map_err(|error| self.log.error(error))
+        self.log.close()
     }
 }
 

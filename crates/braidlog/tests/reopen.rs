@@ -1,0 +1,217 @@
+//! Opening again: the log goes on where it ended, whoever ended it and how.
+
+use std::fs;
+use std::path::Path;
+
+use braidlog::{Append, Durability, DurabilityMode, Incarnation, Lsn, Options, TailState, Wal};
+
+#[path = "support/stamp.rs"]
+mod stamp;
+
+use stamp::Stamp;
+
+/// Small files, so that opening and closing often is cheap.
+fn small() -> Options {
+    Wal::options().num_stripes(2).stripe_capacity(16 << 10).segment_size(64 << 10).write_buffer_size(64 << 10)
+}
+
+fn directory(path: &Path) -> Vec<(String, u64)> {
+    let mut files: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn lsns_go_on_and_the_incarnation_rises() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log_id = None;
+    for opening in 1..=10u64 {
+        let wal = small().open(dir.path()).unwrap();
+        assert_eq!(wal.incarnation(), Incarnation(opening));
+        assert_eq!(*log_id.get_or_insert(wal.log_id()), wal.log_id(), "a log keeps its identity");
+        let report = wal.recovery_report();
+        assert_eq!(report.last_lsn, Lsn((opening - 1) * 30));
+        assert_eq!((report.log_id, report.incarnation), (wal.log_id(), wal.incarnation()));
+        assert_eq!(report.tail, if opening == 1 { TailState::NewLog } else { TailState::Sealed });
+        assert_eq!((wal.last_lsn(), wal.durable_lsn()), (report.last_lsn, report.last_lsn));
+        for seq in 0..30 {
+            let lsn = wal.append(Stamp::single(opening as u32, seq).payload(3000)).unwrap();
+            assert_eq!(lsn, Lsn((opening - 1) * 30 + u64::from(seq) + 1));
+        }
+        wal.close().unwrap();
+    }
+    let reader = Wal::open_read_only(dir.path()).unwrap();
+    for (index, record) in reader.iter(..).unwrap().enumerate() {
+        let stamp = Stamp::of(&record.unwrap().payload);
+        assert_eq!((stamp.writer as usize, stamp.seq as usize), (index / 30 + 1, index % 30));
+    }
+    assert_eq!(reader.last_lsn().unwrap(), Lsn(300));
+}
+
+#[test]
+fn two_logs_have_two_identities() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, two) = (small().open(one.path()).unwrap(), small().open(two.path()).unwrap());
+    assert_ne!(one.log_id(), two.log_id());
+}
+
+/// The size of a life of `openings`, each of which appends `appends` records or none.
+fn quiet_life(openings: u64, close: bool, appends: impl Fn(u64) -> u64) -> Vec<(String, u64)> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = 0;
+    for opening in 1..=openings {
+        let wal = small().open(dir.path()).unwrap();
+        assert_eq!((wal.incarnation(), wal.last_lsn()), (Incarnation(opening), Lsn(last)));
+        for _ in 0..appends(opening) {
+            last += 1;
+            assert_eq!(wal.append(last.to_le_bytes()).unwrap(), Lsn(last));
+        }
+        if close {
+            wal.close().unwrap();
+        }
+    }
+    let reader = Wal::open_read_only(dir.path()).unwrap();
+    let payloads: Vec<_> = reader.iter(..).unwrap().map(|record| record.unwrap().payload).collect();
+    assert!(payloads.iter().zip(1u64..).all(|(payload, lsn)| *payload == lsn.to_le_bytes()));
+    assert_eq!(payloads.len() as u64, last);
+    assert!(reader.segments().unwrap().len() as u64 <= last + 1, "a segment without a record is replaced");
+    directory(dir.path())
+}
+
+#[test]
+fn a_thousand_openings_without_an_append_leave_one_segment() {
+    for close in [true, false] {
+        let files = quiet_life(500, close, |_| 0);
+        assert!(files.len() <= 2, "{files:?}");
+        assert!(files.iter().map(|(_, len)| len).sum::<u64>() <= 64 << 10, "{files:?}");
+    }
+}
+
+#[test]
+fn a_thousand_openings_with_an_append_now_and_then_stay_small() {
+    for close in [true, false] {
+        let files = quiet_life(500, close, |opening| u64::from(opening % 3 == 0));
+        let records = 500 / 3;
+        assert!(files.len() <= records + 2, "{} files", files.len());
+        // A header, a round and a seal for each opening that wrote: three blocks.
+        let bytes = files.iter().map(|(_, len)| len).sum::<u64>();
+        assert!(bytes <= records as u64 * 3 * 4096 + (64 << 10), "{bytes} bytes");
+    }
+}
+
+#[test]
+fn a_log_that_was_dropped_is_released_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    for opening in 0..20u64 {
+        let wal = small().mode(DurabilityMode::asynchronous()).open(dir.path()).unwrap();
+        assert_eq!(wal.last_lsn(), Lsn(opening * 3));
+        let (clone, writer) = (wal.clone(), wal.writer());
+        wal.append(b"wal").unwrap();
+        drop(wal);
+        clone.append(b"clone").unwrap();
+        drop(clone);
+        // The last handle closes the log, and what it accepted is saved.
+        writer.append(b"writer").unwrap();
+    }
+    let wal = small().open(dir.path()).unwrap();
+    assert_eq!(wal.replay().unwrap().count(), 60);
+}
+
+#[test]
+fn a_ticket_or_a_batch_keeps_a_log_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let ticket = wal.submit(b"one").unwrap();
+    let mut batch = wal.batch();
+    drop(wal);
+    assert_eq!(ticket.wait().unwrap(), Lsn(1));
+    batch.push(0, b"two").unwrap();
+    assert_eq!(batch.commit().unwrap().last, Lsn(2));
+    assert_eq!(small().open(dir.path()).unwrap().last_lsn(), Lsn(2));
+}
+
+#[test]
+fn other_options_may_be_used_every_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = 0;
+    for (num_stripes, stripe_capacity, segment_size, background) in
+        [(1, 4096, 64 << 10, true), (16, 1 << 20, 64 << 20, false), (4, 65_536, 1 << 20, true)]
+    {
+        for mode in [DurabilityMode::Synchronous, DurabilityMode::async_batched()] {
+            let wal = Wal::options()
+                .mode(mode)
+                .num_stripes(num_stripes)
+                .stripe_capacity(stripe_capacity)
+                .segment_size(segment_size)
+                .background_threads(background)
+                .user_metadata(format!("opening {expected}"))
+                .open(dir.path())
+                .unwrap();
+            for _ in 0..50 {
+                wal.append(Stamp::single(0, expected).payload(2500)).unwrap();
+                expected += 1;
+            }
+            wal.close().unwrap();
+        }
+    }
+    let wal = Wal::options().open(dir.path()).unwrap();
+    for (seq, record) in wal.replay().unwrap().enumerate() {
+        assert_eq!(Stamp::of(&record.unwrap().payload), Stamp::single(0, seq as u32));
+    }
+    assert_eq!(wal.last_lsn(), Lsn(u64::from(expected)));
+}
+
+#[test]
+fn a_batch_is_whole_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    let mut batch = wal.batch();
+    for index in 0..300 {
+        batch.push(1, Stamp { writer: 0, seq: 0, index, count: 300 }.payload(1000)).unwrap();
+    }
+    batch.commit().unwrap();
+    wal.close().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    for (index, record) in wal.replay().unwrap().enumerate() {
+        let record = record.unwrap();
+        assert_eq!(usize::from(Stamp::of(&record.payload).index), index);
+        assert_eq!(record.batch_continues, index < 299);
+    }
+}
+
+#[test]
+fn segments_rotate_by_size_and_every_finished_one_is_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = small().open(dir.path()).unwrap();
+    for seq in 0..500 {
+        let payload = Stamp::single(0, seq).payload(1000);
+        wal.append_with(Append::new(&payload).durability(Durability::Async)).unwrap();
+    }
+    wal.flush().unwrap();
+    assert!(wal.metrics().rotations >= 5, "{}", wal.metrics().rotations);
+    wal.close().unwrap();
+    let segments = Wal::open_read_only(dir.path()).unwrap().segments().unwrap();
+    assert!(segments.len() >= 6);
+    assert!(segments.iter().all(|segment| segment.sealed), "{segments:?}");
+    for pair in segments.windows(2) {
+        assert_eq!(pair[0].last.unwrap().next(), pair[1].base);
+    }
+    assert!(braidlog::verify(dir.path()).unwrap().is_clean());
+}
+
+#[test]
+fn close_cuts_what_was_allocated_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Wal::options().open(dir.path()).unwrap();
+    wal.append(b"x").unwrap();
+    wal.close().unwrap();
+    let files = directory(dir.path());
+    assert!(files.iter().map(|(_, len)| len).sum::<u64>() <= 64 << 10, "{files:?}");
+    assert!(files.iter().all(|(name, _)| !name.ends_with(".prep")), "{files:?}");
+}
