@@ -32,9 +32,15 @@ pub enum Profile {
     Ordered,
     /// The process was killed (`kill -9`): everything it wrote is there, though not yet safe from a power cut.
     Kept,
-    /// A power cut on a device that ignores flushes: nothing since the disk was made is certain. Every test
-    /// of durability has to fail on it; use it to see that yours does.
+    /// A power cut on a device that ignores flushes: each name and page, synced or not, is as it was when the
+    /// disk was made, or as it is now, or torn in between. Every test of durability has to fail on it; use
+    /// it to see that yours does.
     LyingDisk,
+}
+
+impl Profile {
+    /// The profiles under which a durable program keeps its promises: all but [`Profile::LyingDisk`].
+    pub const HONEST: [Profile; 3] = [Profile::Posix, Profile::Ordered, Profile::Kept];
 }
 
 /// The state after a crash.
@@ -150,7 +156,7 @@ fn image_before(node: &Node, end: u64, rng: &mut Rng) -> Image {
             op.change.apply(&mut image);
         } else if let Change::Write { offset, data } = &op.change {
             // Cut at a sector of the device.
-            let sectors = pages_of_sectors(*offset, data.len());
+            let sectors = count_of_sectors(*offset, data.len());
             let stop = (offset / SECTOR as u64 + rng.below(sectors + 1)) * SECTOR as u64;
             let count = stop.saturating_sub(*offset).min(data.len() as u64) as usize;
             image.write(*offset, &data[..count]);
@@ -160,7 +166,7 @@ fn image_before(node: &Node, end: u64, rng: &mut Rng) -> Image {
 }
 
 /// How many sectors `len` bytes at `offset` touch.
-fn pages_of_sectors(offset: u64, len: usize) -> u64 {
+fn count_of_sectors(offset: u64, len: usize) -> u64 {
     (offset + len as u64).div_ceil(SECTOR as u64) - offset / SECTOR as u64
 }
 
@@ -251,7 +257,7 @@ impl History {
                 // Bytes behind a cut are zeros only if the file grows over them again; until then the cut
                 // is a matter of length alone.
                 Change::Cut(len) if node.pending[index..].iter().any(|op| op.change.reaches() > *len) => {
-                    pages_of(*len, image.len() - len)
+                    pages_of(*len, image.len().saturating_sub(*len))
                 }
                 Change::Cut(_) => 0..0,
             };

@@ -39,10 +39,13 @@ impl SimDisk {
     /// Also if there is no such byte or bit.
     pub fn flip_bit(&self, path: impl AsRef<Path>, offset: u64, bit: u32) {
         assert!(bit < 8, "a byte has no bit {bit}");
+        let len = self.read_raw(&path).len() as u64;
+        assert!(offset < len, "the file has no byte {offset}");
         self.damage(path.as_ref(), |image| {
             let mut byte = [0];
-            assert_eq!(image.read(offset, &mut byte), 1, "the file has no byte {offset}");
-            image.write(offset, &[byte[0] ^ 1 << bit]);
+            if image.read(offset, &mut byte) == 1 {
+                image.write(offset, &[byte[0] ^ 1 << bit]);
+            }
         });
     }
 
@@ -111,8 +114,8 @@ fn unlink(state: &mut State, directory: &Arc<PathBuf>, name: &str) {
         names.retain(|other, held| other != name && !Arc::ptr_eq(held, &node));
     }
     names.pending.retain(|op| match &op.change {
-        NameChange::Link { node: held, .. } | NameChange::Move { node: held, .. } => {
-            !Arc::ptr_eq(held, &node)
+        NameChange::Link { name: to, node: held } | NameChange::Move { to, node: held } => {
+            to != name && !Arc::ptr_eq(held, &node)
         }
         NameChange::Unlink { name: other } => other != name,
     });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use braidlog_storage::{LogDir, Storage};
 
 use crate::crash::{Profile, crash};
-use crate::directory::{Directory, SimDir};
+use crate::directory::SimDir;
 use crate::image::PAGE;
 use crate::state::{Shared, State};
 use crate::trace::{Counts, Traced};
@@ -115,7 +115,7 @@ impl Storage for SimDisk {
             for ancestor in key.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
                 state.directories.entry(Arc::new(ancestor.to_owned())).or_default();
             }
-            state.directories.entry(key.clone()).or_insert_with(Directory::default);
+            state.directories.entry(key.clone()).or_default();
         }
         drop(state);
         Ok(Arc::new(SimDir::new(self.shared.clone(), path, key)))

@@ -183,24 +183,27 @@ impl Fault {
         self
     }
 
-    /// Counts one operation; whether the fault strikes at it.
-    fn strikes(&mut self, op: Op, name: &str) -> bool {
+    /// Counts one operation; whether the fault is ready to strike at it.
+    fn is_ready(&mut self, op: Op, name: &str) -> bool {
         if !self.op.covers(op) || !name.ends_with(&self.suffix) || self.times == Some(0) {
             return false;
         }
-        if self.spare > 0 {
-            self.spare -= 1;
-            return false;
-        }
+        let is_ready = self.spare == 0;
+        self.spare = self.spare.saturating_sub(1);
+        is_ready
+    }
+
+    /// Strikes, if the dice agree.
+    fn strike(&mut self) -> Option<Effect> {
         if let Some((n, rng)) = &mut self.odds
             && !rng.one_in(*n)
         {
-            return false;
+            return None;
         }
         if let Some(times) = &mut self.times {
             *times -= 1;
         }
-        true
+        Some(self.effect)
     }
 }
 
@@ -220,12 +223,13 @@ impl Faults {
         self.armed.clear();
     }
 
-    /// Counts one operation for every fault; of those that strike, the one armed first decides.
+    /// Counts one operation for every fault. Of those that are ready the one armed first strikes; the others
+    /// stay ready.
     pub(crate) fn draw(&mut self, op: Op, name: &str) -> Option<Effect> {
         let mut effect = None;
         for fault in &mut self.armed {
-            if fault.strikes(op, name) {
-                effect = effect.or(Some(fault.effect));
+            if fault.is_ready(op, name) && effect.is_none() {
+                effect = fault.strike();
             }
         }
         self.armed.retain(|fault| fault.times != Some(0));

@@ -44,7 +44,7 @@ impl Image {
         self.pages.get(&index).cloned().unwrap_or_else(|| Arc::new([0; PAGE]))
     }
 
-    /// Puts a page in place, without a change of length.
+    /// Puts a page in place, without a change of length: `cut` has to follow if it may reach behind the end.
     pub(crate) fn set_page(&mut self, index: u64, page: Arc<Page>) {
         self.pages.insert(index, page);
     }
@@ -91,11 +91,9 @@ impl Image {
         self.len = self.len.max(len);
     }
 
-    /// Cuts to `len` if the file is longer.
+    /// Cuts to `len` if the file is longer, and makes zeros of whatever stands behind the end.
     pub(crate) fn cut(&mut self, len: u64) {
-        if len >= self.len {
-            return;
-        }
+        let len = len.min(self.len);
         self.len = len;
         self.pages.split_off(&len.div_ceil(PAGE as u64));
         let kept = (len % PAGE as u64) as usize;

@@ -303,6 +303,8 @@ impl Node {
             self.lost.remove(&page);
             self.visible.set_page(page, self.durable.page(page));
         }
+        // A cut that is in doubt leaves the device's last page fuller than the file.
+        self.visible.cut(self.visible.len());
     }
 
     /// Changes bytes on the device and in every cache, as rot does to a disk that is switched off.

@@ -4,17 +4,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::{
     AlignedBuf, FileAccess, FileIo, IO_ALIGN, LogDir, LogFile, OsStorage, Storage, read_full_at, write_all_at,
 };
-
-/// Longer than any machine needs; only a test that fails waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open_temp() -> (TempDir, Arc<dyn LogDir>) {
     let temp = tempfile::tempdir().unwrap();
@@ -243,39 +238,4 @@ fn what_was_synced_reads_the_same_from_the_device() {
 }
 
 #[cfg(target_os = "linux")]
-#[test]
-fn a_watch_reports_writes_and_names_once() {
-    let (temp, dir) = open_temp();
-    let file = create(&dir, "f");
-    let mut watch = OsStorage.open_dir(temp.path(), false).unwrap().watch().unwrap();
-    assert!(!watch.wait(Duration::ZERO).unwrap(), "nothing happened since the watch began");
-
-    let changes: [(&str, &dyn Fn()); 5] = [
-        ("write", &|| write_all_at(&*file, b"x", 0).unwrap()),
-        ("cut", &|| file.set_len(0).unwrap()),
-        ("create", &|| drop(create(&dir, "g"))),
-        ("rename", &|| dir.rename("g", "h", false).unwrap()),
-        ("remove", &|| dir.remove("h").unwrap()),
-    ];
-    for (what, change) in changes {
-        change();
-        change_is_seen_once(&mut *watch, what);
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn change_is_seen_once(watch: &mut dyn crate::Watch, what: &str) {
-    assert!(watch.wait(PATIENCE).unwrap(), "{what}");
-    assert!(!watch.wait(Duration::ZERO).unwrap(), "{what}");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_sleeping_watch_wakes_on_a_write() {
-    let (_temp, dir) = open_temp();
-    let file = create(&dir, "f");
-    let mut watch = dir.watch().unwrap();
-    let watcher = thread::spawn(move || watch.wait(PATIENCE).unwrap());
-    write_all_at(&*file, b"x", 0).unwrap();
-    assert!(watcher.join().unwrap());
-}
+mod watch;
