@@ -13,11 +13,27 @@
 //! its file, or cut what something synced vouches for. `docs/recovery.md` has the algorithm and its
 //! crash cases.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+
+mod chain;
+mod dir;
 mod error;
+mod flip;
+mod marks;
 mod open;
 mod reader;
+mod repair;
 mod replay;
+mod scan;
+mod seal;
+mod tail;
+mod verdict;
 mod verify;
+mod visible;
+mod window;
 
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use open::{Recovered, RecoveryReport, TailState, recover};

@@ -1,12 +1,15 @@
 //! Opening a log for writing: list, check, scan, judge, repair, hand over.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use braidlog_format::{Incarnation, LogId, LogTail, Lsn};
+use braidlog_format::{DecodeError, Incarnation, LogId, LogTail, Lsn, LsnRange};
 use braidlog_storage::LogDir;
 
-use crate::RecoveryError;
+use crate::chain::{self, Chain, End};
+use crate::tail::{self, Tail, TailEnd};
+use crate::window::{GLANCE_LEN, Window};
+use crate::{DamageCause, RecoveryError, dir, repair, seal};
 
 /// A log that is ready to be written on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,6 +80,92 @@ pub enum TailState {
 /// it was. [`RecoveryError::Io`] may come at any step; what was done until then is done again, or found
 /// done, by the next call.
 pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, RecoveryError> {
-    let _ = new_log_id;
-    Err(RecoveryError::io("open", dir.path().display().to_string())(std::io::ErrorKind::Unsupported.into()))
+    let started = Instant::now();
+    let listing = dir::list(dir)?;
+    let chain = chain::inspect(dir, &listing, &[], &mut chain::refuse)?;
+    // A writer that was killed may have left names that only the cache knows. What is built on them here
+    // must not outlive them.
+    dir.sync().map_err(RecoveryError::io("sync", dir::path_of(dir)))?;
+
+    let incarnation = next_incarnation(&chain)?;
+    let mut damaged_seals = damaged_seals(dir, &chain)?;
+    let mut tail = chain.last().map(|last| tail::examine(dir, last)).transpose()?;
+    let next_lsn = tail.as_ref().map_or(Lsn::FIRST, Tail::next_lsn);
+    let not_started = chain.check_not_started(next_lsn)?;
+
+    // The verdicts are in: from here on files change.
+    repair::remove_prepared(dir, &listing)?;
+    let state = match &mut tail {
+        None => TailState::NewLog,
+        Some(tail) => {
+            let cut = repair::trim(dir, &listing, tail, incarnation)?;
+            if tail.seal_broken {
+                damaged_seals.push(tail.window.name().to_owned());
+            }
+            match tail.state {
+                TailEnd::Sealed => TailState::Sealed,
+                TailEnd::Clean => TailState::Unsealed,
+                TailEnd::Torn => TailState::Torn {
+                    segment: tail.window.name().to_owned(),
+                    offset: tail.kept.end,
+                    cut_bytes: cut.bytes,
+                    kept_as: cut.kept_as,
+                },
+            }
+        }
+    };
+
+    let holds_no_lsn = tail.as_ref().is_some_and(|tail| tail.kept.last.is_none());
+    let log_id = chain.log_id().unwrap_or(new_log_id);
+    let report = RecoveryReport {
+        log_id,
+        incarnation,
+        segments: chain.segments.len(),
+        first_lsn: Lsn::FIRST,
+        last_lsn: next_lsn.prev(),
+        tail: state,
+        damaged_seals,
+        removed_prepared: listing.prepared,
+        ignored: listing.unknown,
+        scanned_bytes: tail.as_ref().map_or(0, |tail| tail.scanned_bytes),
+        duration: started.elapsed(),
+    };
+    let tail = LogTail {
+        log_id,
+        incarnation,
+        next_lsn,
+        predecessor: tail.as_ref().and_then(Tail::predecessor),
+        last_timestamp_ns: tail.as_ref().map_or(0, |tail| tail.kept.timestamp_ns),
+        open_transactions: tail.map_or(Vec::new(), |tail| tail.open_transactions),
+        replaces_empty: holds_no_lsn || not_started,
+    };
+    Ok(Recovered { tail, report })
+}
+
+fn next_incarnation(chain: &Chain) -> Result<Incarnation, RecoveryError> {
+    let Some(last) = chain.segments.iter().max_by_key(|segment| segment.header.incarnation) else {
+        return Ok(Incarnation(1));
+    };
+    last.header.incarnation.0.checked_add(1).map(Incarnation).ok_or_else(|| {
+        let lsns = LsnRange { first: last.header.base, last: last.header.base.prev() };
+        let cause = DamageCause::Header(DecodeError::InvalidField { field: "incarnation" });
+        RecoveryError::damaged(last.name.as_str(), 0, lsns, cause)
+    })
+}
+
+/// The names of earlier segments that were sealed and whose seal is not what the next header says.
+fn damaged_seals(dir: &Arc<dyn LogDir>, chain: &Chain) -> Result<Vec<String>, RecoveryError> {
+    let mut names = Vec::new();
+    for segment in &chain.segments {
+        if let End::Named(named) = &segment.end
+            && named.sealed
+        {
+            let mut window = Window::open(dir, &segment.name, GLANCE_LEN)?;
+            let seal = seal::at_end(&mut window, &segment.header)?;
+            if !seal.is_some_and(|facts| facts.agrees_with(named)) {
+                names.push(segment.name.clone());
+            }
+        }
+    }
+    Ok(names)
 }

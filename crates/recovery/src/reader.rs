@@ -1,17 +1,28 @@
-//! A log as a reader sees it: which records are visible, and where they are.
+//! A log as a reader sees it: which records may be shown, and where they are.
+//!
+//! The rule: a reader changes no byte and no name in the directory, and shows only whole batches that are
+//! durable.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidlog_format::{Incarnation, Lsn};
 use braidlog_storage::LogDir;
 
-use crate::{Record, Records, RecoveryError};
+use crate::chain::End;
+use crate::replay::{self, Records};
+use crate::visible::Visible;
+use crate::{Record, RecoveryError};
 
 /// A log opened for reading. Any number of threads may use one at once; it changes nothing in the
 /// directory.
 #[derive(Debug)]
 pub struct LogReader {
     dir: Arc<dyn LogDir>,
+    /// Whether the caller knows how far the log is durable.
+    of_writer: bool,
+    visible: Mutex<Visible>,
+    /// The base LSNs of the segments at the last listing.
+    bases: Mutex<Arc<[Lsn]>>,
 }
 
 /// A segment, as a reader sees it.
@@ -26,7 +37,7 @@ pub struct SegmentInfo {
     pub last: Option<Lsn>,
     /// Bytes of the file, space allocated ahead included.
     pub len_bytes: u64,
-    /// Whether a valid seal ends it.
+    /// Whether a seal ends it, as its successor says; of the last one, whether a valid seal was found.
     pub sealed: bool,
     /// The opening of the log that wrote it.
     pub incarnation: Incarnation,
@@ -49,7 +60,7 @@ pub enum SegmentState {
 impl LogReader {
     /// A reader in the writer's own process: the caller says with each call how far the log is durable.
     pub fn of_writer(dir: Arc<dyn LogDir>) -> LogReader {
-        LogReader { dir }
+        LogReader::new(dir, true)
     }
 
     /// A reader of a log that another process may be writing (it shows what a sync mark says is durable) or
@@ -59,16 +70,27 @@ impl LogReader {
     /// # Errors
     /// What [`recover`](crate::recover) would say, see [`RecoveryError`].
     pub fn open_read_only(dir: Arc<dyn LogDir>) -> Result<LogReader, RecoveryError> {
-        Ok(LogReader { dir })
+        let reader = LogReader::new(dir, false);
+        reader.last_visible()?;
+        Ok(reader)
+    }
+
+    fn new(dir: Arc<dyn LogDir>, of_writer: bool) -> LogReader {
+        LogReader { dir, of_writer, visible: Mutex::default(), bases: Mutex::new(Arc::new([])) }
     }
 
     /// The last LSN that is visible now, [`Lsn::ZERO`] if there is none. It looks again at each call, and
     /// never goes back.
     ///
+    /// A reader of the writer's process sees here what one of another process would see; its caller knows
+    /// better.
+    ///
     /// # Errors
     /// See [`RecoveryError`].
     pub fn last_visible(&self) -> Result<Lsn, RecoveryError> {
-        Ok(Lsn::ZERO)
+        let mut visible = locked(&self.visible);
+        visible.look(&self.dir)?;
+        Ok(visible.last)
     }
 
     /// The record with this LSN; `None` if it lies beyond `up_to` or is not visible.
@@ -76,16 +98,31 @@ impl LogReader {
     /// # Errors
     /// See [`RecoveryError`].
     pub fn read(&self, lsn: Lsn, up_to: Lsn) -> Result<Option<Record>, RecoveryError> {
-        if lsn > up_to { Ok(None) } else { self.iter(lsn, lsn)?.next().transpose() }
+        if lsn < Lsn::FIRST || lsn > up_to { Ok(None) } else { self.iter(lsn, lsn)?.next().transpose() }
     }
 
-    /// The records from `from` to `to`, both included, as far as they are visible now.
+    /// The records from `from` to `to`, both included, as far as they are visible now. To a reader of the
+    /// writer's process all of them are: the caller passes no `to` beyond what is durable.
     ///
     /// # Errors
     /// See [`RecoveryError`].
     pub fn iter(&self, from: Lsn, to: Lsn) -> Result<Records, RecoveryError> {
-        let _ = (from, to);
-        Ok(Records { dir: Arc::clone(&self.dir) })
+        let to = if self.of_writer { to } else { self.clamp(to)? };
+        let mut bases = locked(&self.bases);
+        // A newer segment than the last known one may hold `from`.
+        if from <= to && bases.last().is_none_or(|&last| from >= last) {
+            *bases = replay::bases(&self.dir)?;
+        }
+        Ok(Records::new(Arc::clone(&self.dir), Arc::clone(&bases), from, to))
+    }
+
+    /// `to`, or the last visible LSN if that comes before it.
+    fn clamp(&self, to: Lsn) -> Result<Lsn, RecoveryError> {
+        let mut visible = locked(&self.visible);
+        if to > visible.last {
+            visible.look(&self.dir)?;
+        }
+        Ok(to.min(visible.last))
     }
 
     /// The segments of the log, in LSN order.
@@ -93,6 +130,35 @@ impl LogReader {
     /// # Errors
     /// See [`RecoveryError`].
     pub fn segments(&self) -> Result<Vec<SegmentInfo>, RecoveryError> {
-        Ok(Vec::new())
+        let mut visible = locked(&self.visible);
+        visible.look(&self.dir)?;
+        let live = self.dir.is_locked().map_err(RecoveryError::io("query", "LOCK"))?;
+        let shown = visible.last;
+        let info = |segment: &crate::chain::Segment| {
+            let named = if let End::Named(named) = segment.end { Some(named) } else { None };
+            let sealed = named.map_or(visible.sealed, |named| named.sealed);
+            let base = segment.header.base;
+            SegmentInfo {
+                name: segment.name.clone(),
+                base,
+                last: named.map(|named| named.last).or((shown >= base).then_some(shown)),
+                len_bytes: segment.len,
+                sealed,
+                incarnation: segment.header.incarnation,
+                created_at_ns: segment.header.created_at_ns,
+                state: if live && named.is_none() && !sealed {
+                    SegmentState::Writing
+                } else {
+                    SegmentState::Finished
+                },
+            }
+        };
+        Ok(visible.chain.segments.iter().map(info).collect())
     }
+}
+
+/// What the mutex guards is whole between any two statements, so a reader that panicked elsewhere does not
+/// spoil it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

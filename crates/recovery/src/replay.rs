@@ -1,11 +1,26 @@
 //! Records in LSN order, streamed from the segments.
+//!
+//! The rule: everything is checked before it is lent, and nothing is skipped. Each entry proves itself and
+//! follows the one before it; at a segment's end its last entry must be the one that the next segment's header
+//! names. All LSNs up to the end of the range were durable when the range was asked for, so a place that
+//! cannot be read is damage; before it is called that, header and bytes are read again through the name.
 
+use std::io::ErrorKind;
+use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use braidlog_format::{Kind, Lsn};
+use braidlog_format::{
+    DecodeError, EntryHeader, Flags, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN, SegmentHeader,
+};
 use braidlog_storage::LogDir;
 
-use crate::RecoveryError;
+use crate::chain::header_in;
+use crate::dir::{self, segment_name};
+use crate::scan::{Found, Position, Scan, Step, Stop};
+use crate::seal;
+use crate::tail::cause_of;
+use crate::window::{STREAM_LEN, Window};
+use crate::{DamageCause, RecoveryError};
 
 /// A record that lies in the reader's buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,24 +60,203 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
-/// Streams the records of an LSN range, in order, with a buffer of about 1 MiB (more only for a record
-/// that is larger).
+/// Streams the records of an LSN range, in order, one open file at a time, with a buffer of about 1 MiB (more
+/// only while a record is read that is larger).
 ///
 /// As an [`Iterator`] it gives records with bytes of their own; [`Records::next_ref`] lends them from its
 /// buffer. After an error it ends.
 #[derive(Debug)]
 pub struct Records {
-    pub(crate) dir: Arc<dyn LogDir>,
+    dir: Arc<dyn LogDir>,
+    /// The base LSNs of the segments that were known when somebody last looked, in order.
+    bases: Arc<[Lsn]>,
+    /// The next record to give.
+    next: Lsn,
+    /// The last record to give.
+    to: Lsn,
+    open: Option<Open>,
+    /// The segment and offset where bytes were last read again through the name.
+    looked_again: Option<(Lsn, u64)>,
+}
+
+/// The segment that is being read.
+#[derive(Debug)]
+struct Open {
+    scan: Scan,
+    header: SegmentHeader,
+    /// The base of the next segment, if one is known.
+    successor: Option<Lsn>,
 }
 
 impl Records {
+    /// The records from `from` to `to`, all of which are durable.
+    pub(crate) fn new(dir: Arc<dyn LogDir>, bases: Arc<[Lsn]>, from: Lsn, to: Lsn) -> Records {
+        Records { dir, bases, next: from.max(Lsn::FIRST), to, open: None, looked_again: None }
+    }
+
     /// The next record, in this iterator's buffer; `None` at the end of the range and after an error.
     ///
     /// # Errors
     /// What stands between here and the next record: see [`RecoveryError`].
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>, RecoveryError>> {
-        let _ = &self.dir;
-        None
+        match self.advance() {
+            Ok(Some(found)) => Some(Ok(RecordRef {
+                lsn: found.header.lsn,
+                timestamp_ns: found.header.timestamp_ns,
+                kind: found.header.kind,
+                batch_continues: found.header.flags.contains(Flags::BATCH_CONTINUES),
+                payload: self.open.as_ref().map_or(&[], |open| open.scan.payload(&found)),
+            })),
+            Ok(None) => {
+                self.open = None;
+                None
+            }
+            Err(error) => {
+                self.to = Lsn::ZERO;
+                self.open = None;
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Found>, RecoveryError> {
+        loop {
+            if self.next > self.to {
+                return Ok(None);
+            }
+            let Some(open) = &mut self.open else {
+                self.open = Some(self.open_at(self.next)?);
+                continue;
+            };
+            if open.successor == Some(open.scan.at.next) {
+                let next = self.cross()?;
+                self.open = Some(next);
+                continue;
+            }
+            // Records before the first one that is wanted are passed over by their headers: damage to a
+            // payload there does not concern the caller.
+            let wanted = open.scan.at.next >= self.next;
+            match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
+                Step::Entry(found) if wanted && found.header.kind.takes_lsn() => {
+                    if found.header.flags.bits() & !Flags::BATCH_CONTINUES.with(Flags::IGNORABLE).bits() != 0
+                    {
+                        // Compressed and extended payloads are not the caller's bytes as they stand.
+                        let what = DecodeError::NewerFlags { bits: found.header.flags.bits() };
+                        let file = open.scan.window.name().to_owned();
+                        return Err(RecoveryError::Newer { file, offset: found.offset, what });
+                    }
+                    self.next = open.scan.at.next;
+                    return Ok(Some(found));
+                }
+                Step::Entry(_) => {}
+                Step::Stop(stop) => self.stopped(stop)?,
+            }
+        }
+    }
+
+    /// Opens the segment that holds `lsn`, at the nearest place before it that the seal's index knows.
+    fn open_at(&mut self, lsn: Lsn) -> Result<Open, RecoveryError> {
+        let mut relisted = false;
+        loop {
+            let behind = self.bases.partition_point(|&base| base <= lsn);
+            let successor = self.bases.get(behind).copied();
+            let last = successor.map_or(self.to, Lsn::prev);
+            let base = behind.checked_sub(1).and_then(|index| self.bases.get(index)).copied();
+            let opened = base.map(|base| (base, Window::open(&self.dir, &segment_name(base), STREAM_LEN)));
+            let (base, mut window) = match opened {
+                Some((base, Ok(window))) => (base, window),
+                Some((_, Err(RecoveryError::Io { source, .. }))) if source.kind() == ErrorKind::NotFound => {
+                    if relisted {
+                        return Err(missing(lsn, last));
+                    }
+                    self.relist()?;
+                    relisted = true;
+                    continue;
+                }
+                Some((_, Err(error))) => return Err(error),
+                None => return Err(missing(lsn, last)),
+            };
+            let header = header_in(&mut window)?.expect(base, last)?;
+            let mut at = Position::first_of(&header);
+            if lsn > base {
+                seek(&mut window, &header, lsn, &mut at)?;
+            }
+            return Ok(Open { scan: Scan { window, at }, header, successor });
+        }
+    }
+
+    /// Goes on in the next segment, whose header must name the last entry that was read.
+    fn cross(&mut self) -> Result<Open, RecoveryError> {
+        let Some(Open { scan, .. }) = &self.open else { return self.open_at(self.next) };
+        let (at, name) = (scan.at, scan.window.name().to_owned());
+        let opened = self.open_at(at.next)?;
+        let named = opened.header.predecessor.filter(|named| named.base == at.base);
+        let Some(named) = named else {
+            let lsns = LsnRange { first: at.next, last: at.next.prev() };
+            let name = opened.scan.window.name();
+            return Err(RecoveryError::damaged(name, 0, lsns, DamageCause::Unlinked));
+        };
+        if let Some(last) = at.last {
+            let lsns = LsnRange { first: last.lsn, last: last.lsn };
+            if last.checksum != named.last_checksum || last.timestamp_ns != named.last_timestamp_ns {
+                return Err(RecoveryError::damaged(name, last.offset, lsns, DamageCause::LastEntryDiffers));
+            }
+            if at.batch_open {
+                return Err(RecoveryError::damaged(name, last.offset, lsns, DamageCause::BatchCut));
+            }
+        }
+        Ok(opened)
+    }
+
+    /// The scan cannot go on and the range does: either the log does so elsewhere, or the place has to be
+    /// looked at again, or it is damaged.
+    fn stopped(&mut self, stop: Stop) -> Result<(), RecoveryError> {
+        self.relist()?;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let at = open.scan.at;
+        let behind = self.bases.partition_point(|&base| base <= open.header.base);
+        open.successor = self.bases.get(behind).copied();
+        if open.successor == Some(at.next) {
+            return Ok(());
+        }
+        let name = open.scan.window.name().to_owned();
+        if self.looked_again != Some((open.header.base, at.offset)) {
+            self.looked_again = Some((open.header.base, at.offset));
+            return self.look_again(&name, at);
+        }
+        let lsns = LsnRange { first: at.next, last: open.successor.map_or(self.to, Lsn::prev) };
+        match (stop, open.successor) {
+            (Stop::Newer(what), _) => Err(RecoveryError::Newer { file: name, offset: at.offset, what }),
+            (Stop::Seal(_), None) => Err(missing(at.next, self.to)),
+            (Stop::Seal(_), Some(_)) => {
+                Err(RecoveryError::damaged(name, at.offset, lsns, DamageCause::EndsEarly))
+            }
+            (stop, _) => Err(RecoveryError::damaged(name, at.offset, lsns, cause_of(&stop))),
+        }
+    }
+
+    /// Reads the place at which the scan stopped again, from the file that has the name now.
+    fn look_again(&mut self, name: &str, at: Position) -> Result<(), RecoveryError> {
+        let mut window = match Window::open_device(&self.dir, name, STREAM_LEN) {
+            Ok(window) => window,
+            Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                self.open = None;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let header = header_in(&mut window)?.expect(at.base, self.to)?;
+        // A file that was replaced held no LSN, so the one in its place is read from its beginning.
+        let at = if header.salt == at.salt { at } else { Position::first_of(&header) };
+        open.scan = Scan { window, at };
+        open.header = header;
+        Ok(())
+    }
+
+    fn relist(&mut self) -> Result<(), RecoveryError> {
+        self.bases = bases(&self.dir)?;
+        Ok(())
     }
 }
 
@@ -72,4 +266,38 @@ impl Iterator for Records {
     fn next(&mut self) -> Option<Self::Item> {
         self.next_ref().map(|record| record.map(|record| record.to_owned()))
     }
+}
+
+impl FusedIterator for Records {}
+
+/// The base LSNs of the segments that stand in the directory now, in order.
+pub(crate) fn bases(dir: &Arc<dyn LogDir>) -> Result<Arc<[Lsn]>, RecoveryError> {
+    Ok(dir::list(dir)?.segments.iter().map(|file| file.base).collect())
+}
+
+fn missing(first: Lsn, last: Lsn) -> RecoveryError {
+    RecoveryError::damaged(segment_name(first), 0, LsnRange { first, last }, DamageCause::FileMissing)
+}
+
+/// Moves `at` to the last place before `lsn` that the segment's sparse index knows and that proves itself.
+fn seek(
+    window: &mut Window,
+    header: &SegmentHeader,
+    lsn: Lsn,
+    at: &mut Position,
+) -> Result<(), RecoveryError> {
+    let Some(facts) = seal::at_end(window, header)? else { return Ok(()) };
+    let behind = facts.index.partition_point(|point| point.lsn <= lsn);
+    let Some(point) = behind.checked_sub(1).and_then(|index| facts.index.get(index)) else { return Ok(()) };
+    if point.lsn < header.base || point.offset < SEGMENT_HEADER_LEN || point.offset >= facts.offset {
+        return Ok(());
+    }
+    window.fill(point.offset, braidlog_format::ENTRY_HEADER_LEN)?;
+    let entry = window.at(point.offset).first_chunk();
+    let proved = entry.and_then(|bytes| EntryHeader::decode(bytes, header.salt, point.offset).ok());
+    if proved.is_some_and(|entry| entry.lsn == point.lsn && entry.kind.takes_lsn()) {
+        at.offset = point.offset;
+        at.next = point.lsn;
+    }
+    Ok(())
 }

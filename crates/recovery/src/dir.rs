@@ -1,0 +1,95 @@
+//! What stands in a log's directory: names sorted into what they mean. Nothing is opened.
+
+use std::sync::Arc;
+
+use braidlog_format::{Lsn, SegmentName, TornName};
+use braidlog_storage::LogDir;
+
+use crate::{ForeignFile, RecoveryError};
+
+/// The name of the lock file, which is never deleted.
+const LOCK: &str = "LOCK";
+/// How a prepared file's name ends.
+const PREPARED: &str = ".prep";
+
+/// A file with the name of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentFile {
+    /// The base LSN that the name says.
+    pub(crate) base: Lsn,
+    /// Bytes of the file.
+    pub(crate) len: u64,
+}
+
+impl SegmentFile {
+    /// The file's name.
+    pub(crate) fn name(self) -> String {
+        segment_name(self.base)
+    }
+}
+
+/// The name of the segment file with this base LSN.
+pub(crate) fn segment_name(base: Lsn) -> String {
+    SegmentName(base).to_string()
+}
+
+/// A directory's names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Listing {
+    /// Segments, in LSN order.
+    pub(crate) segments: Vec<SegmentFile>,
+    /// Prepared files that hold no LSN.
+    pub(crate) prepared: Vec<String>,
+    /// Kept torn tails, the oldest first.
+    pub(crate) torn: Vec<TornName>,
+    /// Names that mean nothing here.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// Lists a directory.
+pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
+    let entries = dir.list().map_err(RecoveryError::io("list", path_of(dir)))?;
+    let mut listing = Listing::default();
+    for entry in entries {
+        if let Some(SegmentName(base)) = SegmentName::parse(&entry.name) {
+            if !entry.is_file {
+                return Err(RecoveryError::Foreign { file: entry.name, what: ForeignFile::NotAFile });
+            }
+            listing.segments.push(SegmentFile { base, len: entry.len });
+        } else if entry.is_file && is_prepared(&entry.name) {
+            listing.prepared.push(entry.name);
+        } else if let (true, Some(torn)) = (entry.is_file, TornName::parse(&entry.name)) {
+            listing.torn.push(torn);
+        } else if entry.name != LOCK {
+            listing.unknown.push(entry.name);
+        }
+    }
+    listing.segments.sort_unstable_by_key(|file| file.base);
+    listing.prepared.sort_unstable();
+    listing.torn.sort_unstable_by_key(|torn| (torn.incarnation, torn.base));
+    listing.unknown.sort_unstable();
+    Ok(listing)
+}
+
+/// What the directory is called in errors.
+pub(crate) fn path_of(dir: &Arc<dyn LogDir>) -> String {
+    dir.path().display().to_string()
+}
+
+fn is_prepared(name: &str) -> bool {
+    name.strip_suffix(PREPARED)
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prepared_names_are_those_that_the_format_gives() {
+        assert!(is_prepared(&braidlog_format::prepared_name(17)));
+        for other in [".prep", "a.prep", "1.prep.bak", "+1.prep"] {
+            assert!(!is_prepared(other), "{other}");
+        }
+    }
+}

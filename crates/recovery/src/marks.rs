@@ -1,0 +1,155 @@
+//! What stands behind the byte at which a scan stopped: sync marks and seals that vouch for it, or nothing.
+//!
+//! The rule: only an entry that is right in every field vouches for anything. A frame copied into a payload is
+//! none: its checksum is seeded with the place and the segment that it was written for.
+
+use braidlog_format::{BLOCK_LEN, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, Lsn, SegmentHeader};
+
+use crate::RecoveryError;
+use crate::scan::{Position, check_mark};
+use crate::seal::{self, SealFacts};
+use crate::window::Window;
+
+/// What stands behind a failing offset.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Behind {
+    /// Where the last byte that is not zero stands, from the failing offset on.
+    pub(crate) last_nonzero: Option<u64>,
+    /// The last LSN that was durable when something behind was written that also says that the failing
+    /// offset was synced; `None` if nothing says so.
+    pub(crate) vouched: Option<Lsn>,
+    /// Every byte before this offset was synced, says the one that vouches for most; 0 if none does.
+    pub(crate) synced_offset: u64,
+}
+
+/// A round or a seal behind a damaged place, from which a scan can go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Restart {
+    /// Where it stands.
+    pub(crate) offset: u64,
+    /// The next LSN there.
+    pub(crate) next: Lsn,
+}
+
+/// Reads all that follows the place where a scan stopped.
+pub(crate) fn look_behind(
+    window: &mut Window,
+    header: &SegmentHeader,
+    stopped: &Position,
+) -> Result<Behind, RecoveryError> {
+    let mut behind = Behind::default();
+    let mut at = stopped.offset;
+    while at < window.len() {
+        let next = next_block(at);
+        window.fill(at, next - at)?;
+        let block = window.at(at);
+        let block = block.get(..(next - at) as usize).unwrap_or(block);
+        if let Some(last) = last_nonzero(block) {
+            behind.last_nonzero = Some(at + last as u64);
+            if at > stopped.offset
+                && let Some(evidence) = evidence_at(window, header, at)?
+                && evidence.covers(stopped)
+            {
+                behind.vouched = behind.vouched.max(Some(evidence.durable()));
+                behind.synced_offset = behind.synced_offset.max(evidence.synced_offset());
+            }
+        }
+        at = next;
+    }
+    Ok(behind)
+}
+
+/// The first round or seal behind the place where a scan stopped, from which it can go on.
+pub(crate) fn find_restart(
+    window: &mut Window,
+    header: &SegmentHeader,
+    stopped: &Position,
+) -> Result<Option<Restart>, RecoveryError> {
+    let mut at = next_block(stopped.offset);
+    while at < window.len() {
+        if let Some(evidence) = evidence_at(window, header, at)?
+            && evidence.next() >= stopped.next
+        {
+            return Ok(Some(Restart { offset: at, next: evidence.next() }));
+        }
+        at = next_block(at);
+    }
+    Ok(None)
+}
+
+/// An entry that says something about the bytes before it.
+enum Evidence {
+    Mark { next: Lsn, durable: Lsn, synced_offset: u64 },
+    Seal(Box<SealFacts>),
+}
+
+impl Evidence {
+    /// The next LSN where it stands.
+    fn next(&self) -> Lsn {
+        match self {
+            Evidence::Mark { next, .. } => *next,
+            Evidence::Seal(facts) => facts.last_lsn.next(),
+        }
+    }
+
+    /// The last LSN that it knows to be durable.
+    fn durable(&self) -> Lsn {
+        match self {
+            Evidence::Mark { durable, .. } => *durable,
+            Evidence::Seal(facts) => facts.last_lsn,
+        }
+    }
+
+    /// Every byte before this offset was synced before it was written.
+    fn synced_offset(&self) -> u64 {
+        match self {
+            Evidence::Mark { synced_offset, .. } => *synced_offset,
+            Evidence::Seal(facts) => facts.offset,
+        }
+    }
+
+    /// Whether it says that the byte at which the scan stopped was synced. One that denies what the scan has
+    /// read says nothing.
+    fn covers(&self, stopped: &Position) -> bool {
+        let known = stopped.kept.last.map_or(stopped.base.prev(), |last| last.lsn);
+        self.synced_offset() > stopped.offset && self.durable() >= known && self.next() >= stopped.next
+    }
+}
+
+fn evidence_at(
+    window: &mut Window,
+    header: &SegmentHeader,
+    at: u64,
+) -> Result<Option<Evidence>, RecoveryError> {
+    window.fill(at, ENTRY_HEADER_LEN)?;
+    let Some(bytes) = window.at(at).first_chunk() else { return Ok(None) };
+    let Ok(found) = EntryHeader::decode(bytes, header.salt, at) else { return Ok(None) };
+    match found.kind {
+        Kind::SEAL => Ok(seal::at(window, header, at)?.map(|facts| Evidence::Seal(Box::new(facts)))),
+        Kind::SYNC_MARK
+            if found.flags == Flags::NONE && found.lsn >= header.base && found.lsn <= Lsn::MAX =>
+        {
+            window.fill(at, found.entry_len().min(BLOCK_LEN))?;
+            let mark = Entry::decode(window.at(at), header.salt, at).and_then(|entry| check_mark(&entry, at));
+            Ok(mark.ok().map(|mark| Evidence::Mark {
+                next: found.lsn,
+                durable: mark.durable_lsn,
+                synced_offset: mark.synced_offset,
+            }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn next_block(offset: u64) -> u64 {
+    (offset - offset % BLOCK_LEN).saturating_add(BLOCK_LEN)
+}
+
+/// The index of the last byte that is not zero. Almost all blocks asked about are zeros, so that is looked
+/// at first, many bytes at a time.
+fn last_nonzero(block: &[u8]) -> Option<usize> {
+    if block.chunks(64).all(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) == 0) {
+        return None;
+    }
+    block.iter().rposition(|&byte| byte != 0)
+}

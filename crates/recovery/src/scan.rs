@@ -1,0 +1,294 @@
+//! One segment, entry by entry, from its header to the first byte that is no valid entry.
+//!
+//! # What is checked
+//! Each entry proves itself in its place (checksum, salt, offset), has exactly the expected LSN and is not
+//! older than the one before it; a sync mark or seal also says nothing that the scan knows to be false.
+//! Whether the stop is the end, a torn tail or damage is judged elsewhere.
+//!
+//! # Memory
+//! One [`Window`]. It grows only to an entry whose header proved itself and that fits into the file.
+
+use braidlog_format::{
+    DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, Kind, Lsn, SEGMENT_HEADER_LEN, Salt, SegmentHeader,
+    SyncMark,
+};
+
+use crate::RecoveryError;
+use crate::seal::SealFacts;
+use crate::window::Window;
+
+/// A scan of one segment.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) window: Window,
+    pub(crate) at: Position,
+}
+
+/// How far a scan has come: all that it knows, but for the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Position {
+    /// The segment's salt.
+    pub(crate) salt: Salt,
+    /// The segment's base.
+    pub(crate) base: Lsn,
+    /// Where the next entry stands.
+    pub(crate) offset: u64,
+    /// The LSN that the next entry takes or names.
+    pub(crate) next: Lsn,
+    /// No entry to come is older.
+    pub(crate) timestamp_ns: u64,
+    /// Whether the last record said that its batch continues.
+    pub(crate) batch_open: bool,
+    /// The last entry that took an LSN.
+    pub(crate) last: Option<LastEntry>,
+    /// What would be kept if nothing valid followed.
+    pub(crate) kept: Kept,
+}
+
+/// An entry that took an LSN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LastEntry {
+    pub(crate) lsn: Lsn,
+    pub(crate) offset: u64,
+    pub(crate) timestamp_ns: u64,
+    pub(crate) checksum: u32,
+}
+
+/// The part of a segment that ends on a batch boundary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kept {
+    /// The file offset behind its last entry.
+    pub(crate) end: u64,
+    /// Its last entry that took an LSN.
+    pub(crate) last: Option<LastEntry>,
+    /// No entry in it is younger.
+    pub(crate) timestamp_ns: u64,
+}
+
+/// A valid entry. Its payload lies in the scan's window until the next step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    pub(crate) header: EntryHeader,
+    pub(crate) offset: u64,
+}
+
+/// What a step found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    Entry(Found),
+    Stop(Stop),
+}
+
+/// The header of an entry whose payload is not what the header vouches for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ProvedHeader {
+    pub(crate) header: EntryHeader,
+    pub(crate) checksum: u32,
+}
+
+/// Why there is no next entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// The file ends here.
+    EndOfFile,
+    /// The next header's bytes, as many as the file has, are zeros.
+    Zeros(DecodeError),
+    /// A valid seal ends the segment here.
+    Seal(Box<SealFacts>),
+    /// What stands here proves itself and is newer than this version.
+    Newer(DecodeError),
+    /// What stands here is no valid entry. If its header proves itself and is the expected one, only the
+    /// payload is damaged, and the scan can go on behind it.
+    Invalid(DecodeError, Option<ProvedHeader>),
+}
+
+impl Position {
+    /// The first entry of a segment.
+    pub(crate) fn first_of(header: &SegmentHeader) -> Position {
+        let timestamp_ns = header.predecessor.map_or(0, |named| named.last_timestamp_ns);
+        Position {
+            salt: header.salt,
+            base: header.base,
+            offset: SEGMENT_HEADER_LEN,
+            next: header.base,
+            timestamp_ns,
+            batch_open: false,
+            last: None,
+            kept: Kept { end: SEGMENT_HEADER_LEN, last: None, timestamp_ns },
+        }
+    }
+
+    /// Whether an entry with this header may stand here, and the position behind it.
+    #[inline]
+    fn accept(&mut self, header: &EntryHeader, checksum: u32) -> Result<(), DecodeError> {
+        if header.lsn != self.next {
+            return Err(DecodeError::InvalidField { field: "LSN" });
+        }
+        if header.timestamp_ns < self.timestamp_ns {
+            return Err(DecodeError::InvalidField { field: "timestamp" });
+        }
+        if header.kind == Kind::LOSS {
+            // What follows a recorded loss does not go on at the next LSN; this version cannot follow.
+            return Err(DecodeError::NewerKind { kind: header.kind.0 });
+        }
+        let offset = self.offset;
+        self.offset += header.entry_len();
+        self.timestamp_ns = header.timestamp_ns;
+        if header.kind.takes_lsn() {
+            self.next = Lsn(self.next.0.saturating_add(1));
+            self.batch_open = header.flags.contains(braidlog_format::Flags::BATCH_CONTINUES);
+            self.last =
+                Some(LastEntry { lsn: header.lsn, offset, timestamp_ns: header.timestamp_ns, checksum });
+        }
+        if !self.batch_open {
+            self.kept = Kept { end: self.offset, last: self.last, timestamp_ns: self.timestamp_ns };
+        }
+        Ok(())
+    }
+}
+
+impl Scan {
+    /// A scan of a segment from its first entry on.
+    pub(crate) fn new(window: Window, header: &SegmentHeader) -> Scan {
+        Scan { window, at: Position::first_of(header) }
+    }
+
+    /// The next entry, proved with its payload. After a stop, the same stop again.
+    #[inline]
+    pub(crate) fn step(&mut self) -> Result<Step, RecoveryError> {
+        let offset = self.at.offset;
+        if let Ok(Entry { header, checksum, .. }) =
+            Entry::decode(self.window.at(offset), self.at.salt, offset)
+            && header.kind != Kind::SYNC_MARK
+            && header.kind != Kind::SEAL
+            && self.at.accept(&header, checksum).is_ok()
+        {
+            return Ok(Step::Entry(Found { header, offset }));
+        }
+        self.step_slowly()
+    }
+
+    /// As [`step`](Scan::step), for an entry that vouches for others, is not in the window or is not valid.
+    fn step_slowly(&mut self) -> Result<Step, RecoveryError> {
+        let offset = self.at.offset;
+        let mut need = ENTRY_HEADER_LEN;
+        let decoded = loop {
+            self.window.fill(offset, need)?;
+            match Entry::decode(self.window.at(offset), self.at.salt, offset) {
+                // The header proved itself; its length counts only if the file has the bytes.
+                Err(DecodeError::Short { need: more, .. })
+                    if more > need && offset.saturating_add(more) <= self.window.len() =>
+                {
+                    need = more;
+                }
+                decoded => break decoded,
+            }
+        };
+        let entry = match decoded {
+            Ok(entry) => entry,
+            Err(error) => return Ok(Step::Stop(self.stop(error))),
+        };
+        let (header, checksum) = (entry.header, entry.checksum);
+        let sane = match header.kind {
+            Kind::SYNC_MARK => check_mark(&entry, offset).map(|_| None),
+            Kind::SEAL => SealFacts::from_entry(&entry, offset, self.at.base).and_then(|facts| {
+                let seen = self.at.last.filter(|last| last.lsn == facts.last_lsn).map(|last| last.checksum);
+                let named = if facts.last_lsn < self.at.base { Some(0) } else { seen };
+                match named {
+                    // A scan that began in the middle may not have seen the last entry.
+                    None => Ok(Some(facts)),
+                    Some(checksum) if checksum == facts.last_checksum => Ok(Some(facts)),
+                    Some(_) => Err(DecodeError::InvalidField { field: "seal" }),
+                }
+            }),
+            _ => Ok(None),
+        };
+        let before = self.at;
+        match sane.and_then(|seal| self.at.accept(&header, checksum).map(|()| seal)) {
+            Ok(None) => Ok(Step::Entry(Found { header, offset })),
+            Ok(Some(facts)) => {
+                self.at = before;
+                Ok(Step::Stop(Stop::Seal(Box::new(facts))))
+            }
+            Err(error) if error.is_newer() => Ok(Step::Stop(Stop::Newer(error))),
+            Err(error) => Ok(Step::Stop(Stop::Invalid(error, None))),
+        }
+    }
+
+    /// Steps over the next entry by its header alone: a damaged payload does not stop it.
+    pub(crate) fn step_over(&mut self) -> Result<Step, RecoveryError> {
+        let offset = self.at.offset;
+        self.window.fill(offset, ENTRY_HEADER_LEN)?;
+        let Some(bytes) = self.window.at(offset).first_chunk() else { return self.step_slowly() };
+        let decoded = EntryHeader::decode(bytes, self.at.salt, offset);
+        let checksum = EntryHeader::stored_checksum(bytes);
+        match decoded {
+            Ok(header)
+                if header.kind != Kind::SEAL
+                    && offset.saturating_add(header.entry_len()) <= self.window.len()
+                    && self.at.accept(&header, checksum).is_ok() =>
+            {
+                Ok(Step::Entry(Found { header, offset }))
+            }
+            _ => self.step_slowly(),
+        }
+    }
+
+    /// The payload of the entry that the last step found.
+    #[inline]
+    pub(crate) fn payload(&self, found: &Found) -> &[u8] {
+        let from = ENTRY_HEADER_LEN as usize;
+        let to = from.saturating_add(found.header.payload_len as usize);
+        self.window.at(found.offset).get(from..to).unwrap_or(&[])
+    }
+
+    /// Goes on behind an entry whose payload is damaged.
+    pub(crate) fn skip(&mut self, proved: &ProvedHeader) {
+        // The stop gave it because it is acceptable here.
+        let accepted = self.at.accept(&proved.header, proved.checksum);
+        debug_assert!(accepted.is_ok(), "a proved header is the expected one");
+    }
+
+    /// Goes on at `offset`, where the entry says that `next` is the next LSN.
+    pub(crate) fn resume(&mut self, offset: u64, next: Lsn) {
+        self.at.offset = offset;
+        self.at.next = next;
+        self.at.batch_open = false;
+    }
+
+    /// What it means that no entry could be decoded here.
+    fn stop(&self, error: DecodeError) -> Stop {
+        let offset = self.at.offset;
+        if offset >= self.window.len() {
+            return Stop::EndOfFile;
+        }
+        let bytes = self.window.at(offset);
+        let head = bytes.get(..ENTRY_HEADER_LEN as usize).unwrap_or(bytes);
+        if head.iter().all(|&byte| byte == 0) {
+            return Stop::Zeros(error);
+        }
+        if error.is_newer() {
+            return Stop::Newer(error);
+        }
+        let proved = head.first_chunk().and_then(|bytes| {
+            let header = EntryHeader::decode(bytes, self.at.salt, offset).ok()?;
+            let checksum = EntryHeader::stored_checksum(bytes);
+            let mut behind = self.at;
+            behind.accept(&header, checksum).ok()?;
+            (behind.offset <= self.window.len()).then_some(ProvedHeader { header, checksum })
+        });
+        Stop::Invalid(error, proved)
+    }
+}
+
+/// What a sync mark at `offset` says.
+///
+/// # Errors
+/// [`DecodeError::InvalidField`] if a field contradicts another or the mark's place.
+pub(crate) fn check_mark(entry: &Entry<'_>, offset: u64) -> Result<SyncMark, DecodeError> {
+    let mark = SyncMark::decode(entry.payload)?;
+    if mark.durable_lsn >= entry.header.lsn || mark.synced_offset > offset {
+        return Err(DecodeError::InvalidField { field: "sync mark" });
+    }
+    Ok(mark)
+}

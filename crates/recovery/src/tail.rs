@@ -1,0 +1,169 @@
+//! The last segment of a log that nobody writes: what of it is kept, and why. Nothing is changed.
+//!
+//! The rule: only bytes that the device gave back count. After a failed sync the page cache may show what
+//! the device never got, so the file is synced, dropped from the cache and read past it before anything is
+//! judged.
+
+use std::sync::Arc;
+
+use braidlog_format::{Lsn, LsnRange, Predecessor, SegmentHeader};
+use braidlog_storage::{FileAccess, FileIo, LogDir};
+
+use crate::chain::{Segment, header_in};
+use crate::marks::{Behind, look_behind};
+use crate::scan::{Kept, LastEntry, Position, Scan, Step, Stop};
+use crate::seal;
+use crate::verdict::{Facts, Place, Verdict, judge};
+use crate::window::{STREAM_LEN, Window};
+use crate::{DamageCause, RecoveryError};
+
+/// What the last segment holds.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) header: SegmentHeader,
+    pub(crate) state: TailEnd,
+    /// What recovery keeps of it.
+    pub(crate) kept: Kept,
+    /// Transactions that are open at its end.
+    pub(crate) open_transactions: Vec<u64>,
+    /// Whether it was meant to end with a seal that is no valid one.
+    pub(crate) seal_broken: bool,
+    /// Where the last byte behind the kept part stands that is not zero.
+    pub(crate) last_nonzero: Option<u64>,
+    /// Bytes of the file.
+    pub(crate) len: u64,
+    /// Bytes that the scan read.
+    pub(crate) scanned_bytes: u64,
+    /// The file, open for reading.
+    pub(crate) window: Window,
+}
+
+/// How the last segment ends, damage excepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TailEnd {
+    Sealed,
+    Clean,
+    Torn,
+}
+
+/// Syncs the last segment through a descriptor that cannot write, reads it from the device and judges it.
+///
+/// # Errors
+/// [`RecoveryError::Damaged`] and [`RecoveryError::Newer`] by the verdict; [`RecoveryError::Io`].
+pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, RecoveryError> {
+    let name = segment.name.as_str();
+    let file = dir.open(name, FileAccess::Read, FileIo::Buffered).map_err(RecoveryError::io("open", name))?;
+    file.sync_all().map_err(RecoveryError::io("sync", name))?;
+    file.drop_cache().map_err(RecoveryError::io("drop from the cache", name))?;
+    drop(file);
+
+    let mut window = Window::open_device(dir, name, STREAM_LEN)?;
+    // Whatever the cache said, this is what is there.
+    let header = header_in(&mut window)?.expect(segment.header.base, Lsn::MAX)?;
+    if let Some(facts) = seal::at_end(&mut window, &header)? {
+        let last = (facts.last_lsn >= header.base).then_some(LastEntry {
+            lsn: facts.last_lsn,
+            offset: 0,
+            timestamp_ns: facts.last_timestamp_ns,
+            checksum: facts.last_checksum,
+        });
+        let timestamp_ns = facts.timestamp_ns.max(facts.last_timestamp_ns);
+        return Ok(Tail {
+            header,
+            state: TailEnd::Sealed,
+            kept: Kept { end: facts.end, last, timestamp_ns },
+            open_transactions: facts.open_transactions,
+            seal_broken: false,
+            last_nonzero: None,
+            len: window.len(),
+            scanned_bytes: 0,
+            window,
+        });
+    }
+    scan_and_judge(name, Scan::new(window, &header), &header)
+}
+
+fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<Tail, RecoveryError> {
+    let stop = loop {
+        match scan.step()? {
+            Step::Entry(_) => {}
+            Step::Stop(stop) => break stop,
+        }
+    };
+    let at = scan.at;
+    let mut window = scan.window;
+    let behind = match stop {
+        Stop::Zeros(_) | Stop::Invalid(..) => look_behind(&mut window, header, &at)?,
+        Stop::EndOfFile | Stop::Seal(_) | Stop::Newer(_) => Behind::default(),
+    };
+    let (state, seal) = match (judge(Facts::of_stop(Place::Last, &stop, &behind, at.batch_open)), stop) {
+        // The seal may have reached the device without the cut that was made before it: what lies behind a
+        // seal is not read.
+        (Verdict::Sealed, Stop::Seal(facts)) => (TailEnd::Sealed, Some(facts)),
+        (Verdict::CleanEnd, _) => (TailEnd::Clean, None),
+        (Verdict::TornTail, _) => (TailEnd::Torn, None),
+        (Verdict::Newer, Stop::Newer(what)) => {
+            return Err(RecoveryError::Newer { file: name.to_owned(), offset: at.offset, what });
+        }
+        (_, stop) => return Err(damage(name, &at, &stop, behind.vouched)),
+    };
+    let seal_broken =
+        state != TailEnd::Sealed && !at.batch_open && seal::was_meant(&mut window, header, at.offset)?;
+    // The entries between the last whole batch and the failing offset are cut too.
+    let last_nonzero =
+        behind.last_nonzero.or_else(|| at.offset.checked_sub(1)).filter(|&last| last >= at.kept.end);
+    let kept = match &seal {
+        Some(facts) => {
+            let timestamp_ns = at.kept.timestamp_ns.max(facts.timestamp_ns);
+            Kept { end: facts.end, timestamp_ns, ..at.kept }
+        }
+        None => at.kept,
+    };
+    Ok(Tail {
+        header: *header,
+        state,
+        kept,
+        open_transactions: seal.map_or(Vec::new(), |facts| facts.open_transactions),
+        seal_broken,
+        last_nonzero: if state == TailEnd::Torn { last_nonzero } else { None },
+        len: window.len(),
+        scanned_bytes: at.offset,
+        window,
+    })
+}
+
+/// The error for a place that something vouches for.
+pub(crate) fn damage(name: &str, at: &Position, stop: &Stop, vouched: Option<Lsn>) -> RecoveryError {
+    let lsns = LsnRange { first: at.next, last: vouched.unwrap_or(at.next.prev()) };
+    RecoveryError::damaged(name, at.offset, lsns, cause_of(stop))
+}
+
+/// What is wrong where a scan stopped and should have gone on.
+pub(crate) fn cause_of(stop: &Stop) -> DamageCause {
+    match stop {
+        Stop::EndOfFile => DamageCause::EndsEarly,
+        Stop::Seal(_) => DamageCause::BatchCut,
+        Stop::Zeros(error) | Stop::Newer(error) | Stop::Invalid(error, _) => DamageCause::Entry(*error),
+    }
+}
+
+impl Tail {
+    /// The LSN that the next record takes.
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.kept.last.map_or(self.header.base, |last| last.lsn.next())
+    }
+
+    /// The last segment that holds an LSN, as the next header has to name it.
+    pub(crate) fn predecessor(&self) -> Option<Predecessor> {
+        match self.kept.last {
+            Some(last) => Some(Predecessor {
+                base: self.header.base,
+                last: last.lsn,
+                last_timestamp_ns: last.timestamp_ns,
+                last_checksum: last.checksum,
+                sealed: self.state == TailEnd::Sealed,
+            }),
+            None => self.header.predecessor,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! How much of a log a reader may show: what is durable, and no more.
+//!
+//! # Beside a writer
+//! The highest sync mark in the last segment says how far the log is durable, and so do a seal and the header
+//! of a newer segment. What follows the last mark may be half written and is nobody's damage.
+//!
+//! # On a dead log
+//! What recovery would keep, by the same code ([`tail`](crate::tail)).
+//!
+//! # A race that is handled
+//! A writer may rotate, replace an empty segment, open or close while this looks. So a verdict stands only
+//! when two looks in a row reach it, each of which lists the directory and reads header and bytes anew,
+//! through the name.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use braidlog_format::{Kind, Lsn, Salt, SyncMark};
+use braidlog_storage::LogDir;
+
+use crate::chain::{self, Chain, Segment, header_in};
+use crate::dir;
+use crate::marks::look_behind;
+use crate::scan::{Position, Scan, Step, Stop};
+use crate::tail;
+use crate::window::{STREAM_LEN, Window};
+use crate::{Damage, RecoveryError};
+
+/// The most looks before a directory that never stands still is an error.
+const LOOKS_MAX: usize = 32;
+
+/// What a reader knows about how far a log may be shown.
+#[derive(Debug, Default)]
+pub(crate) struct Visible {
+    /// The segments at the last look.
+    pub(crate) chain: Chain,
+    /// The last LSN that may be shown; it never goes back.
+    pub(crate) last: Lsn,
+    /// Whether a valid seal ended the last segment at the last look.
+    pub(crate) sealed: bool,
+    /// Where the last look stopped in the last segment, and whether what lies behind was looked at.
+    tracked: Option<(Position, bool)>,
+    /// The dead last segment that was judged: its base, salt and length.
+    judged: Option<(Lsn, Salt, u64)>,
+}
+
+/// What one look came to.
+enum Look {
+    Done,
+    /// The directory changed under it.
+    Again,
+}
+
+impl Visible {
+    /// Looks how far the log may be shown now.
+    pub(crate) fn look(&mut self, dir: &Arc<dyn LogDir>) -> Result<(), RecoveryError> {
+        let mut verdict: Option<Damage> = None;
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            match self.look_once(dir, verdict.is_some()) {
+                Ok(Look::Done) => return Ok(()),
+                Ok(Look::Again) if looks < LOOKS_MAX => verdict = None,
+                Ok(Look::Again) => {
+                    return Err(RecoveryError::io("look at", dir::path_of(dir))(ErrorKind::TimedOut.into()));
+                }
+                Err(RecoveryError::Damaged(damage))
+                    if looks < LOOKS_MAX && verdict.as_ref() != Some(&damage) =>
+                {
+                    verdict = Some(damage);
+                }
+                Err(RecoveryError::Io { source, .. })
+                    if looks < LOOKS_MAX && source.kind() == ErrorKind::NotFound =>
+                {
+                    verdict = None;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn look_once(&mut self, dir: &Arc<dyn LogDir>, doubted: bool) -> Result<Look, RecoveryError> {
+        let is_locked = || dir.is_locked().map_err(RecoveryError::io("query", "LOCK"));
+        let live = is_locked()?;
+        let listing = dir::list(dir)?;
+        let known = if doubted { &[] } else { self.chain.segments.as_slice() };
+        let chain = chain::inspect(dir, &listing, known, &mut chain::refuse)?;
+        let look = match chain.last() {
+            None => {
+                chain.check_not_started(Lsn::FIRST)?;
+                Look::Done
+            }
+            // The next header is written only when all before it is durable.
+            Some(last) => {
+                self.last = self.last.max(last.header.base.prev());
+                if live {
+                    self.look_beside_writer(dir, last, doubted)?
+                } else {
+                    let looked = self.look_at_dead(dir, &chain, last)?;
+                    // A writer that opened meanwhile may have written behind the sync.
+                    if is_locked()? { Look::Again } else { self.show(looked) }
+                }
+            }
+        };
+        self.chain = chain;
+        Ok(look)
+    }
+
+    fn look_beside_writer(
+        &mut self,
+        dir: &Arc<dyn LogDir>,
+        last: &Segment,
+        doubted: bool,
+    ) -> Result<Look, RecoveryError> {
+        let mut window = if doubted {
+            Window::open_device(dir, &last.name, STREAM_LEN)?
+        } else {
+            Window::open(dir, &last.name, STREAM_LEN)?
+        };
+        let header = header_in(&mut window)?.expect(last.header.base, Lsn::MAX)?;
+        if header.salt != last.header.salt {
+            return Ok(Look::Again);
+        }
+        let tracked = self.tracked.filter(|(at, _)| at.base == header.base && at.salt == header.salt);
+        let (at, mut looked_behind) = tracked.unwrap_or((Position::first_of(&header), false));
+        let mut scan = Scan { window, at };
+        self.sealed = false;
+        let stop = loop {
+            match scan.step()? {
+                Step::Entry(found) if found.header.kind == Kind::SYNC_MARK => {
+                    if let Ok(mark) = SyncMark::decode(scan.payload(&found)) {
+                        self.last = self.last.max(mark.durable_lsn);
+                    }
+                }
+                Step::Entry(_) => {}
+                Step::Stop(stop) => break stop,
+            }
+        };
+        let at = scan.at;
+        self.tracked = Some((at, looked_behind));
+        match &stop {
+            Stop::Seal(facts) => {
+                self.last = self.last.max(facts.last_lsn);
+                self.sealed = true;
+            }
+            Stop::Newer(what) => {
+                return Err(RecoveryError::Newer { file: last.name.clone(), offset: at.offset, what: *what });
+            }
+            Stop::EndOfFile => {}
+            // Zeros are what a writer has in front of its pen; that nothing stands behind them is looked
+            // at once for each segment.
+            Stop::Zeros(_) if looked_behind => {}
+            Stop::Zeros(_) | Stop::Invalid(..) => {
+                let behind = look_behind(&mut scan.window, &header, &at)?;
+                if behind.vouched.is_some() {
+                    return Err(tail::damage(&last.name, &at, &stop, behind.vouched));
+                }
+                looked_behind = true;
+            }
+        }
+        self.tracked = Some((at, looked_behind));
+        Ok(Look::Done)
+    }
+
+    /// What a dead log shows: its last LSN, and whether it is sealed.
+    fn look_at_dead(
+        &mut self,
+        dir: &Arc<dyn LogDir>,
+        chain: &Chain,
+        last: &Segment,
+    ) -> Result<(Lsn, bool), RecoveryError> {
+        let key = (last.header.base, last.header.salt, last.len);
+        if self.judged == Some(key) {
+            return Ok((self.last, self.sealed));
+        }
+        self.judged = None;
+        let tail = tail::examine(dir, last)?;
+        chain.check_not_started(tail.next_lsn())?;
+        self.judged = Some(key);
+        Ok((tail.next_lsn().prev(), tail.state == tail::TailEnd::Sealed))
+    }
+
+    fn show(&mut self, (last, sealed): (Lsn, bool)) -> Look {
+        self.last = self.last.max(last);
+        self.sealed = sealed;
+        Look::Done
+    }
+}

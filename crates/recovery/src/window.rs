@@ -1,0 +1,166 @@
+//! A bounded view of one file: an aligned buffer that is moved over it.
+//!
+//! The rule: the buffer has its capacity and no more, except for one entry whose proved header says that it
+//! is longer *and* that ends inside the file. It goes back to its capacity when it moves on.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use braidlog_storage::{AlignedBuf, FileAccess, FileIo, IO_ALIGN, LogDir, LogFile};
+
+use crate::RecoveryError;
+
+/// Capacity for reading a segment through.
+pub(crate) const STREAM_LEN: usize = 1 << 20;
+/// Capacity for a look at a header or a seal.
+pub(crate) const GLANCE_LEN: usize = 16 << 10;
+
+const ALIGN: u64 = IO_ALIGN as u64;
+
+/// A buffer over a file.
+#[derive(Debug)]
+pub(crate) struct Window {
+    file: Arc<dyn LogFile>,
+    name: String,
+    /// Bytes of the file, as last seen.
+    len: u64,
+    capacity: usize,
+    buf: AlignedBuf,
+    /// The file offset of the buffer's first byte, a multiple of [`IO_ALIGN`].
+    start: u64,
+    /// Bytes of the file in the buffer.
+    filled: usize,
+}
+
+impl Window {
+    /// Opens a file for reading through the page cache.
+    pub(crate) fn open(dir: &Arc<dyn LogDir>, name: &str, capacity: usize) -> Result<Window, RecoveryError> {
+        Window::open_as(dir, name, capacity, FileIo::Buffered)
+    }
+
+    /// Opens a file for reading what the device has, not what the page cache believes; through the cache
+    /// where the file system knows no other way.
+    pub(crate) fn open_device(
+        dir: &Arc<dyn LogDir>,
+        name: &str,
+        capacity: usize,
+    ) -> Result<Window, RecoveryError> {
+        let direct = Window::open_as(dir, name, capacity, FileIo::Direct).and_then(|mut window| {
+            // Some file systems take the flag and refuse the first read.
+            window.fill(0, 1)?;
+            Ok(window)
+        });
+        match direct {
+            Err(RecoveryError::Io { source, .. })
+                if matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) =>
+            {
+                Window::open_as(dir, name, capacity, FileIo::Buffered)
+            }
+            other => other,
+        }
+    }
+
+    fn open_as(
+        dir: &Arc<dyn LogDir>,
+        name: &str,
+        capacity: usize,
+        io: FileIo,
+    ) -> Result<Window, RecoveryError> {
+        let file = dir.open(name, FileAccess::Read, io).map_err(RecoveryError::io("open", name))?;
+        let len = file.len().map_err(RecoveryError::io("read", name))?;
+        let buf = AlignedBuf::zeroed(capacity);
+        Ok(Window { file, name: name.to_owned(), len, capacity: buf.len(), buf, start: 0, filled: 0 })
+    }
+
+    /// The file's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of the file, as last seen.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// What the buffer holds of the file from `offset` on; nothing if it does not hold that byte.
+    #[inline]
+    pub(crate) fn at(&self, offset: u64) -> &[u8] {
+        let skip = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
+        skip.and_then(|skip| self.buf.get(skip..self.filled)).unwrap_or(&[])
+    }
+
+    /// Makes [`at`](Window::at) hold `need` bytes from `offset` on, or as many as the file has there; how
+    /// many of them it holds.
+    ///
+    /// The caller asks for more than the capacity only for an entry that proved its length.
+    pub(crate) fn fill(&mut self, offset: u64, need: u64) -> Result<u64, RecoveryError> {
+        let held = self.at(offset).len() as u64;
+        if held >= need {
+            return Ok(need);
+        }
+        let end = offset.saturating_add(need).min(self.len);
+        if offset >= end {
+            return Ok(0);
+        }
+        self.slide(offset, end).map_err(RecoveryError::io("read", self.name.as_str()))?;
+        Ok(need.min(self.at(offset).len() as u64))
+    }
+
+    /// Moves the buffer so that it begins with the block of `offset` and holds the bytes up to `end`, which
+    /// lies in the file.
+    fn slide(&mut self, offset: u64, end: u64) -> io::Result<()> {
+        let from = offset - offset % ALIGN;
+        let span = usize::try_from(end - from).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
+        let capacity = span.max(self.capacity).next_multiple_of(IO_ALIGN);
+        let kept = self.at(from).len().min(capacity);
+        let kept = kept - kept % IO_ALIGN;
+        let skip = usize::try_from(from.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        let source = skip..skip.saturating_add(kept);
+        if capacity == self.buf.len() {
+            if kept > 0 {
+                self.buf.copy_within(source, 0);
+            }
+        } else {
+            let mut buf = AlignedBuf::zeroed(capacity);
+            if let (Some(to), Some(from)) = (buf.get_mut(..kept), self.buf.get(source)) {
+                to.copy_from_slice(from);
+            }
+            self.buf = buf;
+        }
+        self.start = from;
+        self.filled = kept;
+        self.read()
+    }
+
+    /// Reads until the buffer is full or the file ends.
+    fn read(&mut self) -> io::Result<()> {
+        loop {
+            if self.start + self.filled as u64 >= self.len {
+                return Ok(());
+            }
+            // Past the page cache every read begins on a block, so a short one is begun again on its last.
+            let whole = self.filled - self.filled % IO_ALIGN;
+            let offset = self.start + whole as u64;
+            let Some(room) = self.buf.get_mut(whole..).filter(|room| !room.is_empty()) else {
+                return Ok(());
+            };
+            match self.file.read_at(room, offset) {
+                Ok(read) if whole + read > self.filled => self.filled = whole + read,
+                Ok(_) => {
+                    // The file ends here, whatever its length was: a writer cut it for its seal.
+                    self.len = self.len.min(self.start + self.filled as u64);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Forgets what was read and looks at the file's length again.
+    pub(crate) fn reload(&mut self) -> Result<(), RecoveryError> {
+        self.filled = 0;
+        self.len = self.file.len().map_err(RecoveryError::io("read", self.name.as_str()))?;
+        Ok(())
+    }
+}
