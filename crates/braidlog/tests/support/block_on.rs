@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
@@ -18,6 +18,13 @@ impl Wake for Unpark {
 /// A waker of the calling thread.
 pub fn waker() -> Waker {
     Arc::new(Unpark(thread::current())).into()
+}
+
+/// A waker, and a view on how many hold it.
+pub fn counted_waker() -> (Waker, Weak<impl Send + Sync>) {
+    let unpark = Arc::new(Unpark(thread::current()));
+    let view = Arc::downgrade(&unpark);
+    (unpark.into(), view)
 }
 
 /// Runs a future to its end.
