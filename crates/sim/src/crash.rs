@@ -24,8 +24,9 @@ use crate::state::State;
 pub enum Profile {
     /// A power cut, as badly as POSIX allows. Unsynced writes are cut into pages of 4096 bytes and sectors of
     /// 512; each page is written, not written, written in an older version, or torn: a sector then is old,
-    /// new, new in its first or last bytes only, garbage, or zeros. Nothing has an order, lengths change
-    /// without data and data without length, and names that were not synced are missing, or still there.
+    /// new, new in its first or last bytes only, garbage, or zeros. Synced bytes that share the page with an
+    /// unsynced write may go with it, other pages never. Nothing has an order, lengths change without data
+    /// and data without length, and names that were not synced are missing, or still there.
     Posix,
     /// A power cut on a disk that keeps the order of everything: the operations up to one moment, with the
     /// last write cut short. What was synced later than that moment is there too.

@@ -60,3 +60,20 @@ impl DerefMut for AlignedBuf {
         unsafe { slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_aligned_zeroed_whole_pages_and_writable() {
+        for (asked, len) in [(0, 4096), (1, 4096), (4096, 4096), (4097, 8192), (1 << 20, 1 << 20)] {
+            let mut buf = AlignedBuf::zeroed(asked);
+            assert_eq!(buf.len(), len);
+            assert!(buf.as_ptr().addr().is_multiple_of(IO_ALIGN));
+            assert!(buf.iter().all(|&byte| byte == 0));
+            buf.fill(7);
+            assert!(buf.iter().all(|&byte| byte == 7));
+        }
+    }
+}

@@ -104,6 +104,9 @@ pub trait LogDir: Send + Sync + Debug {
     fn sync(&self) -> Result<()>;
 
     /// Starts to watch the directory for writes to its files and changes of its names.
+    ///
+    /// # Errors
+    /// `Unsupported` where the system cannot (macOS): look again at intervals instead.
     fn watch(&self) -> Result<Box<dyn Watch>>;
 }
 
@@ -129,7 +132,8 @@ pub trait LogFile: Send + Sync + Debug {
     }
 
     /// Reads at `offset` into `buf`; how many bytes were read, 0 only at the end of the file. May be
-    /// short or `Interrupted`: see [`read_full_at`].
+    /// short or `Interrupted`: see [`read_full_at`]. At the end and behind it a direct read need not be
+    /// aligned, so that the read which follows a short one learns that it was the last.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
 
     /// Writes `buf` at `offset`; how many bytes were written. May be short or `Interrupted`: see
@@ -141,7 +145,7 @@ pub trait LogFile: Send + Sync + Debug {
     ///
     /// # Errors
     /// `StorageFull` or `QuotaExceeded` (see [`is_no_space`]) if there is no space: the file may have
-    /// grown.
+    /// grown, and keeps what it took until it is cut.
     fn allocate(&self, len: u64) -> Result<()>;
 
     /// Cuts or extends the file to `len` bytes.

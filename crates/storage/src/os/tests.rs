@@ -1,8 +1,9 @@
 //! The contract of the traits, checked against the real operating system.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -222,6 +223,46 @@ fn a_file_system_without_direct_io_says_so() {
     let error = dir.open("status", FileAccess::Read, FileIo::Direct).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported), "{error}");
     assert!(dir.open("status", FileAccess::Read, FileIo::Buffered).is_ok());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_is_known_as_such() {
+    let dir = OsStorage.open_dir(Path::new("/dev"), false).unwrap();
+    let full = dir.open("full", FileAccess::Write, FileIo::Buffered).unwrap();
+    assert!(crate::is_no_space(&full.write_at(b"x", 0).unwrap_err()));
+}
+
+/// Set in the child process of the test below.
+const CHILD_DIRECTORY: &str = "BRAIDLOG_TEST_LOCK_IN";
+
+#[test]
+fn the_lock_excludes_another_process_and_dies_with_it() {
+    if let Ok(path) = std::env::var(CHILD_DIRECTORY) {
+        let dir = OsStorage.open_dir(Path::new(&path), false).unwrap();
+        let _lock = dir.try_lock().unwrap().expect("the lock is free");
+        println!("locked");
+        // The parent never answers: the process is killed here.
+        let _ = std::io::stdin().read_line(&mut String::new());
+        return;
+    }
+    let (temp, dir) = open_temp();
+    let name = "os::tests::the_lock_excludes_another_process_and_dies_with_it";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD_DIRECTORY, temp.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("locked")), "the child did not get the lock");
+    assert!(dir.is_locked().unwrap());
+    assert!(dir.try_lock().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!dir.is_locked().unwrap());
+    assert!(dir.try_lock().unwrap().is_some());
 }
 
 #[test]
