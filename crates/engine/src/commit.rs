@@ -13,6 +13,7 @@ use braidlog_format::{Lsn, LsnRange};
 use crate::append::Wait;
 use crate::coordinator::Want;
 use crate::error::EngineError;
+use crate::primitive::thread;
 use crate::settings::DurabilityMode;
 use crate::shared::{Role, Shared};
 use crate::waiters::{Key, Sleeper};
@@ -35,7 +36,7 @@ impl Shared {
                 self.lead(role, lsns.last);
                 continue;
             }
-            let Some(key) = self.waiters.enter_thread(lsns.last, std::thread::current()) else { continue };
+            let Some(key) = self.waiters.enter_thread(lsns.last, thread::current()) else { continue };
             // The holder may have given the role up before this thread was in the list; and a failure may
             // have been told to those in the list before that.
             if self.failure.get().is_none() {
@@ -45,7 +46,7 @@ impl Shared {
                         self.lead(role, lsns.last);
                         continue;
                     }
-                    None => std::thread::park(),
+                    None => thread::park(),
                 }
             }
             if self.waiters.durable() < lsns.last {
@@ -59,7 +60,7 @@ impl Shared {
         let mut key = None;
         let settled = loop {
             self.demand.ask_served(lsns.last);
-            let sleeper = Sleeper::Thread(std::thread::current());
+            let sleeper = Sleeper::Thread(thread::current());
             key = self.waiters.enter_sleeper(lsns.last, key, sleeper);
             if let Some(settled) = self.settled(lsns) {
                 break settled;

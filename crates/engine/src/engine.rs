@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange, SEGMENT_HEADER_LEN};
+use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange};
 use braidlog_storage::{Clock, FileAccess, FileIo, LockGuard, LogDir, is_no_space};
 use parking_lot::Mutex;
 
@@ -17,11 +17,9 @@ use crate::commit::TaskKey;
 use crate::coordinator::Want;
 use crate::error::EngineError;
 use crate::metrics::{Health, HealthState, Metrics};
-use crate::preparer::Preparer;
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
-use crate::space::{Gate, SEAL_RESERVE, Space};
-use crate::stripes::Stripes;
+use crate::space::Gate;
 use crate::{flusher, maintenance};
 
 /// A sync that takes longer is told by [`Engine::health`].
@@ -63,17 +61,9 @@ impl Engine {
         clock: Arc<dyn Clock>,
     ) -> Result<Engine, EngineError> {
         let io = probe(&*dir, &settings)?;
-        let stripes = Stripes::new(settings.num_stripes, settings.stripe_capacity);
-        let space = Arc::new(Space::new(stripes.outstanding_max()));
-        let capacity_min = (SEGMENT_HEADER_LEN + stripes.outstanding_max() + SEAL_RESERVE)
-            .next_multiple_of(braidlog_format::BLOCK_LEN);
-        let capacity = settings.segment_size.max(capacity_min);
-        let preparer =
-            Arc::new(Preparer::new(Arc::clone(&dir), Arc::clone(&space), io, capacity, capacity_min));
         let background = settings.background;
-        let shared =
-            Arc::new(Shared::new(dir, lock, &tail, settings, clock, stripes, Arc::clone(&preparer), space));
-        match preparer.prepare(0) {
+        let shared = Arc::new(Shared::new(dir, lock, &tail, settings, clock, io));
+        match shared.preparer.prepare(0) {
             Ok(()) => {}
             Err(error) if is_no_space(&error) => {}
             Err(source) => {

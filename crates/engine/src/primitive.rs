@@ -10,6 +10,19 @@ mod real {
     pub(crate) use std::thread;
 
     pub(crate) use parking_lot::{Mutex, MutexGuard};
+
+    /// Stands for memory that is reached through raw pointers, which a model cannot watch.
+    #[derive(Debug)]
+    pub(crate) struct Witness;
+
+    impl Witness {
+        pub(crate) fn new() -> Witness {
+            Witness
+        }
+
+        /// The memory is used by its owner alone.
+        pub(crate) fn owned(&mut self) {}
+    }
 }
 
 #[cfg(braidlog_loom)]
@@ -30,9 +43,19 @@ mod real {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("a model does not panic under a lock")
         }
+    }
 
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok()
+    /// Fails the model if its owner has not acquired it from the one before.
+    #[derive(Debug)]
+    pub(crate) struct Witness(loom::cell::UnsafeCell<()>);
+
+    impl Witness {
+        pub(crate) fn new() -> Witness {
+            Witness(loom::cell::UnsafeCell::new(()))
+        }
+
+        pub(crate) fn owned(&mut self) {
+            self.0.with_mut(|_| {});
         }
     }
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use braidlog_format::{LogTail, Lsn};
-use braidlog_storage::{Clock, LockGuard, LogDir};
+use braidlog_format::{LogTail, Lsn, SEGMENT_HEADER_LEN, block_ceil};
+use braidlog_storage::{Clock, FileIo, LockGuard, LogDir};
 use crossbeam::channel::Sender;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -28,7 +28,7 @@ use crate::maintenance::Job;
 use crate::metrics::Counters;
 use crate::preparer::{Frontier, Preparer};
 use crate::settings::{OnIoError, Settings};
-use crate::space::Space;
+use crate::space::{SEAL_RESERVE, Space};
 use crate::stripes::Stripes;
 use crate::waiters::Waiters;
 use crate::writers::BlockedWriters;
@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) demand: Demand,
     pub(crate) signal: Signal,
-    pub(crate) preparer: Arc<Preparer>,
+    pub(crate) preparer: Preparer,
     role: Mutex<Coordinator>,
     /// The last LSN written; for people, hence Relaxed.
     pub(crate) written: AtomicU64,
@@ -149,10 +149,13 @@ impl Shared {
         tail: &LogTail,
         settings: Settings,
         clock: Arc<dyn Clock>,
-        stripes: Stripes,
-        preparer: Arc<Preparer>,
-        space: Arc<Space>,
+        io: FileIo,
     ) -> Shared {
+        let stripes = Stripes::new(settings.num_stripes, settings.stripe_capacity);
+        let space = Arc::new(Space::new(stripes.outstanding_max()));
+        let capacity_min = block_ceil(SEGMENT_HEADER_LEN + stripes.outstanding_max() + SEAL_RESERVE);
+        let capacity = block_ceil(settings.segment_size).max(capacity_min);
+        let preparer = Preparer::new(Arc::clone(&dir), Arc::clone(&space), io, capacity, capacity_min);
         Shared {
             dir,
             clock,

@@ -100,7 +100,7 @@ impl Frame {
 pub(crate) struct Stripe {
     producer: CachePadded<Producer>,
     /// The end of what is published. Written by the claim holder (Release), read by the coordinator
-    /// (Acquire), and by the claim holder (Relaxed: the claim orders its own writes).
+    /// (Acquire). Claim holders know it from [`Producer::tail`].
     tail: CachePadded<AtomicU64>,
     /// The end of what the coordinator has copied out. Written by the coordinator (Release), read by the
     /// claim holder (Acquire) when its cached copy leaves too little space.
@@ -113,6 +113,10 @@ pub(crate) struct Stripe {
 struct Producer {
     /// Whether a writer holds the stripe. Taken with Acquire, given up with Release: [stripe.claim].
     claimed: AtomicBool,
+    /// What `tail` was last set to. A copy of its own, so that an append reads one cache line and not two, and
+    /// so that a model sees the coordinator's read as the only other access to `tail`. Only touched under
+    /// the claim, hence Relaxed.
+    tail: AtomicU64,
     /// The last value of `head` that a claim holder has read. Only touched under the claim, hence Relaxed.
     head_seen: AtomicU64,
 }
@@ -123,6 +127,7 @@ impl Stripe {
         Stripe {
             producer: CachePadded::new(Producer {
                 claimed: AtomicBool::new(false),
+                tail: AtomicU64::new(0),
                 head_seen: AtomicU64::new(0),
             }),
             tail: CachePadded::new(AtomicU64::new(0)),
@@ -213,7 +218,7 @@ impl Claim<'_> {
     pub(crate) fn has_space(&self, body_len: u64) -> bool {
         let need = FRAME_HEADER_LEN + body_len;
         let stripe = self.stripe;
-        let tail = stripe.tail.load(Relaxed); // Only claim holders write it, and the claim orders them.
+        let tail = stripe.producer.tail.load(Relaxed);
         let free = |head: u64| stripe.ring.capacity() - (tail - head);
         if free(stripe.producer.head_seen.load(Relaxed)) >= need {
             return true;
@@ -231,7 +236,7 @@ impl Claim<'_> {
     pub(crate) fn publish(self, content: &Content<'_>, lsns: &LsnAllocator) -> Published {
         let stripe = self.stripe;
         let body_len = content.body_len();
-        let tail = stripe.tail.load(Relaxed); // As in `has_space`.
+        let tail = stripe.producer.tail.load(Relaxed);
         let end = tail + FRAME_HEADER_LEN + body_len;
         let head = stripe.producer.head_seen.load(Relaxed);
         let used = end - head;
@@ -253,6 +258,7 @@ impl Claim<'_> {
         // SAFETY: as above.
         unsafe { stripe.ring.write(tail, &header) };
         stripe.tail.store(end, Release); // [stripe.publish]
+        stripe.producer.tail.store(end, Relaxed);
         let half_full = used > stripe.ring.capacity() / 2 && {
             let head = stripe.head.load(Acquire); // [stripe.release]
             stripe.producer.head_seen.store(head, Relaxed);

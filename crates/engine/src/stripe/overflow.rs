@@ -10,6 +10,7 @@ use std::ptr;
 
 use braidlog_format::Lsn;
 
+use crate::primitive::Witness;
 use crate::primitive::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// A record or batch outside the rings.
@@ -24,6 +25,7 @@ pub(crate) struct BoxedFrame {
     pub(crate) body: Vec<u8>,
     /// What it drew from the byte budget, to be given back.
     pub(crate) cost: u64,
+    witness: Witness,
 }
 
 // SAFETY: `next` is only followed by the thread that owns the whole detached list.
@@ -31,7 +33,14 @@ unsafe impl Send for BoxedFrame {}
 
 impl BoxedFrame {
     pub(crate) fn new(count: u64, body: Vec<u8>, cost: u64) -> Box<BoxedFrame> {
-        Box::new(BoxedFrame { next: ptr::null_mut(), lsn: Lsn::ZERO, count, body, cost })
+        Box::new(BoxedFrame {
+            next: ptr::null_mut(),
+            lsn: Lsn::ZERO,
+            count,
+            body,
+            cost,
+            witness: Witness::new(),
+        })
     }
 }
 
@@ -49,9 +58,10 @@ impl Overflow {
     }
 
     /// Publishes a frame, whose LSN is set.
-    pub(crate) fn push(&self, frame: Box<BoxedFrame>) {
+    pub(crate) fn push(&self, mut frame: Box<BoxedFrame>) {
+        frame.witness.owned();
         let frame = Box::into_raw(frame);
-        let mut newest = self.newest.load(Relaxed);
+        let mut newest = ptr::null_mut(); // A guess: the list is nearly always empty.
         loop {
             // SAFETY: `frame` came from the box above and is not shared before the exchange succeeds.
             unsafe { (*frame).next = newest };
@@ -73,7 +83,8 @@ impl Overflow {
         while !node.is_null() {
             // SAFETY: the swap detached the list, so this thread alone owns its nodes; each came from
             // `Box::into_raw` and is turned back once.
-            let frame = unsafe { Box::from_raw(node) };
+            let mut frame = unsafe { Box::from_raw(node) };
+            frame.witness.owned();
             node = frame.next;
             each(frame);
         }

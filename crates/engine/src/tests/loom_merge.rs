@@ -1,0 +1,69 @@
+//! Model of the merge: two writers on two stripes, and the gap between an LSN and its publication.
+
+use std::sync::Arc;
+
+use braidlog_format::{Kind, Lsn};
+use loom::thread;
+
+use super::model;
+use crate::lsn::LsnAllocator;
+use crate::merge::{Merge, Next};
+use crate::stripe::Content;
+use crate::stripes::{Placed, Stripes};
+
+/// Gathers what the merge finds, until a gap or the end.
+fn gather(merge: &mut Merge, stripes: &Stripes, out: &mut Vec<(Lsn, u8)>) {
+    while let Some(next) = merge.peek(stripes) {
+        let lsn = merge.next_lsn();
+        let mut payload = [0];
+        match next {
+            Next::InRing { stripe, frame } => {
+                stripes.get(stripe).read_body(&frame, 32, &mut payload);
+                merge.pass(stripe, &frame);
+            }
+            Next::Boxed { .. } => payload[0] = merge.take_boxed().body[32],
+        }
+        out.push((lsn, payload[0]));
+    }
+    merge.release(stripes);
+}
+
+fn check(stripe_of: [usize; 2]) {
+    model(move || {
+        let shared = Arc::new((Stripes::new(2, 128), LsnAllocator::new(Lsn(1))));
+        let writers: Vec<_> = stripe_of
+            .into_iter()
+            .zip([b'a', b'b'])
+            .map(|(stripe, payload)| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (stripes, lsns) = &*shared;
+                    let content = Content::Record { kind: Kind(1), payload: &[payload], checksum: 0 };
+                    match stripes.place(stripe, &content, lsns, || true) {
+                        Placed::Yes { lsn, .. } => (lsn, payload),
+                        other => unreachable!("there is room for both: {other:?}"),
+                    }
+                })
+            })
+            .collect();
+        let (stripes, _) = &*shared;
+        let mut merge = Merge::new(2, Lsn(1));
+        let mut gathered = Vec::new();
+        gather(&mut merge, stripes, &mut gathered);
+        let mut wrote: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        wrote.sort();
+        assert!(wrote.starts_with(&gathered), "a prefix, never past a gap");
+        gather(&mut merge, stripes, &mut gathered);
+        assert_eq!(gathered, wrote, "dense, in order, each once");
+    });
+}
+
+#[test]
+fn loom_merge_of_two_stripes_stops_at_the_gap() {
+    check([0, 1]);
+}
+
+#[test]
+fn loom_merge_finds_a_writer_that_moved_on_from_a_claimed_stripe() {
+    check([0, 0]);
+}
