@@ -321,6 +321,19 @@ fn a_data_sync_keeps_the_length_that_its_data_needs_and_no_other() {
 }
 
 #[test]
+fn a_data_sync_covers_a_cut_that_its_data_stands_on() {
+    let (disk, file) = disk_with_file();
+    write_all_at(&*file, &[page(1), page(1), page(1)].concat(), 0).unwrap();
+    file.sync_all().unwrap();
+    file.set_len(PAGE as u64).unwrap();
+    write_all_at(&*file, &page(2), 2 * PAGE as u64).unwrap();
+    file.sync_data().unwrap();
+    for profile in Profile::HONEST {
+        assert!(images(&disk, profile).all(|bytes| bytes == [page(1), page(0), page(2)].concat()));
+    }
+}
+
+#[test]
 fn data_behind_a_synced_cut_never_comes_back() {
     let (disk, file) = disk_with_file();
     write_all_at(&*file, &[page(1), page(2), page(3)].concat(), 0).unwrap();

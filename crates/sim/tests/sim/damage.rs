@@ -77,6 +77,10 @@ fn a_file_put_in_place_stays_and_a_removed_one_does_not_come_back() {
     for profile in [Profile::Posix, Profile::Ordered, Profile::Kept, Profile::LyingDisk] {
         assert!((0..100).all(|seed| disk.crash_clone(seed, profile).list_raw("d").is_empty()), "{profile:?}");
     }
+    let after = disk_with_file().crash_clone(1, Profile::Posix);
+    after.remove_raw("d/f");
+    assert!((0..100).all(|seed| after.crash_clone(seed, Profile::LyingDisk).list_raw("d").is_empty()));
+
     create(&dir, "f");
     dir.remove("f").unwrap();
     create(&dir, "f");

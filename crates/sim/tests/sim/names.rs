@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use braidlog_sim::{Profile, SimDisk};
+use braidlog_sim::{Op, Profile, SimDisk};
 use braidlog_storage::write_all_at;
 
 use crate::{create, open_dir};
@@ -108,6 +108,23 @@ fn a_name_may_come_through_before_the_bytes_of_its_file() {
     write_all_at(&*file, b"a", 0).unwrap();
     dir.sync().unwrap();
     assert!(outcomes(&disk, Profile::Posix).is_superset(&set(&["f=-", "f=a"])));
+}
+
+#[test]
+fn a_sync_covers_only_the_names_made_before_it_was_asked_for() {
+    let disk = SimDisk::new();
+    let dir = open_dir(&disk);
+    create(&dir, "f");
+    let hold = disk.hold(Op::SyncDir);
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| dir.sync().unwrap());
+        hold.wait_for_held(1);
+        create(&dir, "g");
+        assert_eq!(outcomes(&disk, Profile::Ordered), set(&["", "f=-", "f=- g=-"]));
+        hold.release();
+        syncing.join().unwrap();
+    });
+    assert_eq!(outcomes(&disk, Profile::Posix), set(&["f=-", "f=- g=-"]));
 }
 
 #[test]

@@ -88,16 +88,8 @@ impl LogDir for OsDir {
         let file = match access {
             FileAccess::Read => OsDir::open_flags(&path, false, flags)?,
             FileAccess::Write => OsDir::open_flags(&path, true, flags)?,
-            FileAccess::CreateNew => {
-                let plain = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-                if flags == 0 {
-                    plain
-                } else {
-                    // A file system without direct I/O says so only after it has made the file: made
-                    // plainly first, it is ours to remove when the second open is refused.
-                    OsDir::open_flags(&path, true, flags).inspect_err(|_| drop(fs::remove_file(&path)))?
-                }
-            }
+            FileAccess::CreateNew if flags == 0 => create_new(&path)?,
+            FileAccess::CreateNew => create_then(&path, || OsDir::open_flags(&path, true, flags))?,
         };
         Ok(Arc::new(OsFile::new(file, io)?))
     }
@@ -126,6 +118,17 @@ impl LogDir for OsDir {
     }
 }
 
+fn create_new(path: &Path) -> Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).open(path)
+}
+
+/// Makes a file and opens it in a way that the file system may refuse. Some refuse direct I/O only after they
+/// have made the file: made plainly first, it is known to be ours to remove.
+fn create_then(path: &Path, open: impl FnOnce() -> Result<File>) -> Result<File> {
+    drop(create_new(path)?);
+    open().inspect_err(|_| drop(fs::remove_file(path)))
+}
+
 /// Whether the kernel or the file system does not know the call.
 fn is_unsupported(error: &Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP))
@@ -144,6 +147,18 @@ fn rename_checked(from: &Path, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_way_of_io_leaves_no_file_and_hurts_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("f");
+        let refuse = || Err(ErrorKind::InvalidInput.into());
+        assert_eq!(create_then(&path, refuse).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert!(!path.exists());
+        fs::write(&path, b"another's").unwrap();
+        assert_eq!(create_then(&path, refuse).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"another's");
+    }
 
     #[test]
     fn the_rename_fallback_refuses_to_replace() {

@@ -1,7 +1,7 @@
 //! A file of the operating system.
 //!
-//! The rule: one call here is one system call, with its result as the system gives it. Two exceptions
-//! are needed to keep the contract where a file system lacks a call or a nicety, each at its function.
+//! The rule: one call here is one system call, with its result as the system gives it. The one exception is
+//! a file system that cannot allocate space without writing.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
@@ -16,13 +16,12 @@ const ZEROS_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct OsFile {
     file: File,
-    io: FileIo,
 }
 
 impl OsFile {
     pub(super) fn new(file: File, io: FileIo) -> Result<OsFile> {
         system::prepare(&file, io)?;
-        Ok(OsFile { file, io })
+        Ok(OsFile { file })
     }
 
     /// Takes space by writing zeros behind the end of the file; that is the only way to learn the truth
@@ -50,18 +49,7 @@ impl LogFile for OsFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
-        match self.file.read_at(buf, offset) {
-            // The read that follows a short one at a crooked end of the file starts unaligned; direct I/O
-            // refuses it before it looks whether there is anything to read.
-            Err(error)
-                if self.io != FileIo::Buffered
-                    && error.kind() == ErrorKind::InvalidInput
-                    && offset >= self.len()? =>
-            {
-                Ok(0)
-            }
-            result => result,
-        }
+        self.file.read_at(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize> {
