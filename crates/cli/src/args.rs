@@ -1,0 +1,201 @@
+//! The command line: every subcommand, option, default and limit.
+//!
+//! What can be refused without touching a log is refused here, with exit code 2.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Write, read, watch and check Braidlog write-ahead logs.
+#[derive(Parser, Debug)]
+#[command(
+    name = "braidlog",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 fine, 1 damage or a failure was found, 2 bad usage, 130 interrupted after a clean close.\n\
+                  cat, tail, stat, segments and verify work beside a live writer and change nothing."
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Append each line of a file or of standard input as one record.
+    Write(WriteArgs),
+    /// Print records in LSN order.
+    Cat(CatArgs),
+    /// Print the last records, and with -f those that another process appends.
+    Tail(TailArgs),
+    /// Say what a log holds.
+    Stat(FactArgs),
+    /// List a log's segment files.
+    Segments(FactArgs),
+    /// Check every byte of a log; exit code 1 if anything is wrong.
+    Verify(FactArgs),
+    /// Write real text from 16 threads, kill the writer, recover, check every promise, go on.
+    Demo(DemoArgs),
+}
+
+/// Options of `write`.
+#[derive(clap::Args, Debug)]
+pub struct WriteArgs {
+    /// The log's directory; made if it does not exist.
+    pub dir: PathBuf,
+    /// Where the lines come from; `-` is standard input.
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+    /// How many threads append. Lines are dealt to whichever is free.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub writers: u32,
+    /// When a record counts as committed.
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Group)]
+    pub durability: DurabilityArg,
+    /// How many lines go into one atomic batch.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch: u32,
+    /// Each thread waits until its record (or batch) is committed before it takes the next, as that many
+    /// committing threads of a program would. Without it many records are on their way at once.
+    #[arg(long)]
+    pub blocking: bool,
+    /// Print `line-number<TAB>LSN` on standard output for each record once it is durable.
+    #[arg(long)]
+    pub ack: bool,
+    /// The kind that the records get, 0 to 239.
+    #[arg(long, value_name = "KIND", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=239))]
+    pub kind: u8,
+    /// When to begin a new segment file: bytes, or with K, M or G.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub segment_size: Option<u64>,
+    /// Print the summary as JSON on standard output instead of as text on standard error.
+    #[arg(long, conflicts_with = "ack")]
+    pub json: bool,
+}
+
+/// `--durability`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum DurabilityArg {
+    /// Committed means fsynced; nothing is held back.
+    Sync,
+    /// Committed means fsynced; commits may be held back some milliseconds to share an fsync.
+    Group,
+    /// Committed means accepted; fsynced in the background.
+    Async,
+}
+
+/// Which records, and how they are printed.
+#[derive(clap::Args, Debug)]
+pub struct PrintArgs {
+    /// How each record is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Only records of this kind.
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<u8>,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// The payload and a newline.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The payload in hexadecimal and a newline.
+    Hex,
+    /// The payload and nothing else.
+    Raw,
+}
+
+/// Options of `cat`.
+#[derive(clap::Args, Debug)]
+pub struct CatArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// The first LSN to print.
+    #[arg(long, value_name = "LSN", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub from: u64,
+    /// The last LSN to print; the last that is durable if left out.
+    #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
+    pub to: Option<u64>,
+    /// Which records, and how.
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// Options of `tail`.
+#[derive(clap::Args, Debug)]
+pub struct TailArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// How many of the last LSNs to begin with.
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
+    pub count: u64,
+    /// Go on with records as they become durable, until interrupted.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Which records, and how.
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// Options of `stat`, `segments` and `verify`.
+#[derive(clap::Args, Debug)]
+pub struct FactArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `demo`.
+#[derive(clap::Args, Debug)]
+pub struct DemoArgs {
+    /// Text to write instead of the shipped one; `-` is standard input. It is held in memory.
+    pub file: Option<PathBuf>,
+    /// Where to put the log: a directory that is empty or does not exist. Kept. The default is a temporary
+    /// one, removed if all went well and otherwise kept and named.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Reads `65536`, `64K`, `64KiB` and so on; the units are powers of 1024.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        other => return Err(format!("unknown unit `{other}`; use K, M or G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number of bytes".to_string())?;
+    number.checked_mul(unit).ok_or_else(|| "too many bytes".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        assert_eq!(parse_bytes("65536"), Ok(65536));
+        assert_eq!(parse_bytes("64K"), Ok(65536));
+        assert_eq!(parse_bytes("1MiB"), Ok(1 << 20));
+        assert_eq!(parse_bytes("2g"), Ok(2 << 30));
+        for bad in ["", "K", "1.5M", "-1", "1T", "99999999999G", "1é"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `braidlog cat`: records in LSN order.
+//!
+//! It prints what is durable at the moment it looks; a record is never shown that a crash could take back.
+
+use braidlog::Lsn;
+
+use crate::args::CatArgs;
+use crate::failure::Failure;
+use crate::log_dir;
+use crate::output::Out;
+use crate::record;
+
+/// Runs the subcommand.
+pub fn run(args: &CatArgs) -> Result<(), Failure> {
+    let (from, to) = (Lsn(args.from), args.to.map(Lsn));
+    if to.is_some_and(|to| to < from) {
+        return Err(Failure::Usage(format!(
+            "--to {} lies before --from {from}; give a range that goes upward",
+            to.unwrap_or_default()
+        )));
+    }
+    let log = log_dir::open(&args.dir)?;
+    let last = log.last_lsn()?;
+    let to = to.map_or(last, |to| to.min(last));
+    if from > to {
+        return Ok(());
+    }
+    let mut out = Out::stdout();
+    let printed = record::print_all(&mut out, &mut log.iter(from..=to)?, &args.print);
+    // What stands before damage is shown before the damage is told.
+    out.flush()?;
+    printed.map(drop)
+}

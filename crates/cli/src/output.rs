@@ -1,0 +1,104 @@
+//! Standard output and standard error: facts go to the one, remarks and progress to the other.
+//!
+//! Nothing here panics when the reader of a pipe has gone: standard output then ends the command quietly
+//! ([`Failure::ClosedPipe`]), standard error is simply no longer heard.
+
+use std::io::{self, BufWriter, Stdout, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::failure::{self, Failure};
+
+/// Standard output, buffered.
+pub struct Out(BufWriter<Stdout>);
+
+impl Out {
+    /// Takes standard output.
+    pub fn stdout() -> Out {
+        Out(BufWriter::with_capacity(1 << 16, io::stdout()))
+    }
+
+    /// Lets `write` put bytes into the buffer.
+    pub fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        write(&mut self.0).map_err(failure::of_stdout)
+    }
+
+    /// One line of text.
+    pub fn line(&mut self, line: impl std::fmt::Display) -> Result<(), Failure> {
+        self.write(|out| writeln!(out, "{line}"))
+    }
+
+    /// One line of JSON.
+    pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        self.write(|out| {
+            serde_json::to_writer(&mut *out, value)?;
+            out.write_all(b"\n")
+        })
+    }
+
+    /// Hands on what is buffered.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.0.flush().map_err(failure::of_stdout)
+    }
+}
+
+/// A remark on standard error.
+pub fn note(message: impl std::fmt::Display) {
+    // Nobody is left to be told that standard error cannot be written.
+    let _ = writeln!(io::stderr().lock(), "braidlog: {message}");
+}
+
+/// A progress bar on standard error, in bytes; invisible unless that is a terminal.
+pub fn progress(bytes_total: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(bytes_total, ProgressDrawTarget::stderr());
+    let template = match bytes_total {
+        Some(_) => "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}",
+        None => "{spinner} {bytes} {bytes_per_sec} {elapsed} {msg}",
+    };
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// `12345` as `12,345`.
+pub fn count(n: u64) -> String {
+    indicatif::HumanCount(n).to_string()
+}
+
+/// Bytes as people read them: `1.21 MiB`.
+pub fn bytes(n: u64) -> String {
+    HumanBytes(n).to_string()
+}
+
+/// Nanoseconds as milliseconds: `0.172 ms`.
+pub fn millis(ns: u64) -> String {
+    format!("{:.3} ms", ns as f64 / 1e6)
+}
+
+/// `n` things, by name: `1 record`, `2 records`.
+pub fn plural(n: u64, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// Nanoseconds since the Unix epoch as RFC 3339.
+pub fn rfc3339(ns: u64) -> String {
+    let time: SystemTime = UNIX_EPOCH + Duration::from_nanos(ns);
+    humantime::format_rfc3339_nanos(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        assert_eq!(rfc3339(1_700_000_000_000_000_001), "2023-11-14T22:13:20.000000001Z");
+    }
+
+    #[test]
+    fn one_thing_takes_no_plural() {
+        assert_eq!(plural(1, "record"), "1 record");
+        assert_eq!(plural(0, "record"), "0 records");
+        assert_eq!(plural(12_345, "record"), "12,345 records");
+    }
+}

@@ -1,0 +1,104 @@
+//! `braidlog stat`: what a log holds, on one screen.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::args::FactArgs;
+use crate::failure::Failure;
+use crate::log_dir;
+use crate::output::{self, Out};
+
+/// What `stat --json` prints.
+#[derive(Serialize)]
+struct Stat {
+    path: String,
+    /// Whether a process has the log open for writing.
+    live: bool,
+    /// How many times the log has been opened for writing.
+    incarnation: u64,
+    /// 0 in an empty log, as `last_lsn`.
+    first_lsn: u64,
+    last_lsn: u64,
+    records: u64,
+    segments: usize,
+    /// Segments that end with a seal: they are complete.
+    sealed_segments: usize,
+    /// Bytes of the segment files, with what a writer has laid ahead of its pen.
+    bytes: u64,
+    /// When the oldest segment was created, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    /// When the newest segment was created, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newest_segment: Option<String>,
+    /// Tails that recovery cut off and kept.
+    torn_files: Vec<String>,
+}
+
+/// Runs the subcommand.
+pub fn run(args: &FactArgs) -> Result<(), Failure> {
+    let stat = look(&args.dir)?;
+    let mut out = Out::stdout();
+    if args.json {
+        out.json(&stat)?;
+    } else {
+        print(&mut out, &stat)?;
+    }
+    out.flush()
+}
+
+fn look(dir: &Path) -> Result<Stat, Failure> {
+    let log = log_dir::open(dir)?;
+    let live = log.is_live()?;
+    let last_lsn = log.last_lsn()?.0;
+    let segments = log.segments()?;
+    // A segment that was created but holds nothing durable yet does not make the log longer.
+    let first_lsn = segments.first().map_or(0, |first| first.base.0).min(last_lsn);
+    Ok(Stat {
+        path: dir.display().to_string(),
+        live,
+        incarnation: segments.iter().map(|segment| segment.incarnation.0).max().unwrap_or(0),
+        first_lsn,
+        last_lsn,
+        records: if last_lsn == 0 { 0 } else { last_lsn - first_lsn + 1 },
+        segments: segments.len(),
+        sealed_segments: segments.iter().filter(|segment| segment.sealed).count(),
+        bytes: segments.iter().map(|segment| segment.len_bytes).sum(),
+        created: segments.first().map(|segment| output::rfc3339(segment.created_at_ns)),
+        newest_segment: segments.last().map(|segment| output::rfc3339(segment.created_at_ns)),
+        torn_files: log_dir::names(dir)?.into_iter().filter(|name| name.ends_with(".torn")).collect(),
+    })
+}
+
+fn print(out: &mut Out, stat: &Stat) -> Result<(), Failure> {
+    out.line(format_args!("path         {}", stat.path))?;
+    out.line(format_args!(
+        "state        {}",
+        if stat.live { "open for writing" } else { "not open for writing" }
+    ))?;
+    out.line(format_args!("incarnation  {}", stat.incarnation))?;
+    match stat.records {
+        0 => out.line("records      none")?,
+        n => out.line(format_args!(
+            "records      {}, LSN {}..={}",
+            output::count(n),
+            stat.first_lsn,
+            stat.last_lsn
+        ))?,
+    }
+    out.line(format_args!(
+        "segments     {}, {} of them sealed, {}",
+        stat.segments,
+        stat.sealed_segments,
+        output::bytes(stat.bytes)
+    ))?;
+    if let (Some(oldest), Some(newest)) = (&stat.created, &stat.newest_segment) {
+        out.line(format_args!("created      {oldest}"))?;
+        out.line(format_args!("newest file  {newest}"))?;
+    }
+    for name in &stat.torn_files {
+        out.line(format_args!("torn tail    {name}, cut off by recovery and kept"))?;
+    }
+    Ok(())
+}

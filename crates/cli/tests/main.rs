@@ -1,0 +1,11 @@
+//! The command from outside: every test runs the program that users run, on real directories.
+//!
+//! One program, so that there is one to link. What each module promises is in its first lines.
+
+mod support;
+
+mod command;
+mod demo;
+mod kill;
+mod quiet;
+mod tail;
