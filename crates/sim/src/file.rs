@@ -210,8 +210,8 @@ impl LogFile for SimFile {
     }
 
     fn drop_cache(&self) -> Result<()> {
-        self.operate(Action::DropCache, |_, _| {
-            self.node.lock().drop_cache();
+        self.operate(Action::DropCache, |state, _| {
+            state.charging(&self.node, |node| node.drop_cache());
             Ok(())
         })
     }

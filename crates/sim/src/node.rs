@@ -1,11 +1,10 @@
 //! A file without its name: what reads see, what a power cut leaves, and the changes in between.
 //!
 //! # Invariants
-//! 1. `durable` with all of `pending` applied in order is `visible`, but for pages in `lost`.
+//! 1. `durable` with all of `pending` applied in order is `visible`, unless `has_lost`; the length is even then.
 //! 2. A completed sync moves the changes that it covers out of `pending`; nothing else does, but a sync that
 //!    lost them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -67,8 +66,8 @@ pub(crate) struct Node {
     /// What there was when the disk was made: all that a device which ignores flushes may leave.
     pub(crate) origin: Image,
     pub(crate) pending: Vec<Pending>,
-    /// Pages that a failed sync marked clean: seen in the cache, absent from the device.
-    pub(crate) lost: BTreeSet<u64>,
+    /// Whether a failed sync marked data clean that is not on the device: the cache shows it yet.
+    has_lost: bool,
     /// Pages from the start that have space, written or not.
     reserved_pages: u64,
     /// Pages that count against the disk's capacity.
@@ -91,7 +90,7 @@ impl Node {
             durable: image.clone(),
             origin: image,
             pending: Vec::new(),
-            lost: BTreeSet::new(),
+            has_lost: false,
             reserved_pages,
             charged_pages: 0,
         };
@@ -132,13 +131,9 @@ impl Node {
     }
 
     pub(crate) fn write(&mut self, sequence: u64, offset: u64, data: &[u8]) {
-        let pages = pages_of(offset, data.len() as u64);
-        for page in pages.clone() {
+        for page in pages_of(offset, data.len() as u64) {
             if page >= self.reserved_pages && !self.visible.pages().contains_key(&page) {
                 self.charged_pages += 1;
-            }
-            if offset <= page * PAGE as u64 && (page + 1) * PAGE as u64 <= offset + data.len() as u64 {
-                self.lost.remove(&page);
             }
         }
         self.change(sequence, Change::Write { offset, data: data.into() });
@@ -173,7 +168,6 @@ impl Node {
         if len < self.visible.len() {
             self.change(sequence, Change::Cut(len));
             self.reserved_pages = self.reserved_pages.min(len.div_ceil(PAGE as u64));
-            self.lost.split_off(&len.div_ceil(PAGE as u64));
             self.charge();
         } else if len > self.visible.len() {
             self.change(sequence, Change::Grow(len));
@@ -232,12 +226,10 @@ impl Node {
     /// Fails a sync as Linux does: the data of the changes below `before` is marked clean and never written.
     /// Lengths are metadata and stay to be synced.
     pub(crate) fn lose(&mut self, before: u64) {
+        self.has_lost = true;
         for op in self.covered(before) {
             let change = match op.change {
-                Change::Write { offset, ref data } => {
-                    self.lost.extend(pages_of(offset, data.len() as u64));
-                    Change::Grow(op.change.reaches())
-                }
+                Change::Write { .. } => Change::Grow(op.change.reaches()),
                 size => size,
             };
             let at = self.pending.partition_point(|other| other.sequence < op.sequence);
@@ -273,38 +265,30 @@ impl Node {
         }
     }
 
-    /// Reads what the cache holds, or what the device holds.
+    /// Reads what the cache holds, or what the device does once it has everything that is still to be written.
     pub(crate) fn read(&self, offset: u64, buf: &mut [u8], from_device: bool) -> usize {
-        let count = self.visible.read(offset, buf);
-        if from_device {
-            for page in pages_of(offset, count as u64).filter(|page| self.lost.contains(page)) {
-                let start = offset.max(page * PAGE as u64);
-                let end = (offset + count as u64).min((page + 1) * PAGE as u64);
-                let part = &mut buf[(start - offset) as usize..(end - offset) as usize];
-                part.fill(0);
-                self.durable.read(start, part);
-            }
+        if from_device && self.has_lost {
+            self.on_device().read(offset, buf)
+        } else {
+            self.visible.read(offset, buf)
         }
-        count
     }
 
-    /// Drops clean pages: what a failed sync lost is seen to be lost.
-    pub(crate) fn drop_cache(&mut self) {
-        let dirty: BTreeSet<u64> = self
-            .pending
-            .iter()
-            .filter_map(|op| match &op.change {
-                Change::Write { offset, data } => Some(pages_of(*offset, data.len() as u64)),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        for page in self.lost.difference(&dirty).copied().collect::<Vec<_>>() {
-            self.lost.remove(&page);
-            self.visible.set_page(page, self.durable.page(page));
+    fn on_device(&self) -> Image {
+        let mut image = self.durable.clone();
+        for op in &self.pending {
+            op.change.apply(&mut image);
         }
-        // A cut that is in doubt leaves the device's last page fuller than the file.
-        self.visible.cut(self.visible.len());
+        image
+    }
+
+    /// Drops the cache: what a failed sync lost is seen to be lost.
+    pub(crate) fn drop_cache(&mut self) {
+        if self.has_lost {
+            self.visible = self.on_device();
+            self.has_lost = false;
+            self.charge();
+        }
     }
 
     /// Changes bytes on the device and in every cache, as rot does to a disk that is switched off.

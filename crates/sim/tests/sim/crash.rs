@@ -268,6 +268,47 @@ fn a_lost_sync_fails_once_and_loses_the_data_for_good() {
 }
 
 #[test]
+fn what_is_written_after_a_lost_sync_is_seen_by_every_reader() {
+    let (disk, file) = disk_with_file();
+    write_all_at(&*file, &[page(1), page(1)].concat(), 0).unwrap();
+    file.sync_all().unwrap();
+    write_all_at(&*file, &[page(2), page(2)].concat(), 0).unwrap();
+    disk.inject(Fault::lost_sync());
+    file.sync_all().unwrap_err();
+    write_all_at(&*file, &page(3)[..100], 0).unwrap();
+    file.set_len(PAGE as u64 + 100).unwrap();
+    file.set_len(2 * PAGE as u64).unwrap();
+
+    let mut expected = [page(1), page(1)].concat();
+    expected[..100].fill(3);
+    expected[PAGE + 100..].fill(0);
+    let direct = open_dir(&disk).open("f", FileAccess::Read, FileIo::Direct).unwrap();
+    let mut buf = AlignedBuf::zeroed(2 * PAGE);
+    assert_eq!(read_full_at(&*direct, &mut buf, 0).unwrap(), buf.len());
+    assert!(buf[..] == expected[..]);
+    file.drop_cache().unwrap();
+    assert!(disk.read_raw("d/f") == expected);
+    file.sync_all().unwrap();
+    assert!(images(&disk, Profile::Posix).all(|bytes| bytes == expected));
+}
+
+#[test]
+fn a_cut_in_doubt_shows_the_old_bytes_or_none() {
+    let (disk, file) = disk_with_file();
+    write_all_at(&*file, &[page(1), page(2)].concat(), 0).unwrap();
+    file.sync_all().unwrap();
+    file.set_len(PAGE as u64).unwrap();
+    let whole = [page(1), page(2)].concat();
+    for profile in [Profile::Posix, Profile::Ordered] {
+        let lens: BTreeSet<_> = images(&disk, profile)
+            .inspect(|bytes| assert!(whole.starts_with(bytes), "{profile:?}"))
+            .map(|bytes| bytes.len())
+            .collect();
+        assert!(lens.contains(&PAGE) && lens.contains(&(2 * PAGE)), "{profile:?}");
+    }
+}
+
+#[test]
 fn data_written_again_after_a_lost_sync_is_safe_once_synced() {
     let (disk, file) = disk_with_file();
     write_all_at(&*file, &page(1), 0).unwrap();
@@ -371,6 +412,10 @@ fn a_direct_sync_write_is_durable_when_it_returns() {
     for profile in Profile::HONEST {
         assert!(images(&disk, profile).all(|bytes| bytes == page(2)), "{profile:?}");
     }
+    // Also where a cut stands that is not durable yet.
+    file.set_len(0).unwrap();
+    write_all_at(&*direct, &buf, 0).unwrap();
+    assert!(images(&disk, Profile::Posix).all(|bytes| bytes == page(2)));
     // Writes that were not durable stay so.
     write_all_at(&*file, &page(3), PAGE as u64).unwrap();
     write_all_at(&*direct, &buf, 2 * PAGE as u64).unwrap();
