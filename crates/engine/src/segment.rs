@@ -197,14 +197,15 @@ impl Segment {
     }
 
     /// Ends the segment with a synced seal and cuts what was not used. Everything before the pen is synced.
-    pub(crate) fn seal(&mut self, last_timestamp_ns: u64) -> Result<(), Failure> {
+    /// `timestamp_ns` is the last round's; a mark's round may be younger than the last record.
+    pub(crate) fn seal(&mut self, timestamp_ns: u64) -> Result<(), Failure> {
         debug_assert_eq!(self.synced_offset, self.offset, "a seal vouches for synced bytes");
         self.frontier.stop();
         let last_lsn = self.last.map_or(self.base.prev(), |last| last.lsn);
         let seal = Seal {
             count: last_lsn.0 + 1 - self.base.0,
             last_lsn,
-            last_timestamp_ns,
+            last_timestamp_ns: self.last.map_or(timestamp_ns, |last| last.timestamp_ns),
             last_checksum: self.last.map_or(0, |last| last.checksum),
             open_transactions: &[],
             index: &self.index.points,
@@ -213,7 +214,7 @@ impl Segment {
         let (head, payload) = blocks.split_at_mut(ENTRY_HEADER_LEN as usize);
         seal.encode(payload);
         let header =
-            EntryHeader::for_payload(last_lsn.next(), last_timestamp_ns, Kind::SEAL, Flags::NONE, payload);
+            EntryHeader::for_payload(last_lsn.next(), timestamp_ns, Kind::SEAL, Flags::NONE, payload);
         head.copy_from_slice(&header.encode(self.salt, self.offset));
         // The length first: it becomes durable with the seal, which is found from the end of the file.
         self.file

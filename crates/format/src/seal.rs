@@ -35,7 +35,8 @@ pub struct Seal<'a> {
     pub count: u64,
     /// The last of them; the LSN before the segment's base if it holds none.
     pub last_lsn: Lsn,
-    /// The timestamp of the last entry that takes an LSN, in this or an earlier segment; 0 if there is none.
+    /// The timestamp of the last entry that takes an LSN; in a segment that holds none, one that no earlier
+    /// entry's exceeds.
     pub last_timestamp_ns: u64,
     /// The header checksum of the last entry that takes an LSN in this segment; 0 if it holds none.
     pub last_checksum: u32,
