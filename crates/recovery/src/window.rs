@@ -68,7 +68,8 @@ impl Window {
     ) -> Result<Window, RecoveryError> {
         let file = dir.open(name, FileAccess::Read, io).map_err(RecoveryError::io("open", name))?;
         let len = file.len().map_err(RecoveryError::io("read", name))?;
-        let buf = AlignedBuf::zeroed(capacity);
+        // A small file needs no more than itself.
+        let buf = AlignedBuf::zeroed(usize::try_from(len).unwrap_or(capacity).min(capacity));
         Ok(Window { file, name: name.to_owned(), len, capacity: buf.len(), buf, start: 0, filled: 0 })
     }
 
@@ -155,12 +156,5 @@ impl Window {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// Forgets what was read and looks at the file's length again.
-    pub(crate) fn reload(&mut self) -> Result<(), RecoveryError> {
-        self.filled = 0;
-        self.len = self.file.len().map_err(RecoveryError::io("read", self.name.as_str()))?;
-        Ok(())
     }
 }

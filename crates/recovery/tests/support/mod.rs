@@ -1,0 +1,317 @@
+//! A log written byte by byte with the format crate alone, onto the simulated disk: the writer's file protocol
+//! without the writer. What it wrote and what it may promise are its model.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use braidlog_format::{
+    BLOCK_LEN, Entry, EntryHeader, Flags, IndexPoint, Kind, LogId, LogTail, Lsn, PadLen, Predecessor,
+    SEGMENT_HEADER_LEN, Salt, Seal, SegmentHeader, SegmentName, SyncMark, UserMetadata, pad_len,
+    prepared_name,
+};
+use braidlog_recovery::{Record, Recovered, RecoveryError, VerifyReport, recover, verify};
+use braidlog_sim::SimDisk;
+use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile, Storage, write_all_at};
+
+pub const LOG_ID: LogId = LogId(*b"the log of tests");
+pub const DIR: &str = "log";
+
+/// One record as its writer knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Written {
+    pub kind: Kind,
+    pub payload: Vec<u8>,
+    pub batch_continues: bool,
+}
+
+/// A writer of a log, and the model of what it wrote.
+pub struct Pen {
+    pub disk: SimDisk,
+    pub dir: Arc<dyn LogDir>,
+    pub file: Arc<dyn LogFile>,
+    pub header: SegmentHeader,
+    /// Where the next round starts.
+    pub offset: u64,
+    pub next: Lsn,
+    pub timestamp_ns: u64,
+    /// The last entry with an LSN in this segment: its timestamp and checksum.
+    pub last: Option<(Lsn, u64, u32)>,
+    pub index: Vec<IndexPoint>,
+    /// All bytes before this offset are synced.
+    pub synced_offset: u64,
+    /// All records up to this one are durable.
+    pub durable: Lsn,
+    /// All records ever written that may still be there, from LSN 1 on.
+    pub model: Vec<Written>,
+    /// Bytes allocated ahead in each segment.
+    pub ahead: u64,
+}
+
+pub fn open_dir(disk: &SimDisk) -> Arc<dyn LogDir> {
+    disk.open_dir(Path::new(DIR), true).unwrap()
+}
+
+pub fn path(name: &str) -> String {
+    format!("{DIR}/{name}")
+}
+
+pub fn segment(base: u64) -> String {
+    SegmentName(Lsn(base)).to_string()
+}
+
+pub fn segment_path(base: u64) -> String {
+    path(&segment(base))
+}
+
+pub fn recovered(disk: &SimDisk) -> Result<Recovered, RecoveryError> {
+    recover(&open_dir(disk), LOG_ID)
+}
+
+pub fn verified(disk: &SimDisk) -> Result<VerifyReport, RecoveryError> {
+    verify(&open_dir(disk), &mut |_| {})
+}
+
+/// All files of the directory with their bytes.
+pub fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+    let names = disk.list_raw(DIR).into_iter();
+    names.map(|(name, _)| (name.clone(), disk.read_raw(path(&name)))).collect()
+}
+
+/// A disk that holds these files, durably.
+pub fn disk_with(files: &[(String, Vec<u8>)]) -> SimDisk {
+    let disk = SimDisk::new();
+    open_dir(&disk);
+    for (name, bytes) in files {
+        disk.put_raw(path(name), bytes);
+    }
+    disk
+}
+
+impl Pen {
+    /// Begins a new log.
+    pub fn new(disk: &SimDisk) -> Pen {
+        let recovered = recovered(disk).unwrap();
+        Pen::start(disk, &recovered.tail, Vec::new(), 64 << 10)
+    }
+
+    /// Goes on where recovery says, as the engine does: a new segment with a new salt.
+    pub fn start(disk: &SimDisk, tail: &LogTail, mut model: Vec<Written>, ahead: u64) -> Pen {
+        let dir = open_dir(disk);
+        model.truncate(tail.next_lsn.prev().0 as usize);
+        assert_eq!(model.len() as u64, tail.next_lsn.prev().0, "the model has every LSN that was recovered");
+        let header = SegmentHeader {
+            log_id: tail.log_id,
+            incarnation: tail.incarnation,
+            salt: Salt(0x5A17_0000 ^ (tail.incarnation.0 as u32) << 8 ^ tail.next_lsn.0 as u32),
+            base: tail.next_lsn,
+            predecessor: tail.predecessor,
+            created_at_ns: tail.last_timestamp_ns,
+            user_metadata: UserMetadata::EMPTY,
+        };
+        let file = put_segment(&dir, &header, ahead, tail.replaces_empty);
+        Pen {
+            disk: disk.clone(),
+            dir,
+            file,
+            offset: SEGMENT_HEADER_LEN,
+            next: tail.next_lsn,
+            timestamp_ns: tail.last_timestamp_ns + 1,
+            last: None,
+            index: Vec::new(),
+            synced_offset: SEGMENT_HEADER_LEN,
+            durable: tail.next_lsn.prev(),
+            model,
+            ahead,
+            header,
+        }
+    }
+
+    /// Recovers and goes on.
+    pub fn reopen(disk: &SimDisk, model: Vec<Written>) -> Pen {
+        let recovered = recovered(disk).unwrap();
+        Pen::start(disk, &recovered.tail, model, 64 << 10)
+    }
+
+    /// The bytes of a round that starts here.
+    pub fn encode_round(&mut self, batches: &[&[(u8, &[u8])]]) -> Vec<u8> {
+        self.timestamp_ns += 1000;
+        let mut round = Vec::new();
+        let mark = SyncMark { durable_lsn: self.durable, synced_offset: self.synced_offset };
+        self.push(&mut round, Kind::SYNC_MARK, Flags::NONE, &mark.encode());
+        for batch in batches {
+            for (index, (kind, payload)) in batch.iter().enumerate() {
+                let batch_continues = index + 1 < batch.len();
+                let flags = if batch_continues { Flags::BATCH_CONTINUES } else { Flags::NONE };
+                self.push(&mut round, Kind(*kind), flags, payload);
+                self.model.push(Written { kind: Kind(*kind), payload: payload.to_vec(), batch_continues });
+            }
+        }
+        if let PadLen::Payload(len) = pad_len(self.offset + round.len() as u64) {
+            self.push(&mut round, Kind::PAD, Flags::NONE, &vec![0; len as usize]);
+        }
+        round
+    }
+
+    fn push(&mut self, round: &mut Vec<u8>, kind: Kind, flags: Flags, payload: &[u8]) {
+        let offset = self.offset + round.len() as u64;
+        let header = EntryHeader::for_payload(self.next, self.timestamp_ns, kind, flags, payload);
+        let bytes = header.encode(self.header.salt, offset);
+        if kind.takes_lsn() {
+            self.index.push(IndexPoint { lsn: self.next, offset });
+            self.last = Some((self.next, self.timestamp_ns, EntryHeader::stored_checksum(&bytes)));
+            self.next = self.next.next();
+        }
+        round.extend(bytes);
+        round.extend(payload);
+        round.resize(round.len().next_multiple_of(8), 0);
+    }
+
+    /// Writes a round of batches, unsynced.
+    pub fn round(&mut self, batches: &[&[(u8, &[u8])]]) -> &mut Pen {
+        let round = self.encode_round(batches);
+        write_all_at(&*self.file, &round, self.offset).unwrap();
+        self.offset += round.len() as u64;
+        self
+    }
+
+    /// Writes a round with one record for each payload, unsynced.
+    pub fn records(&mut self, payloads: &[&[u8]]) -> &mut Pen {
+        let entries: Vec<_> = payloads.iter().map(|payload| [(1, *payload)]).collect();
+        let batches: Vec<&[(u8, &[u8])]> = entries.iter().map(|entry| entry.as_slice()).collect();
+        self.round(&batches)
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&mut self) -> &mut Pen {
+        let (offset, last) = (self.offset, self.next.prev());
+        self.file.sync_data().unwrap();
+        self.synced_offset = offset;
+        self.durable = last;
+        self
+    }
+
+    /// Writes a sync mark and no records, unsynced.
+    pub fn idle_mark(&mut self) -> &mut Pen {
+        self.round(&[])
+    }
+
+    /// The seal that belongs here, with its header.
+    pub fn encode_seal(&self) -> Vec<u8> {
+        let named =
+            self.last.or(self.header.predecessor.map(|named| (named.last, named.last_timestamp_ns, 0)));
+        let (_, last_timestamp_ns, _) = named.unwrap_or((Lsn::ZERO, 0, 0));
+        let index: Vec<_> = self.index.iter().copied().step_by(self.index.len() / 1000 + 1).collect();
+        let seal = Seal {
+            count: self.next.0 - self.header.base.0,
+            last_lsn: self.next.prev(),
+            last_timestamp_ns,
+            last_checksum: self.last.map_or(0, |(_, _, checksum)| checksum),
+            open_transactions: &[],
+            index: &index,
+        };
+        let mut payload = vec![0; seal.payload_len() as usize];
+        seal.encode(&mut payload);
+        let header =
+            EntryHeader::for_payload(self.next, self.timestamp_ns, Kind::SEAL, Flags::NONE, &payload);
+        let mut bytes = header.encode(self.header.salt, self.offset).to_vec();
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// Syncs all and seals the segment, synced: what a clean close does last.
+    pub fn seal(&mut self) -> &mut Pen {
+        self.sync();
+        self.write_seal();
+        self.file.sync_all().unwrap();
+        self
+    }
+
+    /// Cuts the file and writes the seal, unsynced.
+    pub fn write_seal(&mut self) -> &mut Pen {
+        let seal = self.encode_seal();
+        self.file.set_len(self.offset + seal.len() as u64).unwrap();
+        write_all_at(&*self.file, &seal, self.offset).unwrap();
+        self
+    }
+
+    /// Seals the segment and begins its successor.
+    pub fn rotate(&mut self) -> &mut Pen {
+        let (last, last_timestamp_ns, last_checksum) =
+            self.last.expect("a segment without LSN is not rotated");
+        self.seal();
+        self.header = SegmentHeader {
+            salt: Salt(self.header.salt.0.rotate_left(7) ^ self.next.0 as u32),
+            predecessor: Some(Predecessor {
+                base: self.header.base,
+                last,
+                last_timestamp_ns,
+                last_checksum,
+                sealed: true,
+            }),
+            base: self.next,
+            created_at_ns: self.timestamp_ns,
+            ..self.header
+        };
+        self.file = put_segment(&self.dir, &self.header, self.ahead, false);
+        (self.offset, self.synced_offset) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
+        (self.last, self.index) = (None, Vec::new());
+        self
+    }
+
+    /// Asserts that the log on `disk` recovers to a prefix of what this pen wrote that holds everything it may
+    /// promise and ends with a whole batch; gives the number of records.
+    pub fn assert_recovers(&self, disk: &SimDisk) -> Recovered {
+        let recovered = recovered(disk).unwrap_or_else(|error| panic!("recovers: {error}"));
+        let last = recovered.report.last_lsn;
+        assert!(last >= self.durable, "{last:?} is behind what was acknowledged, {:?}", self.durable);
+        assert_holds(disk, &self.model[..last.0 as usize]);
+        assert!(self.model[..last.0 as usize].last().is_none_or(|last| !last.batch_continues));
+        assert_eq!(recovered.tail.next_lsn, last.next());
+        recovered
+    }
+}
+
+/// Asserts that a reader of the dead log sees exactly these records.
+pub fn assert_holds(disk: &SimDisk, model: &[Written]) {
+    let reader = braidlog_recovery::LogReader::open_read_only(open_dir(disk)).unwrap();
+    assert_eq!(reader.last_visible().unwrap().0, model.len() as u64);
+    let records = reader.iter(Lsn::FIRST, Lsn::MAX).unwrap();
+    let records: Vec<Record> = records.map(|record| record.unwrap()).collect();
+    assert_eq!(records.len(), model.len());
+    for (index, (record, written)) in records.iter().zip(model).enumerate() {
+        assert_eq!(record.lsn.0, index as u64 + 1);
+        assert_eq!(record.kind, written.kind);
+        assert_eq!(record.batch_continues, written.batch_continues);
+        assert!(record.payload == written.payload, "payload of LSN {}", record.lsn);
+    }
+}
+
+fn put_segment(dir: &Arc<dyn LogDir>, header: &SegmentHeader, ahead: u64, replace: bool) -> Arc<dyn LogFile> {
+    let prepared = prepared_name(header.base.0);
+    let file = dir.open(&prepared, FileAccess::CreateNew, FileIo::Buffered).unwrap();
+    file.allocate(ahead.max(SEGMENT_HEADER_LEN)).unwrap();
+    let mut block = [0; SEGMENT_HEADER_LEN as usize];
+    header.encode(&mut block);
+    write_all_at(&*file, &block, 0).unwrap();
+    file.sync_all().unwrap();
+    dir.rename(&prepared, &segment(header.base.0), replace).unwrap();
+    dir.sync().unwrap();
+    file
+}
+
+/// Where each entry of a segment's bytes starts, with its kind, as far as they are valid.
+pub fn entries_of(bytes: &[u8], salt: Salt) -> Vec<(u64, Kind)> {
+    let mut entries = Vec::new();
+    let mut offset = BLOCK_LEN;
+    while let Ok(entry) = Entry::decode(&bytes[(offset as usize).min(bytes.len())..], salt, offset) {
+        entries.push((offset, entry.header.kind));
+        offset += entry.header.entry_len();
+    }
+    entries
+}
+
+/// The header in a segment's bytes.
+pub fn header_of(bytes: &[u8]) -> SegmentHeader {
+    SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap()
+}
