@@ -9,7 +9,7 @@ use braidlog_engine::Durability;
 /// # let dir = tempfile::tempdir()?;
 /// # let wal = Wal::options().open(dir.path())?;
 /// wal.append_with(Append::new(b"order 7 paid").kind(3).durability(Durability::Synchronous))?;
-/// # Ok::<(), braidlog::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use = "it is appended by `append_with`"]

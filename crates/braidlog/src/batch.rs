@@ -23,7 +23,7 @@ use crate::{AppendError, Result, Ticket};
 /// batch.push(1, b"debit alice 10")?.push(1, b"credit bob 10")?;
 /// let lsns = batch.commit()?;
 /// assert_eq!(lsns.count(), 2);
-/// # Ok::<(), braidlog::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a batch is in the log only once it is committed"]
 pub struct Batch {

@@ -89,3 +89,8 @@ pub use braidlog_recovery::{
     DamageCause, Problem, Record, RecordRef, RecoveryReport, SegmentInfo, SegmentState, TailState,
     VerifyProgress, VerifyReport, VerifyTail, Warning,
 };
+
+/// The README's examples, compiled and run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

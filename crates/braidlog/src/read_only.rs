@@ -31,7 +31,7 @@ pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<ReadOnly> {
 /// # wal.close()?;
 /// let report = braidlog::verify(dir.path())?;
 /// assert!(report.is_clean());
-/// # Ok::<(), braidlog::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
