@@ -128,7 +128,7 @@ impl Demo {
                 "recovered {} in {}, {tail}, in {}",
                 output::plural(report.last_lsn.0, "record"),
                 output::plural(report.segments as u64, "segment"),
-                output::millis(report.duration.as_nanos() as u64)
+                output::duration(report.duration.as_nanos() as u64)
             ),
         )
     }

@@ -70,9 +70,14 @@ pub fn bytes(n: u64) -> String {
     HumanBytes(n).to_string()
 }
 
-/// Nanoseconds as milliseconds: `0.172 ms`.
-pub fn millis(ns: u64) -> String {
-    format!("{:.3} ms", ns as f64 / 1e6)
+/// A duration in the unit that suits it: `480 ns`, `172.0 us`, `12.1 ms`, `1.5 s`.
+pub fn duration(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
 }
 
 /// `n` things, by name: `1 record`, `2 records`.
@@ -93,6 +98,12 @@ mod tests {
     #[test]
     fn times_are_written_as_rfc_3339() {
         assert_eq!(rfc3339(1_700_000_000_000_000_001), "2023-11-14T22:13:20.000000001Z");
+    }
+
+    #[test]
+    fn durations_are_written_in_the_unit_that_suits_them() {
+        let written = [480, 172_049, 12_100_000, 1_500_000_000].map(duration);
+        assert_eq!(written, ["480 ns", "172.0 us", "12.1 ms", "1.5 s"]);
     }
 
     #[test]

@@ -68,8 +68,8 @@ impl Summary {
             "{}, {:.1} records per fsync, commit latency p50 {} p99 {}",
             output::plural(self.fsyncs, "fsync"),
             self.records_per_fsync,
-            output::millis(self.commit_p50_ns),
-            output::millis(self.commit_p99_ns)
+            output::duration(self.commit_p50_ns),
+            output::duration(self.commit_p99_ns)
         ));
         output::note(format_args!("durable LSN {}", self.durable_lsn));
     }
