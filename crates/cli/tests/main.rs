@@ -6,6 +6,7 @@ mod support;
 
 mod command;
 mod demo;
+mod features;
 mod kill;
 mod quiet;
 mod tail;
