@@ -18,22 +18,31 @@
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+mod open;
+
 mod chain;
 mod dir;
-mod error;
+
+mod scan;
+mod window;
+
 mod flip;
 mod marks;
-mod open;
-mod reader;
-mod repair;
-mod replay;
-mod scan;
 mod seal;
+
 mod tail;
 mod verdict;
-mod verify;
+
+mod repair;
+
+mod reader;
+mod replay;
 mod visible;
-mod window;
+
+mod check;
+mod verify;
+
+mod error;
 
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use open::{Recovered, RecoveryReport, TailState, recover};

@@ -22,6 +22,20 @@ pub(crate) struct Behind {
     pub(crate) synced_offset: u64,
 }
 
+impl Behind {
+    /// What is known behind a failing offset that something seen earlier vouches for.
+    pub(crate) fn vouching_for(stopped: &Position) -> Behind {
+        Behind { vouched: Some(stopped.next.prev()), ..Behind::default() }
+    }
+
+    /// The bytes that a cut takes away, from the end of what is kept to the last that is not zero.
+    pub(crate) fn cut_bytes(&self, stopped: &Position) -> u64 {
+        // Between the last whole batch and the failing offset stand entries, which go too.
+        let end = self.last_nonzero.map_or(stopped.offset, |last| last.saturating_add(1));
+        end.saturating_sub(stopped.kept.end)
+    }
+}
+
 /// A round or a seal behind a damaged place, from which a scan can go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Restart {
@@ -109,10 +123,11 @@ impl Evidence {
     }
 
     /// Whether it says that the byte at which the scan stopped was synced. One that denies what the scan has
-    /// read says nothing.
+    /// read, or that the segment before was complete, says nothing.
     fn covers(&self, stopped: &Position) -> bool {
-        let known = stopped.kept.last.map_or(stopped.base.prev(), |last| last.lsn);
-        self.synced_offset() > stopped.offset && self.durable() >= known && self.next() >= stopped.next
+        self.synced_offset() > stopped.offset
+            && self.durable() >= stopped.base.prev()
+            && self.next() >= stopped.next
     }
 }
 

@@ -17,7 +17,7 @@ use braidlog_storage::{FileAccess, FileIo, LogDir, is_no_space, write_all_at};
 
 use crate::RecoveryError;
 use crate::dir::{Listing, path_of};
-use crate::tail::{Tail, TailEnd};
+use crate::tail::Tail;
 
 /// The most bytes of a torn tail that are kept.
 const TORN_BYTES_MAX: u64 = 16 << 20;
@@ -49,11 +49,10 @@ pub(crate) fn trim(
     incarnation: Incarnation,
 ) -> Result<Cut, RecoveryError> {
     let end = tail.kept.end;
-    let bytes = tail.last_nonzero.map_or(0, |last| (last - end).saturating_add(1));
-    let mut cut = Cut { bytes, kept_as: None };
-    if bytes > 0 && tail.state == TailEnd::Torn {
+    let mut cut = Cut { bytes: tail.torn_bytes, kept_as: None };
+    if cut.bytes > 0 {
         let name = TornName { base: tail.header.base, incarnation };
-        if keep_torn(dir, listing, tail, bytes.min(TORN_BYTES_MAX), name)? {
+        if keep_torn(dir, listing, tail, cut.bytes.min(TORN_BYTES_MAX), name)? {
             cut.kept_as = Some(name.to_string());
         }
     }

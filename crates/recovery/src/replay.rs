@@ -22,6 +22,11 @@ use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
 use crate::{DamageCause, RecoveryError};
 
+/// A range of at most this many records is read with a buffer of [`FEW_LEN`].
+const FEW: u64 = 64;
+/// Bytes of the buffer for a few records: about the step of a sparse index.
+const FEW_LEN: usize = 64 << 10;
+
 /// A record that lies in the reader's buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecordRef<'a> {
@@ -74,6 +79,8 @@ pub struct Records {
     next: Lsn,
     /// The last record to give.
     to: Lsn,
+    /// Bytes of the buffer.
+    capacity: usize,
     open: Option<Open>,
     /// The segment and offset where bytes were last read again through the name.
     looked_again: Option<(Lsn, u64)>,
@@ -91,7 +98,9 @@ struct Open {
 impl Records {
     /// The records from `from` to `to`, all of which are durable.
     pub(crate) fn new(dir: Arc<dyn LogDir>, bases: Arc<[Lsn]>, from: Lsn, to: Lsn) -> Records {
-        Records { dir, bases, next: from.max(Lsn::FIRST), to, open: None, looked_again: None }
+        let next = from.max(Lsn::FIRST);
+        let capacity = if to.0.saturating_sub(next.0) < FEW { FEW_LEN } else { STREAM_LEN };
+        Records { dir, bases, next, to, capacity, open: None, looked_again: None }
     }
 
     /// The next record, in this iterator's buffer; `None` at the end of the range and after an error.
@@ -162,7 +171,7 @@ impl Records {
             let successor = self.bases.get(behind).copied();
             let last = successor.map_or(self.to, Lsn::prev);
             let base = behind.checked_sub(1).and_then(|index| self.bases.get(index)).copied();
-            let opened = base.map(|base| (base, Window::open(&self.dir, &segment_name(base), STREAM_LEN)));
+            let opened = base.map(|base| (base, Window::open(&self.dir, &segment_name(base), self.capacity)));
             let (base, mut window) = match opened {
                 Some((base, Ok(window))) => (base, window),
                 Some((_, Err(RecoveryError::Io { source, .. }))) if source.kind() == ErrorKind::NotFound => {
@@ -228,16 +237,13 @@ impl Records {
         match (stop, open.successor) {
             (Stop::Newer(what), _) => Err(RecoveryError::Newer { file: name, offset: at.offset, what }),
             (Stop::Seal(_), None) => Err(missing(at.next, self.to)),
-            (Stop::Seal(_), Some(_)) => {
-                Err(RecoveryError::damaged(name, at.offset, lsns, DamageCause::EndsEarly))
-            }
-            (stop, _) => Err(RecoveryError::damaged(name, at.offset, lsns, cause_of(&stop))),
+            (stop, _) => Err(RecoveryError::damaged(name, at.offset, lsns, cause_of(&stop, &at))),
         }
     }
 
     /// Reads the place at which the scan stopped again, from the file that has the name now.
     fn look_again(&mut self, name: &str, at: Position) -> Result<(), RecoveryError> {
-        let mut window = match Window::open_device(&self.dir, name, STREAM_LEN) {
+        let mut window = match Window::open_device(&self.dir, name, self.capacity) {
             Ok(window) => window,
             Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 self.open = None;

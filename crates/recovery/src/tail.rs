@@ -28,8 +28,8 @@ pub(crate) struct Tail {
     pub(crate) open_transactions: Vec<u64>,
     /// Whether it was meant to end with a seal that is no valid one.
     pub(crate) seal_broken: bool,
-    /// Where the last byte behind the kept part stands that is not zero.
-    pub(crate) last_nonzero: Option<u64>,
+    /// Bytes behind the kept part that a crash left there, trailing zeros not counted.
+    pub(crate) torn_bytes: u64,
     /// Bytes of the file.
     pub(crate) len: u64,
     /// Bytes that the scan read.
@@ -74,7 +74,7 @@ pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, 
             kept: Kept { end: facts.end, last, timestamp_ns },
             open_transactions: facts.open_transactions,
             seal_broken: false,
-            last_nonzero: None,
+            torn_bytes: 0,
             len: window.len(),
             scanned_bytes: 0,
             window,
@@ -109,9 +109,6 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
     };
     let seal_broken =
         state != TailEnd::Sealed && !at.batch_open && seal::was_meant(&mut window, header, at.offset)?;
-    // The entries between the last whole batch and the failing offset are cut too.
-    let last_nonzero =
-        behind.last_nonzero.or_else(|| at.offset.checked_sub(1)).filter(|&last| last >= at.kept.end);
     let kept = match &seal {
         Some(facts) => {
             let timestamp_ns = at.kept.timestamp_ns.max(facts.timestamp_ns);
@@ -125,7 +122,7 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
         kept,
         open_transactions: seal.map_or(Vec::new(), |facts| facts.open_transactions),
         seal_broken,
-        last_nonzero: if state == TailEnd::Torn { last_nonzero } else { None },
+        torn_bytes: if state == TailEnd::Torn { behind.cut_bytes(&at) } else { 0 },
         len: window.len(),
         scanned_bytes: at.offset,
         window,
@@ -135,14 +132,14 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
 /// The error for a place that something vouches for.
 pub(crate) fn damage(name: &str, at: &Position, stop: &Stop, vouched: Option<Lsn>) -> RecoveryError {
     let lsns = LsnRange { first: at.next, last: vouched.unwrap_or(at.next.prev()) };
-    RecoveryError::damaged(name, at.offset, lsns, cause_of(stop))
+    RecoveryError::damaged(name, at.offset, lsns, cause_of(stop, at))
 }
 
 /// What is wrong where a scan stopped and should have gone on.
-pub(crate) fn cause_of(stop: &Stop) -> DamageCause {
+pub(crate) fn cause_of(stop: &Stop, at: &Position) -> DamageCause {
     match stop {
-        Stop::EndOfFile => DamageCause::EndsEarly,
-        Stop::Seal(_) => DamageCause::BatchCut,
+        Stop::Seal(_) if at.batch_open => DamageCause::BatchCut,
+        Stop::EndOfFile | Stop::Seal(_) => DamageCause::EndsEarly,
         Stop::Zeros(error) | Stop::Newer(error) | Stop::Invalid(error, _) => DamageCause::Entry(*error),
     }
 }

@@ -1,23 +1,17 @@
-//! Verifying a log: everything is read, nothing is changed, every damaged place is told.
+//! Verifying a log: what is asked and what is told.
 //!
-//! The rule: a problem is what a crash cannot have done. Behind a damaged payload the check goes on at once,
-//! for the header tells where the next entry stands; behind a damaged header it goes on at the next sync mark,
-//! which tells the next LSN.
+//! The rule: a problem is what a crash cannot have done; what a crash can have done is a warning at most.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use braidlog_format::{EntryHeader, Flags, Lsn, LsnRange, Predecessor};
-use braidlog_storage::{FileAccess, FileIo, LogDir};
+use braidlog_format::{Lsn, LsnRange};
+use braidlog_storage::LogDir;
 
-use crate::chain::{self, Chain, End, HeaderFound, Segment, header_in};
-use crate::marks::{Behind, find_restart, look_behind};
-use crate::scan::{Scan, Step, Stop};
-use crate::tail::cause_of;
-use crate::verdict::{Facts, Place, Verdict, judge};
-use crate::window::{STREAM_LEN, Window};
-use crate::{Damage, DamageCause, RecoveryError, dir, seal};
+use crate::chain::{self, Chain};
+use crate::check::check_segments;
+use crate::{Damage, DamageCause, RecoveryError, dir};
 
 /// How far a verification has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -172,33 +166,19 @@ pub fn verify(
 ) -> Result<VerifyReport, RecoveryError> {
     let live = dir.is_locked().map_err(RecoveryError::io("query", "LOCK"))?;
     let (chain, problems, unknown) = inspect(dir, live)?;
-    let mut check = Check {
-        dir,
-        progress,
-        told_bytes: 0,
-        segments_total: chain.segments.len(),
-        segments_done: 0,
-        bytes_total: chain.segments.iter().fold(0, |total: u64, segment| total.saturating_add(segment.len)),
-        report: VerifyReport {
-            segments: chain.segments.len(),
-            records: 0,
-            batches: 0,
-            bytes: 0,
-            first_lsn: Lsn::FIRST,
-            last_lsn: Lsn::ZERO,
-            live,
-            tail: if problems.is_empty() { VerifyTail::Empty } else { VerifyTail::Damaged },
-            problems,
-            warnings: unknown.into_iter().map(|name| Warning::UnknownFile { name }).collect(),
-        },
+    let report = VerifyReport {
+        segments: chain.segments.len(),
+        records: 0,
+        batches: 0,
+        bytes: 0,
+        first_lsn: Lsn::FIRST,
+        last_lsn: Lsn::ZERO,
+        live,
+        tail: if problems.is_empty() { VerifyTail::Empty } else { VerifyTail::Damaged },
+        problems,
+        warnings: unknown.into_iter().map(|name| Warning::UnknownFile { name }).collect(),
     };
-    for segment in &chain.segments {
-        check.tell(segment, true);
-        check.segment(segment)?;
-        check.segments_done += 1;
-        check.tell(segment, true);
-    }
-    let mut report = check.report;
+    let mut report = check_segments(dir, &chain, report, progress)?;
     if report.tail != VerifyTail::Damaged {
         match chain.check_not_started(report.last_lsn.next()) {
             Err(RecoveryError::Damaged(damage)) => report.problems.push(damage.into()),
@@ -207,6 +187,9 @@ pub fn verify(
     }
     Ok(report)
 }
+
+/// The most looks at the headers beside a writer.
+const LOOKS_MAX: usize = 32;
 
 /// The chain, what is wrong with it, and the names that mean nothing. Beside a writer a problem counts only if
 /// it is found twice: a segment may be replaced between listing and reading.
@@ -230,314 +213,5 @@ fn inspect(dir: &Arc<dyn LogDir>, live: bool) -> Result<(Chain, Vec<Problem>, Ve
                 if live && looks < LOOKS_MAX && source.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// The most looks at the headers beside a writer.
-const LOOKS_MAX: usize = 32;
-/// Bytes between two calls of the progress function.
-const TELL_BYTES: u64 = 1 << 20;
-
-/// A verification at work.
-struct Check<'a> {
-    dir: &'a Arc<dyn LogDir>,
-    progress: &'a mut dyn FnMut(VerifyProgress),
-    told_bytes: u64,
-    segments_total: usize,
-    segments_done: usize,
-    bytes_total: u64,
-    report: VerifyReport,
-}
-
-impl Check<'_> {
-    fn tell(&mut self, segment: &Segment, now: bool) {
-        if now || self.report.bytes - self.told_bytes >= TELL_BYTES {
-            self.told_bytes = self.report.bytes;
-            (self.progress)(VerifyProgress {
-                segment: segment.name.clone(),
-                segments_done: self.segments_done,
-                segments_total: self.segments_total,
-                bytes_done: self.report.bytes,
-                bytes_total: self.bytes_total,
-                records: self.report.records,
-            });
-        }
-    }
-
-    fn problem(&mut self, segment: &Segment, offset: u64, lsns: LsnRange, what: DamageCause) {
-        self.report.problems.push(Problem { segment: segment.name.clone(), offset, lsns, what });
-    }
-
-    fn segment(&mut self, segment: &Segment) -> Result<(), RecoveryError> {
-        let last = segment.end == End::Open;
-        if last {
-            self.report.tail = if self.report.live { VerifyTail::Live } else { VerifyTail::Damaged };
-        }
-        if last && !self.report.live {
-            let name = segment.name.as_str();
-            let file = self.dir.open(name, FileAccess::Read, FileIo::Buffered);
-            let file = file.map_err(RecoveryError::io("open", name))?;
-            file.sync_data().map_err(RecoveryError::io("sync", name))?;
-        }
-        let mut window = Window::open_device(self.dir, &segment.name, STREAM_LEN)?;
-        match header_in(&mut window)? {
-            HeaderFound::Valid(header) if *header == segment.header => {}
-            // The writer replaced an empty segment since the headers were read.
-            HeaderFound::Valid(_) if last && self.report.live => return Ok(()),
-            found => {
-                let last = segment.end.last().unwrap_or(Lsn::MAX);
-                return match found.expect(segment.header.base, last) {
-                    Err(RecoveryError::Damaged(damage)) => {
-                        self.report.problems.push(damage.into());
-                        Ok(())
-                    }
-                    other => other.map(drop),
-                };
-            }
-        }
-        let mut scan = Scan::new(window, &segment.header);
-        if last {
-            self.last_segment(segment, &mut scan)?
-        } else {
-            self.earlier_segment(segment, &mut scan)?
-        }
-        if let Some(kept) = scan.at.kept.last {
-            self.report.last_lsn = self.report.last_lsn.max(kept.lsn);
-        }
-        Ok(())
-    }
-
-    /// Steps on while entries are valid, up to the one with the LSN `until`; why it stopped, if it did before.
-    fn walk(
-        &mut self,
-        segment: &Segment,
-        scan: &mut Scan,
-        until: Option<Lsn>,
-    ) -> Result<Option<Stop>, RecoveryError> {
-        while until.is_none_or(|until| scan.at.next <= until) {
-            match scan.step()? {
-                Step::Entry(found) => {
-                    self.count(&found.header);
-                    self.tell(segment, false);
-                }
-                Step::Stop(Stop::Newer(what)) => {
-                    let file = segment.name.clone();
-                    return Err(RecoveryError::Newer { file, offset: scan.at.offset, what });
-                }
-                Step::Stop(stop) => return Ok(Some(stop)),
-            }
-        }
-        Ok(None)
-    }
-
-    fn count(&mut self, entry: &EntryHeader) {
-        self.report.bytes = self.report.bytes.saturating_add(entry.entry_len());
-        if entry.kind.takes_lsn() {
-            self.report.records += 1;
-            self.report.batches += u64::from(!entry.flags.contains(Flags::BATCH_CONTINUES));
-        }
-    }
-
-    /// Goes on behind the damaged place at which the scan stands, which is told. Whether there is where to.
-    fn pass(
-        &mut self,
-        segment: &Segment,
-        scan: &mut Scan,
-        stop: &Stop,
-        until: Option<Lsn>,
-    ) -> Result<bool, RecoveryError> {
-        let (offset, first) = (scan.at.offset, scan.at.next);
-        let mut going_on = true;
-        if let Stop::Invalid(_, Some(proved)) = stop {
-            scan.skip(proved);
-        } else if let Some(restart) = find_restart(&mut scan.window, &segment.header, &scan.at)? {
-            scan.resume(restart.offset, restart.next);
-        } else {
-            going_on = false;
-        }
-        let last = match (going_on, until) {
-            (true, Some(until)) => until.min(scan.at.next.prev()),
-            (true, None) => scan.at.next.prev(),
-            (false, until) => until.unwrap_or(first.prev()),
-        };
-        self.problem(segment, offset, LsnRange { first, last }, cause_of(stop));
-        Ok(going_on)
-    }
-
-    fn earlier_segment(&mut self, segment: &Segment, scan: &mut Scan) -> Result<(), RecoveryError> {
-        let until = segment.end.last();
-        while let Some(stop) = self.walk(segment, scan, until)? {
-            // Nobody knows where a segment before a missing one ends.
-            let clean = matches!(stop, Stop::EndOfFile | Stop::Zeros(_) | Stop::Seal(_));
-            if until.is_none() && clean && !scan.at.batch_open {
-                return Ok(());
-            }
-            if matches!(stop, Stop::Seal(_)) {
-                let lsns = LsnRange { first: scan.at.next, last: until.unwrap_or(scan.at.next.prev()) };
-                self.problem(segment, scan.at.offset, lsns, DamageCause::EndsEarly);
-                return Ok(());
-            }
-            if !self.pass(segment, scan, &stop, until)? {
-                return Ok(());
-            }
-        }
-        if let Some(last) = scan.at.last
-            && scan.at.batch_open
-        {
-            let lsns = LsnRange { first: last.lsn, last: last.lsn };
-            self.problem(segment, last.offset, lsns, DamageCause::BatchCut);
-        }
-        if let End::Named(named) = &segment.end {
-            if let Some(last) = scan.at.last
-                && last.lsn == named.last
-                && (last.checksum != named.last_checksum || last.timestamp_ns != named.last_timestamp_ns)
-            {
-                let lsns = LsnRange { first: last.lsn, last: last.lsn };
-                self.problem(segment, last.offset, lsns, DamageCause::LastEntryDiffers);
-            }
-            // Behind the last entry of a segment that a crash left without a seal, bytes are superseded.
-            if named.sealed {
-                self.seal_of(segment, scan, named)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks what stands between the last record of an earlier segment and its seal, and the seal.
-    fn seal_of(
-        &mut self,
-        segment: &Segment,
-        scan: &mut Scan,
-        named: &Predecessor,
-    ) -> Result<(), RecoveryError> {
-        let nothing = LsnRange { first: named.last.next(), last: named.last };
-        loop {
-            let stop = self.walk(segment, scan, Some(named.last.next()))?;
-            match stop {
-                Some(Stop::Seal(facts)) if facts.agrees_with(named) && facts.end == scan.window.len() => {
-                    self.report.bytes = self.report.bytes.saturating_add(facts.end - facts.offset);
-                    return Ok(());
-                }
-                None | Some(Stop::Seal(_)) => {
-                    self.problem(segment, scan.at.offset, nothing, DamageCause::Seal);
-                    return Ok(());
-                }
-                Some(stop) => {
-                    let offset = scan.at.offset;
-                    let restart = find_restart(&mut scan.window, &segment.header, &scan.at)?;
-                    let Some(restart) = restart.filter(|restart| restart.next == named.last.next()) else {
-                        self.problem(segment, offset, nothing, DamageCause::Seal);
-                        return Ok(());
-                    };
-                    self.problem(segment, offset, nothing, cause_of(&stop));
-                    scan.resume(restart.offset, restart.next);
-                }
-            }
-        }
-    }
-
-    fn last_segment(&mut self, segment: &Segment, scan: &mut Scan) -> Result<(), RecoveryError> {
-        // Up to here something vouches for every byte.
-        let mut vouched_offset = 0;
-        let mut looked_again = None;
-        while let Some(stop) = self.walk(segment, scan, None)? {
-            let offset = scan.at.offset;
-            let mut behind = Behind::default();
-            if !matches!(stop, Stop::Seal(_) | Stop::EndOfFile) && offset >= vouched_offset {
-                behind = look_behind(&mut scan.window, &segment.header, &scan.at)?;
-                vouched_offset = behind.synced_offset;
-            }
-            if offset < vouched_offset && behind.vouched.is_none() {
-                behind.vouched = Some(scan.at.next.prev());
-            }
-            let verdict = judge(Facts::of_stop(Place::Last, &stop, &behind, scan.at.batch_open));
-            let (tail, dead) = match verdict {
-                Verdict::Sealed => {
-                    if let Stop::Seal(facts) = &stop {
-                        self.report.bytes = self.report.bytes.saturating_add(facts.end - facts.offset);
-                    }
-                    self.report.tail = VerifyTail::Sealed;
-                    return Ok(());
-                }
-                Verdict::CleanEnd => (VerifyTail::Unsealed, !self.report.live),
-                Verdict::TornTail => (VerifyTail::Torn, !self.report.live),
-                _ => (VerifyTail::Damaged, true),
-            };
-            if tail == VerifyTail::Damaged {
-                if self.report.live && looked_again != Some(offset) {
-                    looked_again = Some(offset);
-                    if !self.look_again(segment, scan)? {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                if matches!(stop, Stop::Seal(_)) || !self.pass(segment, scan, &stop, None)? {
-                    if matches!(stop, Stop::Seal(_)) {
-                        let lsns = LsnRange { first: scan.at.next, last: scan.at.next.prev() };
-                        self.problem(segment, offset, lsns, cause_of(&stop));
-                    }
-                    self.report.tail = VerifyTail::Damaged;
-                    return Ok(());
-                }
-                continue;
-            }
-            if dead {
-                self.report.tail = tail;
-                self.dead_tail(segment, scan, tail, &behind)?;
-            }
-            return Ok(());
-        }
-        Ok(())
-    }
-
-    /// Tells how a last segment ends that nobody writes.
-    fn dead_tail(
-        &mut self,
-        segment: &Segment,
-        scan: &mut Scan,
-        tail: VerifyTail,
-        behind: &Behind,
-    ) -> Result<(), RecoveryError> {
-        let (offset, kept) = (scan.at.offset, scan.at.kept.end);
-        if scan.at.batch_open || tail == VerifyTail::Unsealed {
-            if tail == VerifyTail::Torn {
-                let last = behind.last_nonzero.unwrap_or(offset.saturating_sub(1));
-                let bytes = last.saturating_sub(kept).saturating_add(1);
-                self.report.warnings.push(Warning::TornTail {
-                    segment: segment.name.clone(),
-                    offset: kept,
-                    bytes,
-                });
-            }
-            return Ok(());
-        }
-        if seal::was_flipped(&mut scan.window, &segment.header, offset)? {
-            let lsns = LsnRange { first: scan.at.next, last: scan.at.next.prev() };
-            self.problem(segment, offset, lsns, DamageCause::Seal);
-        } else if seal::was_meant(&mut scan.window, &segment.header, offset)? {
-            self.report.warnings.push(Warning::UnfinishedSeal { segment: segment.name.clone(), offset });
-        } else {
-            let bytes = behind.last_nonzero.map_or(0, |last| last.saturating_sub(kept).saturating_add(1));
-            self.report.warnings.push(Warning::TornTail {
-                segment: segment.name.clone(),
-                offset: kept,
-                bytes,
-            });
-        }
-        Ok(())
-    }
-
-    /// Reads the failing place again through the name. Whether it is the same file still.
-    fn look_again(&mut self, segment: &Segment, scan: &mut Scan) -> Result<bool, RecoveryError> {
-        let mut window = match Window::open_device(self.dir, &segment.name, STREAM_LEN) {
-            Ok(window) => window,
-            Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
-        };
-        let same = matches!(header_in(&mut window)?, HeaderFound::Valid(header) if *header == segment.header);
-        scan.window = window;
-        Ok(same)
     }
 }

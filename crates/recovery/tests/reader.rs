@@ -299,8 +299,9 @@ fn nothing_that_reads_changes_the_directory() {
 fn dead_log_shows_what_recovery_would_keep_and_keeps_what_it_showed() {
     let disk = SimDisk::new();
     let mut pen = Pen::new(&disk);
-    pen.records(&[b"one"]).sync().records(&[b"two"]).round(&[&[(1, b"half"), (1, b"batch")]]);
-    disk.write_raw(segment_path(1), pen.offset - 3996, &[0; 3996]);
+    pen.records(&[b"one"]).sync().records(&[b"two"]);
+    let round = pen.encode_round(&[&[(1, b"half"), (1, b"batch")]]);
+    pen.file.write_at(&round[..100], pen.offset).unwrap();
     let reader = read_only(&disk);
     assert_eq!(reader.last_visible().unwrap(), Lsn(2));
     // It was synced before it was shown.

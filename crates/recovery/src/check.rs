@@ -1,0 +1,330 @@
+//! A verification at work: every segment from its header to its end, on and on behind what is damaged.
+//!
+//! The rule: it goes on wherever something proves itself. Behind a damaged payload that is the next entry, for
+//! the header tells where it stands; behind a damaged header it is the next sync mark or seal, which tells the
+//! next LSN.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use braidlog_format::{EntryHeader, Flags, Lsn, LsnRange, Predecessor};
+use braidlog_storage::{FileAccess, FileIo, LogDir};
+
+use crate::chain::{Chain, End, HeaderFound, Segment, header_in};
+use crate::marks::{Behind, find_restart, look_behind};
+use crate::scan::{Scan, Step, Stop};
+use crate::tail::cause_of;
+use crate::verdict::{Facts, Place, Verdict, judge};
+use crate::verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning};
+use crate::window::{STREAM_LEN, Window};
+use crate::{DamageCause, RecoveryError, seal};
+
+/// Bytes between two calls of the progress function.
+const TELL_BYTES: u64 = 1 << 20;
+
+/// Checks all segments of the chain, whose own problems are in the report already.
+pub(crate) fn check_segments(
+    dir: &Arc<dyn LogDir>,
+    chain: &Chain,
+    report: VerifyReport,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport, RecoveryError> {
+    let mut check = Check {
+        dir,
+        progress,
+        told_bytes: 0,
+        segments_total: chain.segments.len(),
+        segments_done: 0,
+        bytes_total: chain.segments.iter().fold(0, |total: u64, segment| total.saturating_add(segment.len)),
+        report,
+    };
+    for segment in &chain.segments {
+        check.tell(segment);
+        check.segment(segment)?;
+        check.segments_done += 1;
+        check.tell(segment);
+    }
+    Ok(check.report)
+}
+
+struct Check<'a> {
+    dir: &'a Arc<dyn LogDir>,
+    progress: &'a mut dyn FnMut(VerifyProgress),
+    told_bytes: u64,
+    segments_total: usize,
+    segments_done: usize,
+    bytes_total: u64,
+    report: VerifyReport,
+}
+
+impl Check<'_> {
+    fn segment(&mut self, segment: &Segment) -> Result<(), RecoveryError> {
+        let is_last = segment.end == End::Open;
+        if is_last {
+            // Unless it is found to end well.
+            self.report.tail = if self.report.live { VerifyTail::Live } else { VerifyTail::Damaged };
+            if !self.report.live {
+                self.sync(segment)?;
+            }
+        }
+        let mut window = Window::open_device(self.dir, &segment.name, STREAM_LEN)?;
+        match header_in(&mut window)? {
+            HeaderFound::Valid(header) if *header == segment.header => {}
+            // The writer replaced an empty segment since the headers were read.
+            HeaderFound::Valid(_) if is_last && self.report.live => return Ok(()),
+            found => {
+                let last = segment.end.last().unwrap_or(Lsn::MAX);
+                return match found.expect(segment.header.base, last) {
+                    Err(RecoveryError::Damaged(damage)) => {
+                        self.report.problems.push(damage.into());
+                        Ok(())
+                    }
+                    other => other.map(drop),
+                };
+            }
+        }
+        let mut scan = Scan::new(window, &segment.header);
+        if is_last {
+            self.last_segment(segment, &mut scan)?;
+        } else {
+            self.earlier_segment(segment, &mut scan)?;
+        }
+        if let Some(kept) = scan.at.kept.last {
+            self.report.last_lsn = self.report.last_lsn.max(kept.lsn);
+        }
+        Ok(())
+    }
+
+    fn sync(&self, segment: &Segment) -> Result<(), RecoveryError> {
+        let name = segment.name.as_str();
+        let file = self.dir.open(name, FileAccess::Read, FileIo::Buffered);
+        let file = file.map_err(RecoveryError::io("open", name))?;
+        file.sync_data().map_err(RecoveryError::io("sync", name))
+    }
+
+    fn earlier_segment(&mut self, segment: &Segment, scan: &mut Scan) -> Result<(), RecoveryError> {
+        let until = segment.end.last();
+        while let Some(stop) = self.walk(segment, scan, until)? {
+            // Nobody knows where a segment before a missing one ends.
+            let is_end = matches!(stop, Stop::EndOfFile | Stop::Zeros(_) | Stop::Seal(_));
+            if until.is_none() && is_end && !scan.at.batch_open {
+                return Ok(());
+            }
+            if !self.pass(segment, scan, &stop, until)? {
+                return Ok(());
+            }
+        }
+        if let Some(last) = scan.at.last
+            && scan.at.batch_open
+        {
+            let lsns = LsnRange { first: last.lsn, last: last.lsn };
+            self.problem(segment, last.offset, lsns, DamageCause::BatchCut);
+        }
+        if let End::Named(named) = &segment.end {
+            if let Some(last) = scan.at.last
+                && last.lsn == named.last
+                && (last.checksum != named.last_checksum || last.timestamp_ns != named.last_timestamp_ns)
+            {
+                let lsns = LsnRange { first: last.lsn, last: last.lsn };
+                self.problem(segment, last.offset, lsns, DamageCause::LastEntryDiffers);
+            }
+            // Behind the last entry of a segment that a crash left without a seal, bytes are superseded.
+            if named.sealed {
+                self.seal_of(segment, scan, named)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what stands between the last record of an earlier segment and its seal, and the seal.
+    fn seal_of(
+        &mut self,
+        segment: &Segment,
+        scan: &mut Scan,
+        named: &Predecessor,
+    ) -> Result<(), RecoveryError> {
+        let nothing = LsnRange { first: named.last.next(), last: named.last };
+        loop {
+            let stop = self.walk(segment, scan, Some(named.last.next()))?;
+            let offset = scan.at.offset;
+            let Some(stop) = stop else {
+                // A record where the next segment's header says that there is none.
+                self.problem(segment, offset, nothing, DamageCause::Seal);
+                return Ok(());
+            };
+            if let Stop::Seal(facts) = &stop {
+                self.count_bytes(facts.end - facts.offset);
+                if !facts.agrees_with(named) || facts.end != scan.window.len() {
+                    self.problem(segment, offset, nothing, DamageCause::Seal);
+                }
+                return Ok(());
+            }
+            let restart = find_restart(&mut scan.window, &segment.header, &scan.at)?;
+            let Some(restart) = restart.filter(|restart| restart.next == named.last.next()) else {
+                self.problem(segment, offset, nothing, DamageCause::Seal);
+                return Ok(());
+            };
+            self.problem(segment, offset, nothing, cause_of(&stop, &scan.at));
+            scan.resume(restart.offset, restart.next);
+        }
+    }
+
+    fn last_segment(&mut self, segment: &Segment, scan: &mut Scan) -> Result<(), RecoveryError> {
+        // Up to here something that was seen already vouches for every byte.
+        let mut vouched_offset = 0;
+        let mut looked_again = None;
+        while let Some(stop) = self.walk(segment, scan, None)? {
+            let offset = scan.at.offset;
+            let behind = match stop {
+                Stop::Seal(_) | Stop::Newer(_) => Behind::default(),
+                _ if offset < vouched_offset => Behind::vouching_for(&scan.at),
+                _ => look_behind(&mut scan.window, &segment.header, &scan.at)?,
+            };
+            vouched_offset = vouched_offset.max(behind.synced_offset);
+            match judge(Facts::of_stop(Place::Last, &stop, &behind, scan.at.batch_open)) {
+                Verdict::Sealed => {
+                    if let Stop::Seal(facts) = stop {
+                        self.count_bytes(facts.end - facts.offset);
+                    }
+                    self.report.tail = VerifyTail::Sealed;
+                    return Ok(());
+                }
+                Verdict::CleanEnd | Verdict::TornTail if self.report.live => return Ok(()),
+                Verdict::CleanEnd => {
+                    self.report.tail = VerifyTail::Unsealed;
+                    return Ok(());
+                }
+                Verdict::TornTail => return self.torn_tail(segment, scan, &behind),
+                _ if self.report.live && looked_again != Some(offset) => {
+                    looked_again = Some(offset);
+                    if !self.look_again(segment, scan)? {
+                        return Ok(());
+                    }
+                }
+                _ => {
+                    if !self.pass(segment, scan, &stop, behind.vouched)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what a crash, or damage that looks as one, left at the end of a log that nobody writes.
+    fn torn_tail(
+        &mut self,
+        segment: &Segment,
+        scan: &mut Scan,
+        behind: &Behind,
+    ) -> Result<(), RecoveryError> {
+        self.report.tail = VerifyTail::Torn;
+        let (name, offset) = (segment.name.clone(), scan.at.offset);
+        let window = &mut scan.window;
+        let warning = if !scan.at.batch_open && seal::was_meant(window, &segment.header, offset)? {
+            if seal::was_flipped(window, &segment.header, offset)? {
+                let lsns = LsnRange { first: scan.at.next, last: scan.at.next.prev() };
+                self.problem(segment, offset, lsns, DamageCause::Seal);
+                return Ok(());
+            }
+            Warning::UnfinishedSeal { segment: name, offset }
+        } else {
+            Warning::TornTail { segment: name, offset: scan.at.kept.end, bytes: behind.cut_bytes(&scan.at) }
+        };
+        self.report.warnings.push(warning);
+        Ok(())
+    }
+
+    /// Steps on while entries are valid, up to the one with the LSN `until`; why it stopped, if it did before.
+    fn walk(
+        &mut self,
+        segment: &Segment,
+        scan: &mut Scan,
+        until: Option<Lsn>,
+    ) -> Result<Option<Stop>, RecoveryError> {
+        while until.is_none_or(|until| scan.at.next <= until) {
+            match scan.step()? {
+                Step::Entry(found) => self.count(segment, &found.header),
+                Step::Stop(Stop::Newer(what)) => {
+                    let file = segment.name.clone();
+                    return Err(RecoveryError::Newer { file, offset: scan.at.offset, what });
+                }
+                Step::Stop(stop) => return Ok(Some(stop)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells the damaged place at which the scan stands, and goes on behind it. Whether there is where to; if
+    /// not, the LSNs up to `lost_to` are lost with it.
+    fn pass(
+        &mut self,
+        segment: &Segment,
+        scan: &mut Scan,
+        stop: &Stop,
+        lost_to: Option<Lsn>,
+    ) -> Result<bool, RecoveryError> {
+        let (offset, first, cause) = (scan.at.offset, scan.at.next, cause_of(stop, &scan.at));
+        let restart = match stop {
+            Stop::Seal(_) => None,
+            Stop::Invalid(_, Some(proved)) => {
+                scan.skip(proved);
+                None
+            }
+            _ => find_restart(&mut scan.window, &segment.header, &scan.at)?,
+        };
+        if let Some(restart) = restart {
+            scan.resume(restart.offset, restart.next);
+        }
+        let goes_on = scan.at.offset > offset;
+        let last = if goes_on { scan.at.next.prev() } else { lost_to.unwrap_or(first.prev()) };
+        let last = segment.end.last().map_or(last, |end| last.min(end));
+        self.problem(segment, offset, LsnRange { first, last }, cause);
+        Ok(goes_on)
+    }
+
+    /// Reads the failing place again through the name. Whether it is the same file still.
+    fn look_again(&mut self, segment: &Segment, scan: &mut Scan) -> Result<bool, RecoveryError> {
+        let mut window = match Window::open_device(self.dir, &segment.name, STREAM_LEN) {
+            Ok(window) => window,
+            Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let same = matches!(header_in(&mut window)?, HeaderFound::Valid(header) if *header == segment.header);
+        scan.window = window;
+        Ok(same)
+    }
+
+    fn problem(&mut self, segment: &Segment, offset: u64, lsns: LsnRange, what: DamageCause) {
+        self.report.problems.push(Problem { segment: segment.name.clone(), offset, lsns, what });
+    }
+
+    fn count(&mut self, segment: &Segment, entry: &EntryHeader) {
+        if entry.kind.takes_lsn() {
+            self.report.records += 1;
+            self.report.batches += u64::from(!entry.flags.contains(Flags::BATCH_CONTINUES));
+        }
+        self.count_bytes(entry.entry_len());
+        if self.report.bytes.saturating_sub(self.told_bytes) >= TELL_BYTES {
+            self.tell(segment);
+        }
+    }
+
+    fn count_bytes(&mut self, bytes: u64) {
+        self.report.bytes = self.report.bytes.saturating_add(bytes);
+    }
+
+    fn tell(&mut self, segment: &Segment) {
+        self.told_bytes = self.report.bytes;
+        (self.progress)(VerifyProgress {
+            segment: segment.name.clone(),
+            segments_done: self.segments_done,
+            segments_total: self.segments_total,
+            bytes_done: self.report.bytes,
+            bytes_total: self.bytes_total,
+            records: self.report.records,
+        });
+    }
+}
