@@ -33,6 +33,9 @@ impl TornName {
     /// What a file name says, if it is the name of a torn tail.
     pub fn parse(name: &str) -> Option<TornName> {
         let (base, incarnation) = name.strip_suffix(".torn")?.split_once('-')?;
+        if incarnation.starts_with('0') && incarnation != "0" {
+            return None; // Another file than the one that has this incarnation in its name.
+        }
         Some(TornName { base: Lsn(digits20(base)?), incarnation: Incarnation(digits(incarnation)?) })
     }
 }
@@ -78,6 +81,8 @@ mod tests {
         }
         let torn = TornName { base: Lsn(7), incarnation: Incarnation(3) };
         assert_eq!(TornName::parse(&torn.to_string()), Some(torn));
-        assert_eq!(TornName::parse("7-3.torn"), None);
+        for other in ["7-3.torn", "00000000000000000007-03.torn", "00000000000000000007-.torn"] {
+            assert_eq!(TornName::parse(other), None, "{other}");
+        }
     }
 }
