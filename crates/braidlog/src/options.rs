@@ -73,8 +73,8 @@ pub struct Options {
     ///
     /// Default: [`IoMode::Auto`], chosen by a probe at open.
     pub io_mode: IoMode,
-    /// The largest payload of one record, in bytes, and the most that the payloads of one batch may have
-    /// together. Exactly this many are accepted.
+    /// The largest payload of one record, in bytes. The payloads of a batch count together, with 40 bytes more
+    /// for each record after the first. Exactly this many are accepted.
     ///
     /// Default: 64 MiB. Minimum: 1. Maximum: 1 GiB.
     pub max_record_bytes: u64,

@@ -172,19 +172,25 @@ fn exactly_max_record_bytes_are_accepted_and_one_more_is_refused() {
 }
 
 #[test]
-fn the_payloads_of_a_batch_count_together_against_the_limit() {
+fn the_records_of_a_batch_count_together_against_the_limit() {
     let dir = tempdir();
-    let wal = smallest().max_record_bytes(100_000).open(dir.path()).unwrap();
+    // A hundred payloads of 1000 bytes, and 40 more for each but the first.
+    let most = 100 * 1000 + 99 * 40;
+    let wal = smallest().max_record_bytes(most).open(dir.path()).unwrap();
     let mut batch = wal.batch();
     for _ in 0..100 {
         batch.push(1, vec![2; 1000]).unwrap();
     }
-    let error = batch.push(1, b"x").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    for refused in [&b""[..], b"x"] {
+        let error = batch.push(1, refused).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(&most.to_string()), "{error}");
+    }
     assert_eq!((batch.len(), batch.payload_bytes()), (100, 100_000), "the batch is as it was");
-    batch.push(1, b"").unwrap();
-    assert_eq!(batch.commit().unwrap().count(), 101);
-    assert_eq!(wal.append(b"x").unwrap(), Lsn(102));
+    assert_eq!(batch.commit().unwrap().count(), 100);
+    assert_eq!(wal.append(b"x").unwrap(), Lsn(101));
+    wal.close().unwrap();
+    assert_eq!(smallest().open(dir.path()).unwrap().last_lsn(), Lsn(101));
 }
 
 #[test]

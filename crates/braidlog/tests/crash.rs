@@ -7,8 +7,8 @@
 //! One seed names one image of one moment; the moment itself is the scheduler's.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, IoMode, Lsn, Options, SyncMethod, Wal};
@@ -23,8 +23,8 @@ const PATH: &str = "wal";
 const WRITERS: usize = 6;
 /// Images of one run.
 const IMAGES: u64 = 25;
-/// Records that a writer appends at the most, so that a run ends though images take their time.
-const RECORDS_MAX: u32 = 3000;
+/// Records of each writer between two images, so that a run stays small though checks take their time.
+const RECORDS_PER_IMAGE: u32 = 50;
 
 #[test]
 fn acknowledged_records_survive_what_posix_allows() {
@@ -121,7 +121,8 @@ struct Run {
     promises: [Promise; WRITERS],
     /// Where records are, as their appends said.
     given: Mutex<HashMap<(u32, u32), Lsn>>,
-    stop: AtomicBool,
+    /// How many records each writer may append by now; `u32::MAX` ends the run.
+    allowed: (Mutex<u32>, Condvar),
 }
 
 /// What was promised before an image was taken, and begun after it.
@@ -144,7 +145,7 @@ impl Run {
             wal,
             promises: Default::default(),
             given: Mutex::default(),
-            stop: AtomicBool::new(false),
+            allowed: Default::default(),
         }
     }
 
@@ -154,9 +155,10 @@ impl Run {
                 scope.spawn(move || self.write(writer));
             }
             // Told also when a check fails, so that the writers end and the failure is shown.
-            let _stop = OnDrop(|| self.stop.store(true, Ordering::SeqCst));
+            let _stop = OnDrop(|| self.allow(|allowed| *allowed = u32::MAX));
             for image in 0..IMAGES {
                 let seed = self.seed << 32 | image;
+                self.until_some_moment(&mut Rng::new(seed));
                 let (disk, bounds) = self.image(seed, profile);
                 self.check(&disk, &bounds, seed, profile);
             }
@@ -167,6 +169,27 @@ impl Run {
         assert_eq!(bounds.durable, self.wal.last_lsn());
         bounds.acknowledged = bounds.begun;
         self.check(&disk, &bounds, self.seed, profile);
+    }
+
+    fn allow(&self, change: impl Fn(&mut u32)) {
+        change(&mut self.allowed.0.lock().unwrap());
+        self.allowed.1.notify_all();
+    }
+
+    /// Allows some more records, and waits until the writers are somewhere on their way there.
+    fn until_some_moment(&self, rng: &mut Rng) {
+        let begun = || self.promises.iter().map(|promise| promise.begun.load(Ordering::SeqCst)).sum::<u32>();
+        let moment = begun() + rng.below(u64::from(RECORDS_PER_IMAGE) * WRITERS as u64 * 3 / 4) as u32;
+        self.allow(|allowed| *allowed += RECORDS_PER_IMAGE);
+        while begun() < moment {
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until a writer that has appended so many may go on; whether it shall.
+    fn goes_on(&self, seq: u32) -> bool {
+        let allowed = self.allowed.0.lock().unwrap();
+        *self.allowed.1.wait_while(allowed, |allowed| *allowed <= seq).unwrap() < u32::MAX
     }
 
     /// An image of this moment. What was promised is read before, what was begun after, so that both hold
@@ -185,7 +208,7 @@ impl Run {
         let promise = &self.promises[writer as usize];
         let handle = self.wal.writer();
         let mut seq = 0;
-        while !self.stop.load(Ordering::SeqCst) && seq < RECORDS_MAX {
+        while self.goes_on(seq) {
             let count = if rng.one_in(5) { 2 + rng.below(5) as u16 } else { 1 };
             promise.begun.store(seq + u32::from(count), Ordering::SeqCst);
             let is_durable = if count > 1 {
