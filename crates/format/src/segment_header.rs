@@ -194,7 +194,7 @@ impl SegmentHeader {
             };
             if block[PRED_SEALED] > 1
                 || predecessor.base > predecessor.last
-                || predecessor.last.next() != base
+                || predecessor.last.0.checked_add(1) != Some(base.0)
             {
                 return invalid("predecessor");
             }

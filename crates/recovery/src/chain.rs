@@ -100,6 +100,10 @@ pub(crate) fn inspect(
                 chain.not_started = Some(file.base);
                 break;
             }
+            // The next opening could not be told from this one.
+            (_, HeaderFound::Valid(header)) if header.incarnation.0 == u64::MAX => {
+                Some(DamageCause::Header(DecodeError::InvalidField { field: "incarnation" }))
+            }
             (_, HeaderFound::Valid(header)) => {
                 check_first_or_link(&mut chain, before, *file, &header, on_damage)?;
                 if header.base == file.base {

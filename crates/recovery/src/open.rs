@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use braidlog_format::{DecodeError, Incarnation, LogId, LogTail, Lsn, LsnRange};
+use braidlog_format::{Incarnation, LogId, LogTail, Lsn};
 use braidlog_storage::LogDir;
 
 use crate::chain::{self, Chain, End};
 use crate::tail::{self, Tail, TailEnd};
 use crate::window::{GLANCE_LEN, Window};
-use crate::{DamageCause, RecoveryError, dir, repair, seal};
+use crate::{RecoveryError, dir, repair, seal};
 
 /// A log that is ready to be written on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,7 +87,8 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
     // must not outlive them.
     dir.sync().map_err(RecoveryError::io("sync", dir::path_of(dir)))?;
 
-    let incarnation = next_incarnation(&chain)?;
+    let newest = chain.segments.iter().map(|segment| segment.header.incarnation.0).max();
+    let incarnation = Incarnation(newest.unwrap_or(0).saturating_add(1));
     let mut damaged_seals = damaged_seals(dir, &chain)?;
     let mut tail = chain.last().map(|last| tail::examine(dir, last)).transpose()?;
     let next_lsn = tail.as_ref().map_or(Lsn::FIRST, Tail::next_lsn);
@@ -140,17 +141,6 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
         replaces_empty: holds_no_lsn || not_started,
     };
     Ok(Recovered { tail, report })
-}
-
-fn next_incarnation(chain: &Chain) -> Result<Incarnation, RecoveryError> {
-    let Some(last) = chain.segments.iter().max_by_key(|segment| segment.header.incarnation) else {
-        return Ok(Incarnation(1));
-    };
-    last.header.incarnation.0.checked_add(1).map(Incarnation).ok_or_else(|| {
-        let lsns = LsnRange { first: last.header.base, last: last.header.base.prev() };
-        let cause = DamageCause::Header(DecodeError::InvalidField { field: "incarnation" });
-        RecoveryError::damaged(last.name.as_str(), 0, lsns, cause)
-    })
 }
 
 /// The names of earlier segments that were sealed and whose seal is not what the next header says.

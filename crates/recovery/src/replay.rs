@@ -147,13 +147,6 @@ impl Records {
             let wanted = open.scan.at.next >= self.next;
             match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
                 Step::Entry(found) if wanted && found.header.kind.takes_lsn() => {
-                    if found.header.flags.bits() & !Flags::BATCH_CONTINUES.with(Flags::IGNORABLE).bits() != 0
-                    {
-                        // Compressed and extended payloads are not the caller's bytes as they stand.
-                        let what = DecodeError::NewerFlags { bits: found.header.flags.bits() };
-                        let file = open.scan.window.name().to_owned();
-                        return Err(RecoveryError::Newer { file, offset: found.offset, what });
-                    }
                     self.next = open.scan.at.next;
                     return Ok(Some(found));
                 }

@@ -9,13 +9,17 @@
 //! One [`Window`]. It grows only to an entry whose header proved itself and that fits into the file.
 
 use braidlog_format::{
-    DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, Kind, Lsn, SEGMENT_HEADER_LEN, Salt, SegmentHeader,
-    SyncMark,
+    DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, Lsn, SEGMENT_HEADER_LEN, Salt,
+    SegmentHeader, SyncMark,
 };
 
 use crate::RecoveryError;
 use crate::seal::SealFacts;
 use crate::window::Window;
+
+/// The flags that this reader can follow. A compressed or extended payload is not the caller's bytes as they
+/// stand; the format knows both, and no writer of this version makes them.
+const UNDERSTOOD: Flags = Flags::BATCH_CONTINUES.with(Flags::IGNORABLE);
 
 /// A scan of one segment.
 #[derive(Debug)]
@@ -127,8 +131,11 @@ impl Position {
         if header.timestamp_ns < self.timestamp_ns {
             return Err(DecodeError::InvalidField { field: "timestamp" });
         }
+        if !UNDERSTOOD.contains(header.flags) {
+            return Err(DecodeError::NewerFlags { bits: header.flags.bits() });
+        }
         if header.kind == Kind::LOSS {
-            // What follows a recorded loss does not go on at the next LSN; this version cannot follow.
+            // What follows a recorded loss does not go on at the next LSN; this reader cannot follow.
             return Err(DecodeError::NewerKind { kind: header.kind.0 });
         }
         let offset = self.offset;
@@ -136,7 +143,7 @@ impl Position {
         self.timestamp_ns = header.timestamp_ns;
         if header.kind.takes_lsn() {
             self.next = Lsn(self.next.0.saturating_add(1));
-            self.batch_open = header.flags.contains(braidlog_format::Flags::BATCH_CONTINUES);
+            self.batch_open = header.flags.contains(Flags::BATCH_CONTINUES);
             self.last =
                 Some(LastEntry { lsn: header.lsn, offset, timestamp_ns: header.timestamp_ns, checksum });
         }

@@ -158,3 +158,49 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use braidlog_sim::SimDisk;
+    use braidlog_storage::Storage;
+
+    use super::*;
+
+    fn window(bytes: &[u8], capacity: usize) -> Window {
+        let disk = SimDisk::new();
+        let dir = disk.open_dir(Path::new("log"), true).unwrap();
+        disk.put_raw("log/file", bytes);
+        Window::open_device(&dir, "file", capacity).unwrap()
+    }
+
+    #[test]
+    fn every_byte_is_found_wherever_the_buffer_stands() {
+        let bytes: Vec<u8> = (0..40_001u32).map(|n| (n % 251) as u8).collect();
+        let mut window = window(&bytes, 8192);
+        let mut at = 17u64;
+        for step in 0..4000u64 {
+            at = (at * 7919 + step) % 45_000;
+            let need = 1 + step % 6000;
+            let held = window.fill(at, need).unwrap();
+            let there = (bytes.len() as u64).saturating_sub(at);
+            assert_eq!(held, need.min(there), "{need} bytes at {at}");
+            assert_eq!(window.at(at)[..held as usize], bytes[at.min(40_001) as usize..][..held as usize]);
+        }
+    }
+
+    #[test]
+    fn buffer_grows_for_one_entry_and_goes_back() {
+        let bytes = vec![7; 3 << 20];
+        let mut window = window(&bytes, 64 << 10);
+        assert_eq!(window.buf.len(), 64 << 10);
+        assert_eq!(window.fill(5000, 1 << 20).unwrap(), 1 << 20);
+        assert!(window.buf.len() <= (1 << 20) + 2 * IO_ALIGN);
+        assert_eq!(window.fill(2 << 20, 32).unwrap(), 32);
+        assert_eq!(window.buf.len(), 64 << 10);
+        // What lies behind the end of the file is not waited for.
+        assert_eq!(window.fill(100, u64::MAX).unwrap(), (3 << 20) - 100);
+        assert_eq!(window.fill(3 << 20, 1).unwrap(), 0);
+    }
+}
