@@ -127,14 +127,18 @@ impl<'a> SealView<'a> {
         {
             return Err(invalid("seal lists"));
         }
-        let (open_transactions, rest) = payload[LISTS..].split_at(8 * open);
+        let (open_transactions, rest) = payload[LISTS..payload.len() - TRAILER_LEN].split_at(8 * open);
+        let (index, rest) = rest.split_at(16 * points);
+        if payload[RESERVED..LISTS].iter().chain(rest).any(|&byte| byte != 0) {
+            return Err(invalid("seal reserved"));
+        }
         Ok(SealView {
             count: u64_at(payload, COUNT),
             last_lsn: Lsn(u64_at(payload, LAST_LSN)),
             last_timestamp_ns: u64_at(payload, LAST_TIMESTAMP),
             last_checksum: u32_at(payload, LAST_CHECKSUM),
             open_transactions,
-            index: &rest[..16 * points],
+            index,
         })
     }
 
@@ -172,6 +176,11 @@ mod tests {
         assert_eq!((view.count, view.last_lsn, view.last_checksum), (12, Lsn(13), 6));
         assert_eq!(view.open_transactions().collect::<Vec<_>>(), [7, 8]);
         assert_eq!(view.index().collect::<Vec<_>>(), index);
+        for reserved in [RESERVED, payload.len() - TRAILER_LEN - 1] {
+            let mut dirty = payload.clone();
+            dirty[reserved] = 1;
+            assert!(SealView::decode(&dirty).is_err());
+        }
         let end = 3 * BLOCK_LEN + ENTRY_HEADER_LEN + payload.len() as u64;
         let trailer = payload.last_chunk::<4>().unwrap();
         assert_eq!(SealView::locate(end, *trailer), Some(3 * BLOCK_LEN));
