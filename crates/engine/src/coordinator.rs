@@ -13,20 +13,18 @@
 //! 3. A round ends on a batch boundary, and so do the durable LSN and sync marks.
 //! 4. After a failure no step does anything.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
-
-use braidlog_format::{
-    BLOCK_LEN, ENTRY_HEADER_LEN, EntryHeader, Kind, LogTail, Lsn, Predecessor, Salt, SegmentHeader, SyncMark,
-};
-use braidlog_storage::is_no_space;
 
 use crate::failure::{FailedOperation, Failure};
 use crate::merge::{Merge, Next};
 use crate::pen::Pen;
 use crate::segment::{LastEntry, Segment};
 use crate::shared::Shared;
+use braidlog_format::{
+    BLOCK_LEN, ENTRY_HEADER_LEN, EntryHeader, Kind, LogTail, Lsn, Predecessor, Salt, SegmentHeader,
+    SegmentName, SyncMark,
+};
 
 /// Bytes of entries behind which a round ends, so that ring space, waiters and sync marks keep moving.
 const ROUND_MAX: u64 = 1 << 20;
@@ -183,6 +181,9 @@ impl Coordinator {
         let done = work(self);
         std::mem::forget(guard);
         done.unwrap_or_else(|failure| {
+            if let Some(segment) = &self.segment {
+                segment.frontier().halt();
+            }
             shared.fail(failure);
             Stepped::default()
         })
@@ -246,14 +247,9 @@ impl Coordinator {
             if let Some(prepared) = shared.space.take(need) {
                 break prepared;
             }
-            match shared.preparer.prepare(0) {
-                Ok(()) => {}
-                Err(error) if is_no_space(&error) && shared.wait_for_space() => {}
-                Err(error) => {
-                    let name = braidlog_format::SegmentName(base).to_string();
-                    return Err(Failure::new(FailedOperation::NextSegment, &name, error));
-                }
-            }
+            shared.with_space(|| shared.preparer.prepare(0)).map_err(|error| {
+                Failure::new(FailedOperation::NextSegment, &SegmentName(base).to_string(), error)
+            })?;
         };
         let header = SegmentHeader {
             log_id: self.header.log_id,
@@ -264,9 +260,7 @@ impl Coordinator {
             created_at_ns: shared.clock.wall_ns(),
             user_metadata: self.header.user_metadata,
         };
-        let begun = shared.clock.monotonic();
-        let no_space = || shared.wait_for_space();
-        let segment = Segment::begin(&*shared.dir, prepared, &header, self.replaces_empty, begun, no_space)?;
+        let segment = Segment::begin(shared, prepared, &header, self.replaces_empty)?;
         self.replaces_empty = false;
         shared.segment_begun.store(0, Relaxed);
         self.segment = Some(segment);
@@ -279,12 +273,8 @@ impl Coordinator {
     /// segment comes to this, and its space was admitted in some file; here it is in the right one.
     fn extend_segment(&mut self, shared: &Shared, need: u64) -> Result<(), Failure> {
         let segment = self.segment.as_mut().expect("a segment is under the pen");
-        while let Err(error) = segment.extend(need) {
-            if !(is_no_space(&error) && shared.wait_for_space()) {
-                return Err(segment.failed(FailedOperation::NextSegment, error));
-            }
-        }
-        shared.space.set_current(segment.room_behind(segment.offset()));
+        segment.extend(shared, need)?;
+        tell_room(shared, segment);
         Ok(())
     }
 
@@ -347,7 +337,7 @@ impl Coordinator {
         // it meanwhile.
         macro_rules! sink {
             () => {
-                &mut |blocks: &[u8], offset: u64| shared.write(segment, blocks, offset)
+                &mut |blocks: &[u8], offset: u64| segment.write(shared, blocks, offset)
             };
         }
         let next_lsn = self.written.next();
@@ -396,7 +386,7 @@ impl Coordinator {
         let end = self.pen.offset();
         segment.move_pen(end);
         // The gate closes, if it must, before writers get space: see `space`.
-        shared.space.set_current(segment.room_behind(end));
+        tell_room(shared, segment);
         if given_back > 0 {
             shared.stripes.give_back(given_back);
         }
@@ -406,7 +396,7 @@ impl Coordinator {
         self.pen.flush(sink!())?;
 
         if end - start <= SMALL_ROUND && segment.frontier().wants_zeros() {
-            shared.lay_zeros(Arc::clone(segment.frontier()));
+            shared.jobs.ask_zeros(segment.frontier());
         }
         shared.prepare_ahead();
         self.last_timestamp_ns = timestamp_ns;
@@ -419,6 +409,14 @@ impl Coordinator {
         shared.counters.bytes.fetch_add(end - start, Relaxed);
         Ok(())
     }
+}
+
+/// Tells the space ledger what the segment under the pen has left.
+fn tell_room(shared: &Shared, segment: &Segment) {
+    let offset = segment.offset();
+    shared
+        .space
+        .set_current(segment.room_behind(offset), shared.settings.segment_size.saturating_sub(offset));
 }
 
 impl HeaderConstants {
@@ -459,7 +457,7 @@ impl Encode<'_> {
             let checksum = EntryHeader::place(&mut header, lsn, timestamp_ns, segment.salt(), offset);
             at += ENTRY_HEADER_LEN;
             let rest = braidlog_format::padded_len(payload_len);
-            let mut sink = |blocks: &[u8], offset: u64| shared.write(segment, blocks, offset);
+            let mut sink = |blocks: &[u8], offset: u64| segment.write(shared, blocks, offset);
             pen.put(&header, &mut sink)?;
             pen.put_with(rest, &mut sink, |piece| {
                 read(at, piece);

@@ -73,7 +73,10 @@ impl Engine {
                 });
             }
         }
+        // Nobody waits for space in here: an open that could not go on would not return.
+        shared.closing.store(true, Relaxed);
         let _ = shared.role().begin_if_prepared(&shared);
+        shared.closing.store(false, Relaxed);
         if let Some(failure) = shared.failure.get() {
             return Err(EngineError::Failed { failure: failure.clone(), lsns: None });
         }
@@ -159,7 +162,7 @@ impl Engine {
         let last = shared.lsns.end();
         shared.hurry();
         shared.wake_writers();
-        shared.jobs.lock().take();
+        shared.jobs.end();
         shared.signal.notify();
         for thread in self.threads.lock().drain(..) {
             // A waker that the background thread runs may drop the last handle: it does not wait for itself.

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use braidlog_format::Lsn;
 use crossbeam_utils::sync::{Parker, Unparker};
 use parking_lot::Mutex;
 
@@ -80,13 +81,14 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name("braidlog-flush".to_owned())
-        .spawn(move || Flusher { shared: &shared, pending_since: None, active: Duration::ZERO }.run(&parker))
+        .spawn(move || Flusher { shared: &shared, pending: None, active: Duration::ZERO }.run(&parker))
 }
 
 struct Flusher<'a> {
     shared: &'a Shared,
-    /// When records were first seen unsynced that nobody asked to sync, on the monotonic clock.
-    pending_since: Option<Duration>,
+    /// The last LSN when unsynced records were first seen, and when that was on the monotonic clock. Once it
+    /// is durable the next ones begin to count.
+    pending: Option<(Lsn, Duration)>,
     /// When something was last seen to happen.
     active: Duration,
 }
@@ -142,13 +144,14 @@ impl Flusher<'_> {
         let last = shared.lsns.last();
         let now = shared.clock.monotonic();
         if last == durable {
-            self.pending_since = None;
+            self.pending = None;
             return self.idle_due(now);
         }
         if shared.demand.served() > durable {
             return Due::Now(Work::Round(Want::Sync));
         }
-        let since = *self.pending_since.get_or_insert(now);
+        let (_, since) =
+            *self.pending.insert(self.pending.filter(|(lsn, _)| *lsn > durable).unwrap_or((last, now)));
         let at = since + shared.settings.mode.delay();
         if at <= now || last.0 - durable.0 >= shared.settings.mode.batch_size() {
             Due::Now(Work::Round(Want::Sync))
@@ -188,9 +191,6 @@ impl Flusher<'_> {
             Work::Rotate => role.rotate(self.shared),
         };
         drop(role);
-        if work == Work::Round(Want::Sync) && !stepped.gap {
-            self.pending_since = None;
-        }
         if stepped.gap && !stepped.progress {
             // The writer that drew the LSN needs the processor more than this thread does.
             std::thread::yield_now();

@@ -12,11 +12,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use braidlog_format::prepared_name;
+use braidlog_format::{SEGMENT_HEADER_LEN, block_ceil, prepared_name};
 use braidlog_storage::{AlignedBuf, FileAccess, FileIo, LogDir, LogFile, is_no_space, write_all_at};
 use parking_lot::{Condvar, Mutex};
 
-use crate::space::{Prepared, Space};
+use crate::space::{Prepared, SEAL_RESERVE, Space};
 
 /// Bytes of zeros that are laid in one step.
 const ZERO_STEP: u64 = 256 << 10;
@@ -29,6 +29,8 @@ pub(crate) struct Preparer {
     dir: Arc<dyn LogDir>,
     space: Arc<Space>,
     io: FileIo,
+    /// Bytes at which a segment is followed by the next.
+    segment_size: u64,
     /// Bytes that a file is given, and those that it needs at the least.
     capacity: u64,
     capacity_min: u64,
@@ -42,22 +44,26 @@ impl Preparer {
         dir: Arc<dyn LogDir>,
         space: Arc<Space>,
         io: FileIo,
-        capacity: u64,
-        capacity_min: u64,
+        segment_size: u64,
+        outstanding_max: u64,
     ) -> Preparer {
+        let with_room = |room| block_ceil(SEGMENT_HEADER_LEN + room + SEAL_RESERVE);
         Preparer {
             dir,
             space,
             io,
-            capacity,
-            capacity_min,
+            segment_size,
+            // Twice what must be kept, so that the gate is open while the next file is being prepared.
+            capacity: block_ceil(segment_size).max(with_room(2 * outstanding_max)),
+            capacity_min: with_room(outstanding_max),
             next_number: AtomicU64::new(0),
             busy: Mutex::new(()),
         }
     }
 
-    pub(crate) fn capacity(&self) -> u64 {
-        self.capacity
+    /// Whether a file should be prepared now.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.space.wants_prepared(self.segment_size)
     }
 
     /// Prepares a file if the log wants one.
@@ -163,6 +169,11 @@ impl Frontier {
         self.state.lock().wants_step(ZERO_LEAD / 2)
     }
 
+    /// Lays no more zeros; a step under way may still end.
+    pub(crate) fn halt(&self) {
+        self.state.lock().limit = 0;
+    }
+
     /// Lays no more zeros, and waits for a step under way.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
@@ -172,27 +183,35 @@ impl Frontier {
         }
     }
 
-    /// Lays one step of zeros if the lead is short; says whether it did. A failure only stops the laying:
-    /// the pen will meet it itself if it matters.
-    pub(crate) fn lay_step(&self, zeros: &AlignedBuf) -> bool {
+    /// Lays one step of zeros if the lead is short; says whether it did.
+    ///
+    /// # Errors
+    /// What the storage says; no more zeros are laid in this file.
+    pub(crate) fn lay_step(&self, zeros: &AlignedBuf) -> io::Result<bool> {
         let mut state = self.state.lock();
         if state.step.is_some() || !state.wants_step(ZERO_LEAD) {
-            return false;
+            return Ok(false);
         }
         let start = state.zeroed;
         let len = ZERO_STEP.min(state.limit - start);
         state.zeroed = start + len;
         state.step = Some(start);
         drop(state);
-        let laid = write_all_at(&*self.file, &zeros[..len as usize], start);
-        let mut state = self.state.lock();
-        state.step = None;
-        if laid.is_err() {
-            state.limit = 0;
+        /// Ends the step also when the storage panics: the pen waits for it.
+        struct Step<'a>(&'a Frontier);
+        impl Drop for Step<'_> {
+            fn drop(&mut self) {
+                self.0.state.lock().step = None;
+                self.0.step_ended.notify_all();
+            }
         }
-        drop(state);
-        self.step_ended.notify_all();
-        laid.is_ok()
+        let step = Step(self);
+        let laid = write_all_at(&*self.file, &zeros[..len as usize], start);
+        if laid.is_err() {
+            self.halt();
+        }
+        drop(step);
+        laid.map(|()| true)
     }
 
     /// The buffer that [`Frontier::lay_step`] takes.

@@ -16,11 +16,12 @@ use braidlog_format::{
     ENTRY_HEADER_LEN, EntryHeader, Flags, INDEX_POINTS_MAX, IndexPoint, Kind, Lsn, Predecessor,
     SEGMENT_HEADER_LEN, Salt, Seal, SegmentHeader, SegmentName,
 };
-use braidlog_storage::{AlignedBuf, LogDir, LogFile, is_no_space, write_all_at};
+use braidlog_storage::{AlignedBuf, LogFile, write_all_at};
 
 use crate::failure::{FailedOperation, Failure};
 use crate::preparer::Frontier;
 use crate::settings::SyncMethod;
+use crate::shared::Shared;
 use crate::space::{Prepared, SEAL_RESERVE, room};
 
 /// Bytes of entries between two points of the sparse index, before it is thinned out.
@@ -57,35 +58,25 @@ pub(crate) struct Segment {
 impl Segment {
     /// Turns a prepared file into the log's next segment.
     ///
-    /// `no_space` is asked after a refusal for lack of space whether to try again: a directory may need a
-    /// block for the name.
+    /// A refusal for lack of space is tried again: a directory may need a block for the name.
     ///
     /// # Errors
     /// The failure; nothing of it holds an LSN.
     pub(crate) fn begin(
-        dir: &dyn LogDir,
+        shared: &Shared,
         prepared: Prepared,
         header: &SegmentHeader,
         replace: bool,
-        begun: Duration,
-        no_space: impl Fn() -> bool,
     ) -> Result<Segment, Failure> {
         let Prepared { name: prepared_name, file, capacity } = prepared;
         let name = SegmentName(header.base).to_string();
         let failed = |error| Failure::new(FailedOperation::NextSegment, &name, error);
         let mut block = AlignedBuf::zeroed(SEGMENT_HEADER_LEN as usize);
         header.encode(block.first_chunk_mut().expect("the buffer has the block's length"));
-        while let Err(error) = write_all_at(&*file, &block, 0) {
-            if !(is_no_space(&error) && no_space()) {
-                return Err(failed(error));
-            }
-        }
+        shared.with_space(|| write_all_at(&*file, &block, 0)).map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        while let Err(error) = dir.rename(&prepared_name, &name, replace) {
-            if !(is_no_space(&error) && no_space()) {
-                return Err(failed(error));
-            }
-        }
+        let dir = &shared.dir;
+        shared.with_space(|| dir.rename(&prepared_name, &name, replace)).map_err(failed)?;
         dir.sync().map_err(|error| Failure::new(FailedOperation::SyncDirectory, &name, error))?;
         Ok(Segment {
             frontier: Arc::new(Frontier::new(Arc::clone(&file), SEGMENT_HEADER_LEN, capacity)),
@@ -98,7 +89,7 @@ impl Segment {
             allocated: capacity,
             last: None,
             index: SparseIndex::default(),
-            begun,
+            begun: shared.clock.monotonic(),
         })
     }
 
@@ -142,35 +133,29 @@ impl Segment {
         })
     }
 
-    pub(crate) fn failed(&self, operation: FailedOperation, error: io::Error) -> Failure {
+    fn failed(&self, operation: FailedOperation, error: io::Error) -> Failure {
         Failure::new(operation, &self.name, error)
     }
 
-    /// Gives the file space for a frame of this many bytes, if it has too little.
-    pub(crate) fn extend(&mut self, bytes: u64) -> io::Result<()> {
+    /// Gives the file space for this many bytes of rounds, if it has too little.
+    pub(crate) fn extend(&mut self, shared: &Shared, bytes: u64) -> Result<(), Failure> {
         let needed = self.offset + bytes + SEAL_RESERVE;
         if needed > self.allocated {
-            self.file.allocate(needed)?;
+            shared
+                .with_space(|| self.file.allocate(needed))
+                .map_err(|error| self.failed(FailedOperation::NextSegment, error))?;
             self.allocated = needed;
         }
         Ok(())
     }
 
-    /// Writes whole blocks at `offset`, above everything written. `no_space` is asked after a refusal for
-    /// lack of space whether to write the same bytes again.
-    pub(crate) fn write(
-        &self,
-        blocks: &[u8],
-        offset: u64,
-        mut no_space: impl FnMut() -> bool,
-    ) -> Result<(), Failure> {
-        loop {
-            match write_all_at(&*self.file, blocks, offset) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_no_space(&error) && no_space() => {}
-                Err(error) => return Err(self.failed(FailedOperation::Write, error)),
-            }
-        }
+    /// Writes whole blocks at `offset`, above everything written; the same bytes again if they are refused
+    /// for lack of space.
+    pub(crate) fn write(&self, shared: &Shared, blocks: &[u8], offset: u64) -> Result<(), Failure> {
+        self.frontier.take_over(offset + blocks.len() as u64);
+        shared
+            .with_space(|| write_all_at(&*self.file, blocks, offset))
+            .map_err(|error| self.failed(FailedOperation::Write, error))
     }
 
     /// An entry that takes an LSN was encoded at `offset`.

@@ -10,25 +10,25 @@
 //! waiter enters the list, under its lock, and tries the role once more; the holder gives the role up and
 //! then looks into the list, under its lock. Whoever comes second sees the other.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use braidlog_format::{LogTail, Lsn, SEGMENT_HEADER_LEN, block_ceil};
-use braidlog_storage::{Clock, FileIo, LockGuard, LogDir};
-use crossbeam::channel::Sender;
+use braidlog_format::{LogTail, Lsn};
+use braidlog_storage::{Clock, FileIo, LockGuard, LogDir, is_no_space};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::coordinator::Coordinator;
 use crate::failure::{Failure, FailureCell};
 use crate::flusher::Signal;
 use crate::lsn::LsnAllocator;
-use crate::maintenance::Job;
+use crate::maintenance::Jobs;
 use crate::metrics::Counters;
-use crate::preparer::{Frontier, Preparer};
+use crate::preparer::Preparer;
 use crate::settings::{OnIoError, Settings};
-use crate::space::{SEAL_RESERVE, Space};
+use crate::space::Space;
 use crate::stripes::Stripes;
 use crate::waiters::Waiters;
 use crate::writers::BlockedWriters;
@@ -61,10 +61,10 @@ pub(crate) struct Shared {
     /// When the segment under the pen was begun, in nanoseconds of the monotonic clock plus one; 0 while it
     /// holds no record. Relaxed, as above.
     pub(crate) segment_begun: AtomicU64,
-    /// Set once, by close. Relaxed: it hurries waits for space along, nothing depends on when.
+    /// Set by close, and while the first segment is begun: nobody waits for space then. Relaxed: nothing
+    /// depends on when it is seen.
     pub(crate) closing: AtomicBool,
-    /// To the maintenance thread; `None` if the engine has no threads, or they have ended.
-    pub(crate) jobs: Mutex<Option<Sender<Job>>>,
+    pub(crate) jobs: Jobs,
     pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
     space_retry: (Mutex<()>, Condvar),
 }
@@ -153,9 +153,8 @@ impl Shared {
     ) -> Shared {
         let stripes = Stripes::new(settings.num_stripes, settings.stripe_capacity);
         let space = Arc::new(Space::new(stripes.outstanding_max()));
-        let capacity_min = block_ceil(SEGMENT_HEADER_LEN + stripes.outstanding_max() + SEAL_RESERVE);
-        let capacity = block_ceil(settings.segment_size).max(capacity_min);
-        let preparer = Preparer::new(Arc::clone(&dir), Arc::clone(&space), io, capacity, capacity_min);
+        let (size, outstanding_max) = (settings.segment_size, stripes.outstanding_max());
+        let preparer = Preparer::new(Arc::clone(&dir), Arc::clone(&space), io, size, outstanding_max);
         Shared {
             dir,
             clock,
@@ -175,7 +174,7 @@ impl Shared {
             marked: AtomicU64::new(tail.next_lsn.prev().0),
             segment_begun: AtomicU64::new(0),
             closing: AtomicBool::new(false),
-            jobs: Mutex::new(None),
+            jobs: Jobs::new(),
             lock: Mutex::new(Some(lock)),
             space_retry: (Mutex::new(()), Condvar::new()),
             settings,
@@ -209,17 +208,31 @@ impl Shared {
         self.blocked.wake_all();
     }
 
-    /// A write or an allocation for what holds an LSN was refused for lack of space: closes the gate and
-    /// waits a little. Says whether to try again; only close gives up.
-    pub(crate) fn wait_for_space(&self) -> bool {
-        if self.closing.load(Relaxed) {
-            return false;
+    /// Runs an operation for what holds an LSN. If it is refused for lack of space, the gate is closed and it
+    /// is run again until there is some; only close gives up.
+    ///
+    /// # Errors
+    /// What the operation says otherwise.
+    pub(crate) fn with_space(&self, mut operation: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        let mut stalled = false;
+        loop {
+            match operation() {
+                Err(error) if is_no_space(&error) && !self.closing.load(Relaxed) => {
+                    stalled = true;
+                    self.space.set_stalled(true);
+                    self.wake_writers();
+                    let mut waiting = self.space_retry.0.lock();
+                    self.space_retry.1.wait_for(&mut waiting, SPACE_RETRY);
+                }
+                done => {
+                    if stalled {
+                        self.space.set_stalled(false);
+                        self.wake_writers();
+                    }
+                    return done;
+                }
+            }
         }
-        self.space.set_refused(true);
-        self.wake_writers();
-        let mut waiting = self.space_retry.0.lock();
-        self.space_retry.1.wait_for(&mut waiting, SPACE_RETRY);
-        true
     }
 
     /// Ends waits for space: the log closes.
@@ -228,39 +241,12 @@ impl Shared {
         self.space_retry.1.notify_all();
     }
 
-    /// Writes whole blocks to the segment under the pen.
-    pub(crate) fn write(
-        &self,
-        segment: &crate::segment::Segment,
-        blocks: &[u8],
-        offset: u64,
-    ) -> Result<(), Failure> {
-        segment.frontier().take_over(offset + blocks.len() as u64);
-        segment.write(blocks, offset, || self.wait_for_space())
-    }
-
     /// Has a file prepared, if one is wanted: by the maintenance thread, or here if there is none.
     pub(crate) fn prepare_ahead(&self) {
-        if self.space.wants_prepared(self.preparer.capacity()) && !self.send(Job::Prepare) {
+        if self.preparer.is_wanted() && !self.jobs.ask_prepare() {
             // Lack of space is in the ledger; any other error comes up when a file must be there.
             let _ = self.preparer.prepare_if_wanted();
             self.wake_writers();
-        }
-    }
-
-    /// Has zeros laid ahead of the pen, if there is a thread for it.
-    pub(crate) fn lay_zeros(&self, frontier: Arc<Frontier>) {
-        self.send(Job::LayZeros(frontier));
-    }
-
-    /// Sends a job; says whether there is a thread to do it. A full queue holds a job of each kind already.
-    fn send(&self, job: Job) -> bool {
-        match &*self.jobs.lock() {
-            Some(jobs) => {
-                let _ = jobs.try_send(job);
-                true
-            }
-            None => false,
         }
     }
 }

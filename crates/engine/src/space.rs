@@ -66,9 +66,13 @@ pub(crate) struct Space {
 struct Ledger {
     /// Room in the file under the pen; 0 if there is none.
     current: u64,
+    /// What may still be written there before the next file is due.
+    until_rotation: u64,
     prepared: Vec<Prepared>,
     /// Whether the last attempt to allocate a file was refused for lack of space.
     refused: bool,
+    /// Whether a write of what holds an LSN is being refused for lack of space, and tried again.
+    stalled: bool,
     /// What everything that can hold an LSN may take.
     outstanding_max: u64,
     /// What the frame that travels alone takes; 0 if there is none.
@@ -82,7 +86,9 @@ impl Ledger {
 
     fn gate(&self) -> Gate {
         let needed = self.needed();
-        if self.current >= needed || self.prepared.iter().any(|file| file.room() >= needed) {
+        if self.stalled {
+            Gate::NoSpace
+        } else if self.current >= needed || self.prepared.iter().any(|file| file.room() >= needed) {
             Gate::Open
         } else if self.refused {
             Gate::NoSpace
@@ -94,7 +100,15 @@ impl Ledger {
 
 impl Space {
     pub(crate) fn new(outstanding_max: u64) -> Space {
-        let ledger = Ledger { current: 0, prepared: Vec::new(), refused: false, outstanding_max, alone: 0 };
+        let ledger = Ledger {
+            current: 0,
+            until_rotation: 0,
+            prepared: Vec::new(),
+            refused: false,
+            stalled: false,
+            outstanding_max,
+            alone: 0,
+        };
         Space { gate: AtomicU8::new(ledger.gate() as u8), ledger: Mutex::new(ledger) }
     }
 
@@ -118,10 +132,13 @@ impl Space {
         result
     }
 
-    /// The file under the pen has this much room for rounds. The coordinator says so before it gives ring
-    /// space or budget back.
-    pub(crate) fn set_current(&self, room: u64) {
-        self.change(|ledger| ledger.current = room);
+    /// The file under the pen has this much room for rounds, and this much before the next file is due. The
+    /// coordinator says so before it gives ring space or budget back.
+    pub(crate) fn set_current(&self, room: u64, until_rotation: u64) {
+        self.change(|ledger| {
+            ledger.current = room;
+            ledger.until_rotation = until_rotation;
+        });
     }
 
     /// A file has been prepared.
@@ -146,13 +163,18 @@ impl Space {
         self.ledger.lock().prepared.iter().any(|file| file.room() >= room)
     }
 
-    /// Whether a file should be prepared now: none is, and the one under the pen is half used, or has
-    /// little beyond what it must keep.
-    pub(crate) fn wants_prepared(&self, capacity: u64) -> bool {
+    /// A write of what holds an LSN is refused for lack of space and tried again, or works again.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.change(|ledger| ledger.stalled = stalled);
+    }
+
+    /// Whether a file should be prepared now: none is, and the one under the pen is half way to the next, or
+    /// has little room beyond what it must keep.
+    pub(crate) fn wants_prepared(&self, segment_size: u64) -> bool {
         let ledger = self.ledger.lock();
         let needed = ledger.needed();
-        let low = (needed + needed / 4).max(capacity / 2);
-        ledger.current < low && !ledger.prepared.iter().any(|file| file.room() >= needed)
+        let low = ledger.until_rotation < segment_size / 2 || ledger.current < needed + needed / 4;
+        low && !ledger.prepared.iter().any(|file| file.room() >= needed)
     }
 
     /// Takes the smallest prepared file that has this much room, or else the largest.
