@@ -1,0 +1,9 @@
+//! What the fuzz targets share: a second decoder to compare with, the checks, and the mutations.
+//!
+//! The rule: everything but libFuzzer's own loop is here and runs on a stable compiler too, so that the
+//! checks are tested (`cargo test --manifest-path fuzz/Cargo.toml`) and every finding can be replayed.
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod mutate;
+pub mod naive;
