@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use braidlog_format::{
     BLOCK_LEN, DecodeError, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryHeader, ExtendedField, ExtendedFields,
     FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation, IndexPoint, Kind, LogId, Lsn, MAGIC, PadLen,
-    Predecessor, SEGMENT_HEADER_LEN, SYNC_MARK_LEN, Salt, Seal, SegmentHeader, SegmentName, SyncMark,
-    TornName, USER_METADATA_MAX, UserMetadata, checksum, pad_len, prepared_name,
+    Predecessor, SEGMENT_HEADER_LEN, SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName,
+    SyncMark, TornName, USER_METADATA_MAX, UserMetadata, checksum, pad_len, prepared_name, seal_len,
 };
 
 #[path = "support/document.rs"]
@@ -150,6 +150,40 @@ fn first_segment_names_no_predecessor() {
     let named: Vec<_> = fields.iter().filter(|(name, _)| name.starts_with("predecessor ")).collect();
     assert_eq!(named.len(), 5);
     assert!(named.iter().all(|(_, value)| value.iter().all(|&byte| byte == 0)));
+}
+
+/// A block with bytes written over it, under a right checksum.
+fn patched(at: usize, bytes: &[u8]) -> Result<SegmentHeader, DecodeError> {
+    let mut block = [0; SEGMENT_HEADER_LEN as usize];
+    sample_header().encode(&mut block);
+    block[at..at + bytes.len()].copy_from_slice(bytes);
+    let checksum = crc32_by_the_page(0, &block[..4092]).to_le_bytes();
+    block[4092..].copy_from_slice(&checksum);
+    SegmentHeader::decode(&block)
+}
+
+#[test]
+fn impossible_fields_of_a_header_are_refused() {
+    let layout = Document::read().layout("Segment header");
+    assert_eq!(patched(0, b"GWAL"), Ok(sample_header()));
+    for Field { name, offset, len } in &layout {
+        let end = offset + len.unwrap();
+        let refused: &[(usize, &[u8])] = match name.as_str() {
+            "reserved" => &[(*offset, &[1]), (end - 1, &[0x80])],
+            "version" => &[(*offset, &[0])],
+            "base LSN" => &[(*offset, &[0; 8]), (*offset, &(1_u64 << 63).to_le_bytes())],
+            "predecessor base LSN" => &[(*offset, &[0x28])], // One above the last.
+            "predecessor last LSN" => &[(*offset, &[0x26]), (*offset, &[0x28]), (*offset, &[0xFF; 8])],
+            "predecessor sealed" => &[(*offset, &[2])],
+            "user metadata length" => &[(*offset, &257_u16.to_le_bytes()), (*offset, &[0xFF; 2])],
+            "user metadata" => &[(end - 1, &[1])], // Behind its length.
+            _ => &[],
+        };
+        for (at, bytes) in refused {
+            let found = patched(*at, bytes);
+            assert!(matches!(found, Err(DecodeError::InvalidField { .. })), "{name}: {found:?}");
+        }
+    }
 }
 
 #[test]
@@ -335,6 +369,14 @@ fn seal_is_as_documented() {
     ];
     assert_fields("Seal", &payload, &expected);
     assert_eq!((ENTRY_HEADER_LEN as usize + payload.len()) % 4096, 0);
+
+    for points in [INDEX_POINTS_MAX, INDEX_POINTS_MAX + 1] {
+        let len = seal_len(0, points) as usize;
+        let mut payload = vec![0; len];
+        payload[32..36].copy_from_slice(&u32::try_from(points).unwrap().to_le_bytes());
+        payload[len - 4..].copy_from_slice(&u32::try_from(len).unwrap().to_le_bytes());
+        assert_eq!(SealView::decode(&payload).is_ok(), points == INDEX_POINTS_MAX);
+    }
 }
 
 #[test]

@@ -178,22 +178,21 @@ proptest! {
     /// Any header bytes with a right checksum: what is decoded is what stands there, or a reason why not.
     #[test]
     fn mutated_header_with_a_right_checksum_is_read_as_it_stands(
-        words in any::<[[u8; 16]; 2]>(), clear_reserved in any::<bool>(), salt in any::<u32>(), offset in offset(),
+        words in any::<[[u8; 16]; 2]>(), reserved in prop::sample::select(vec![[0, 0], [0, 1], [1, 0]]), salt in any::<u32>(), offset in offset(),
     ) {
         let mut bytes: [u8; HEAD] = words.concat().try_into().unwrap();
-        if clear_reserved {
-            bytes[22..24].fill(0);
-        }
+        bytes[22..24].copy_from_slice(&reserved);
         let lsn = Lsn(u64::from_le_bytes(bytes[..8].try_into().unwrap()));
         let timestamp_ns = u64::from_le_bytes(bytes[8..16].try_into().unwrap());
         EntryHeader::place(&mut bytes, lsn, timestamp_ns, Salt(salt), offset);
         let (kind, flags) = (Kind(bytes[20]), bytes[21]);
         match EntryHeader::decode(&bytes, Salt(salt), offset) {
             Ok(header) => {
+                prop_assert_eq!(reserved, [0, 0]);
                 prop_assert_eq!((header.lsn, header.timestamp_ns), (lsn, timestamp_ns));
                 prop_assert_eq!(header.encode(Salt(salt), offset), bytes);
             }
-            Err(DecodeError::InvalidField { .. }) => prop_assert!(bytes[22] != 0 || bytes[23] != 0),
+            Err(DecodeError::InvalidField { .. }) => prop_assert!(reserved != [0, 0]),
             Err(DecodeError::NewerFlags { bits }) => prop_assert_eq!((bits, flags > 15), (flags, true)),
             Err(DecodeError::NewerKind { kind: newer }) => {
                 prop_assert_eq!((newer, kind.is_known(), flags & 8), (kind.0, false, 0));
@@ -302,6 +301,16 @@ proptest! {
         prop_assert_eq!(found_rest, &rest);
         let found: Vec<_> = found.map(Result::unwrap).collect();
         prop_assert_eq!(found, fields.iter().map(meaning).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn known_field_has_its_length_and_no_other(number in prop_oneof![0_u8..6, 0_u8..128], value in vec(any::<u8>(), 0..12)) {
+        let mut payload = (2 + value.len() as u16).to_le_bytes().to_vec();
+        payload.extend([number, value.len() as u8]);
+        payload.extend_from_slice(&value);
+        let (mut fields, _) = ExtendedFields::split(&payload).unwrap();
+        let documented = matches!((number, value.len()), (1 | 2, 8) | (3, 4) | (4, 5));
+        prop_assert_eq!(fields.next().unwrap().is_ok(), documented);
     }
 
     #[test]
