@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use braidlog_format::{EntryHeader, Flags, Lsn, LsnRange, Predecessor};
-use braidlog_storage::{FileAccess, FileIo, LogDir};
+use braidlog_storage::LogDir;
 
 use crate::chain::{Chain, End, HeaderFound, Segment, header_in};
 use crate::marks::{Behind, find_restart, look_behind};
@@ -63,9 +63,6 @@ impl Check<'_> {
         if is_last {
             // Unless it is found to end well.
             self.report.tail = if self.report.live { VerifyTail::Live } else { VerifyTail::Damaged };
-            if !self.report.live {
-                self.sync(segment)?;
-            }
         }
         let mut window = Window::open_device(self.dir, &segment.name, STREAM_LEN)?;
         match header_in(&mut window)? {
@@ -93,13 +90,6 @@ impl Check<'_> {
             self.report.last_lsn = self.report.last_lsn.max(kept.lsn);
         }
         Ok(())
-    }
-
-    fn sync(&self, segment: &Segment) -> Result<(), RecoveryError> {
-        let name = segment.name.as_str();
-        let file = self.dir.open(name, FileAccess::Read, FileIo::Buffered);
-        let file = file.map_err(RecoveryError::io("open", name))?;
-        file.sync_data().map_err(RecoveryError::io("sync", name))
     }
 
     fn earlier_segment(&mut self, segment: &Segment, scan: &mut Scan) -> Result<(), RecoveryError> {

@@ -9,9 +9,7 @@ use std::io::ErrorKind;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use braidlog_format::{
-    DecodeError, EntryHeader, Flags, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN, SegmentHeader,
-};
+use braidlog_format::{EntryHeader, Flags, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN, SegmentHeader};
 use braidlog_storage::LogDir;
 
 use crate::chain::header_in;

@@ -153,7 +153,7 @@ impl fmt::Display for Warning {
 }
 
 /// Reads the whole log and checks every byte that means something, past the page cache where the file
-/// system can. It never writes; the last segment of a log that nobody writes is synced.
+/// system can. It never writes, and syncs nothing.
 ///
 /// `progress` is called about once for each MiB.
 ///

@@ -2,15 +2,14 @@
 
 mod support;
 
-use std::io::Result;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use braidlog_format::{Kind, Lsn};
 use braidlog_recovery::{LogReader, RecoveryError, SegmentState};
 use braidlog_sim::{Action, SimDisk};
-use braidlog_storage::{DirEntry, FileAccess, FileIo, LockGuard, LogDir, LogFile, Watch};
+use braidlog_storage::LockGuard;
+use support::tamper::Tamper;
 use support::{Pen, Written, assert_holds, files, open_dir, recovered, segment, segment_path, verified};
 
 fn read_only(disk: &SimDisk) -> LogReader {
@@ -101,6 +100,27 @@ fn sealed_segment_is_entered_by_its_index_and_not_from_its_start() {
         })
         .sum();
     assert!(read < 4 << 20, "{read} bytes of a segment of 16 MiB");
+}
+
+#[test]
+fn index_that_points_nowhere_misleads_no_reader() {
+    let shifts: [fn(&mut braidlog_format::IndexPoint); 4] = [
+        |point| point.offset += 8,
+        |point| point.offset = 4096,
+        |point| point.offset = u64::MAX,
+        |point| point.lsn = Lsn(point.lsn.0 - 1),
+    ];
+    for shift in shifts {
+        let disk = SimDisk::new();
+        let mut pen = Pen::new(&disk);
+        pen.records(&[b"one", b"two", b"three", b"four"]);
+        pen.index.iter_mut().for_each(shift);
+        pen.seal();
+        let reader = read_only(&disk);
+        for lsn in 1..=4 {
+            assert_eq!(collect(&reader, lsn, lsn), expected(&pen.model, lsn, lsn));
+        }
+    }
 }
 
 #[test]
@@ -311,65 +331,6 @@ fn dead_log_shows_what_recovery_would_keep_and_keeps_what_it_showed() {
     }
 }
 
-/// A directory that does something of its own before the n-th question about it.
-#[derive(Debug)]
-struct Meddling {
-    inner: Arc<dyn LogDir>,
-    questions: AtomicU64,
-    at: u64,
-    deed: Deed,
-}
-
-struct Deed(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-impl std::fmt::Debug for Deed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a deed")
-    }
-}
-
-impl Meddling {
-    fn meddle(&self) {
-        if self.questions.fetch_add(1, Ordering::Relaxed) + 1 == self.at {
-            let deed = self.deed.0.lock().unwrap().take();
-            deed.expect("it is done once")();
-        }
-    }
-}
-
-impl LogDir for Meddling {
-    fn path(&self) -> &Path {
-        self.inner.path()
-    }
-    fn try_lock(&self) -> Result<Option<Box<dyn LockGuard>>> {
-        self.inner.try_lock()
-    }
-    fn is_locked(&self) -> Result<bool> {
-        self.meddle();
-        self.inner.is_locked()
-    }
-    fn list(&self) -> Result<Vec<DirEntry>> {
-        self.meddle();
-        self.inner.list()
-    }
-    fn open(&self, name: &str, access: FileAccess, io: FileIo) -> Result<Arc<dyn LogFile>> {
-        self.meddle();
-        self.inner.open(name, access, io)
-    }
-    fn rename(&self, from: &str, to: &str, replace: bool) -> Result<()> {
-        self.inner.rename(from, to, replace)
-    }
-    fn remove(&self, name: &str) -> Result<()> {
-        self.inner.remove(name)
-    }
-    fn sync(&self) -> Result<()> {
-        self.inner.sync()
-    }
-    fn watch(&self) -> Result<Box<dyn Watch>> {
-        self.inner.watch()
-    }
-}
-
 /// What a writer may do while a reader looks.
 #[derive(Clone, Copy, Debug)]
 enum Move {
@@ -409,7 +370,7 @@ fn writer_that_moves_under_a_reader_s_look_is_never_called_damage() {
                 let deed_disk = disk.clone();
                 let held = Arc::new(Mutex::new(None));
                 let keep = Arc::clone(&held);
-                let deed: Box<dyn FnOnce() + Send> = Box::new(move || match what {
+                let deed = move || match what {
                     Move::Rotate => {
                         pen.rotate().records(&[b"four"]).sync().records(&[b"five"]);
                         *keep.lock().unwrap() = lock;
@@ -427,10 +388,16 @@ fn writer_that_moves_under_a_reader_s_look_is_never_called_damage() {
                         pen.records(&[b"four"]).sync().records(&[b"five"]);
                         *keep.lock().unwrap() = Some(lock);
                     }
-                });
-                let deed = Deed(Mutex::new(Some(deed)));
-                let meddling = Arc::new(Meddling { inner: dir, questions: AtomicU64::new(0), at, deed });
-                let dir: Arc<dyn LogDir> = meddling.clone();
+                };
+                let questions = Arc::new(AtomicU64::new(0));
+                let (count, deed) = (Arc::clone(&questions), Mutex::new(Some(deed)));
+                let before_question = move || {
+                    if count.fetch_add(1, Ordering::Relaxed) + 1 == at {
+                        deed.lock().unwrap().take().expect("it is done once")();
+                    }
+                };
+                let tamper = Tamper { before_question: Some(Arc::new(before_question)), ..Tamper::default() };
+                let dir = tamper.with(dir);
                 let context = format!("{what:?}, question {at}");
                 if verify {
                     let report = braidlog_recovery::verify(&dir, &mut |_| {});
@@ -449,12 +416,73 @@ fn writer_that_moves_under_a_reader_s_look_is_never_called_damage() {
                         }
                     }
                 }
-                if meddling.questions.load(Ordering::Relaxed) < at {
+                if questions.load(Ordering::Relaxed) < at {
                     assert!(at > 3, "{context}");
                     break;
                 }
                 drop(held);
             }
         }
+    }
+}
+
+/// A read through the page cache may return, for a moment, what stood there before a write that went past it.
+#[test]
+fn stale_page_beside_a_writer_is_read_again_before_it_is_called_damage() {
+    for (stale_reads, of_writer) in [(1, false), (1, true), (2, false), (2, true)] {
+        let disk = SimDisk::new();
+        let mut pen = Pen::new(&disk);
+        let _lock = pen.dir.try_lock().unwrap().unwrap();
+        pen.records(&[b"one"]).sync();
+        let stale = pen.offset;
+        pen.records(&[b"two"]).sync().records(&[b"three"]).sync().idle_mark();
+        let left = AtomicU64::new(stale_reads);
+        let after_cached_read = move |_: &str, offset: u64, bytes: &mut [u8]| {
+            let Some(from) = stale.checked_sub(offset).map(|from| from as usize) else { return };
+            if let Some(bytes) = bytes.get_mut(from..from + 4096)
+                && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+            {
+                bytes.fill(0);
+            }
+        };
+        let tamper = Tamper { after_cached_read: Some(Arc::new(after_cached_read)), ..Tamper::default() };
+        let dir = tamper.with(open_dir(&disk));
+        let reader = if of_writer {
+            LogReader::of_writer(dir)
+        } else {
+            let reader = LogReader::open_read_only(dir).unwrap();
+            assert_eq!(reader.last_visible().unwrap(), Lsn(3));
+            reader
+        };
+        assert_eq!(collect(&reader, 1, 3), expected(&pen.model, 1, 3));
+    }
+}
+
+#[test]
+fn writer_that_opens_while_a_dead_log_is_judged_shows_no_record_before_it_is_durable() {
+    for at in 1..8 {
+        let disk = SimDisk::new();
+        let mut pen = Pen::new(&disk);
+        pen.records(&[b"one"]).sync();
+        let model = pen.model.clone();
+        let writer: Arc<Mutex<Option<(Pen, Box<dyn LockGuard>)>>> = Arc::default();
+        let (shared, deed_disk, questions) = (Arc::clone(&writer), disk.clone(), AtomicU64::new(0));
+        let before_question = move || {
+            let mut writer = shared.lock().unwrap();
+            if questions.fetch_add(1, Ordering::Relaxed) + 1 == at {
+                let lock = open_dir(&deed_disk).try_lock().unwrap().unwrap();
+                *writer = Some((Pen::reopen(&deed_disk, model.clone()), lock));
+            }
+            // From then on it writes and syncs nothing.
+            if let Some((pen, _)) = &mut *writer {
+                pen.records(&[b"not durable"]);
+            }
+        };
+        let tamper = Tamper { before_question: Some(Arc::new(before_question)), ..Tamper::default() };
+        let reader = LogReader::open_read_only(tamper.with(open_dir(&disk))).unwrap();
+        let shown = reader.last_visible().unwrap();
+        let writer = writer.lock().unwrap();
+        assert_eq!(shown, Lsn(1), "question {at}");
+        assert!(writer.is_some(), "question {at}");
     }
 }

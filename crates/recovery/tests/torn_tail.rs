@@ -248,6 +248,64 @@ fn records_that_a_failed_sync_lost_are_not_believed() {
 }
 
 #[test]
+fn records_that_only_the_page_cache_has_are_not_believed_where_it_cannot_be_dropped() {
+    let disk = SimDisk::new();
+    let mut pen = Pen::new(&disk);
+    pen.records(&[b"safe"]).sync().records(&[b"lost"]);
+    disk.inject(braidlog_sim::Fault::lost_sync());
+    pen.file.sync_data().unwrap_err();
+    let tamper = support::tamper::Tamper { keeps_its_cache: true, ..Default::default() };
+    let dir = tamper.with(support::open_dir(&disk));
+    let found = braidlog_recovery::recover(&dir, support::LOG_ID).unwrap();
+    assert_eq!(found.report.last_lsn, Lsn(1));
+}
+
+/// A sync mark whose checksums are right and whose fields cannot be: a writer's bug, or a forger's work.
+#[test]
+fn mark_that_contradicts_itself_vouches_for_nothing() {
+    use braidlog_format::{EntryHeader, Flags, Kind, SyncMark};
+    // What stands in the mark's header as next LSN, what it says is durable, what it says is synced; the
+    // mark stands at block 4, and the scan stops in block 2 with LSN 2 expected.
+    let vouching = (4, 3, 4 * 4096);
+    for (mark, vouches) in [
+        (vouching, true),
+        ((4, 4, 4 * 4096), false),
+        ((4, u64::MAX, 4 * 4096), false),
+        ((4, 3, 5 * 4096), false),
+        ((4, 3, 4 * 4096 - 8), false),
+        ((4, 3, 0), false),
+        ((4, 3, 2 * 4096), false),
+        ((1, 0, 4 * 4096), false),
+        ((0, 0, 4 * 4096), false),
+        ((1 << 63, 3, 4 * 4096), false),
+        ((u64::MAX, 3, 4 * 4096), false),
+    ] {
+        let disk = SimDisk::new();
+        let mut pen = Pen::new(&disk);
+        pen.records(&[b"one"]);
+        assert_eq!(pen.offset, 2 * 4096);
+        let (next, durable_lsn, synced_offset) = mark;
+        let payload = SyncMark { durable_lsn: Lsn(durable_lsn), synced_offset }.encode();
+        let header =
+            EntryHeader::for_payload(Lsn(next), pen.timestamp_ns, Kind::SYNC_MARK, Flags::NONE, &payload);
+        disk.write_raw(segment_path(1), 2 * 4096, b"no entry");
+        disk.write_raw(segment_path(1), 4 * 4096, &header.encode(pen.header.salt, 4 * 4096));
+        disk.write_raw(segment_path(1), 4 * 4096 + 32, &payload);
+        match recovered(&disk) {
+            Err(RecoveryError::Damaged(damage)) => {
+                assert!(vouches, "{mark:?}: {damage}");
+                assert_eq!((damage.offset, damage.lsns.first, damage.lsns.last), (2 * 4096, Lsn(2), Lsn(3)));
+            }
+            Ok(found) => {
+                assert!(!vouches, "{mark:?}");
+                assert_eq!(found.report.last_lsn, Lsn(1));
+            }
+            Err(error) => panic!("{mark:?}: {error}"),
+        }
+    }
+}
+
+#[test]
 fn left_over_prepared_files_are_removed_and_strange_ones_stay() {
     let disk = SimDisk::new();
     let mut pen = Pen::new(&disk);
