@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, Incarnation, Lsn, Options, TailState, Wal};
+use braidlog_sim::SimClock;
 
 #[path = "support/stamp.rs"]
 mod stamp;
@@ -200,6 +204,41 @@ fn segments_rotate_by_size_and_every_finished_one_is_sealed() {
         assert_eq!(pair[0].last.unwrap().next(), pair[1].base);
     }
     assert!(braidlog::verify(dir.path()).unwrap().is_clean());
+}
+
+#[test]
+fn segments_rotate_by_age_when_they_hold_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SimClock::new());
+    let hour = Duration::from_secs(3600);
+    let options = small().segment_age_max(Some(hour)).background_threads(false).clock(clock.clone());
+    let wal = options.open(dir.path()).unwrap();
+    clock.advance(2 * hour);
+    wal.append(b"the first, from which the age counts").unwrap();
+    clock.advance(hour / 2);
+    wal.append(b"young enough").unwrap();
+    assert_eq!(wal.metrics().rotations, 0);
+    clock.advance(hour / 2);
+    wal.append(b"too old").unwrap();
+    assert_eq!(wal.metrics().rotations, 1);
+    clock.advance(hour / 2);
+    wal.append(b"young again").unwrap();
+    assert_eq!(wal.metrics().rotations, 1);
+    wal.close().unwrap();
+    assert!(braidlog::verify(dir.path()).unwrap().is_clean());
+}
+
+#[test]
+fn a_segment_that_grows_old_while_nothing_is_written_is_followed_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Wal::options().segment_age_max(Some(Duration::from_millis(1))).open(dir.path()).unwrap();
+    wal.append(b"x").unwrap();
+    while wal.metrics().rotations == 0 {
+        thread::yield_now();
+    }
+    wal.append(b"y").unwrap();
+    wal.close().unwrap();
+    assert!(Wal::open_read_only(dir.path()).unwrap().segments().unwrap().len() >= 2);
 }
 
 #[test]

@@ -229,8 +229,11 @@ impl Coordinator {
         let Some(segment) = &self.segment else { return self.begin_segment(shared, need) };
         let fits = segment.room_behind(segment.offset()) >= need;
         let over = segment.offset() + need > shared.settings.segment_size;
-        let age_max = shared.settings.segment_age_max;
-        let aged = age_max.is_some_and(|max| shared.clock.monotonic().saturating_sub(segment.begun()) >= max);
+        let aged = shared
+            .settings
+            .segment_age_max
+            .zip(segment.first_written())
+            .is_some_and(|(max, since)| shared.clock.monotonic().saturating_sub(since) >= max);
         if segment.holds_records() && (!fits || aged || (over && shared.space.has_prepared(need))) {
             self.end_segment(shared)?;
             self.begin_segment(shared, need)?;
@@ -262,7 +265,7 @@ impl Coordinator {
         };
         let segment = Segment::begin(shared, prepared, &header, self.replaces_empty)?;
         self.replaces_empty = false;
-        shared.segment_begun.store(0, Relaxed);
+        shared.ages_since.store(0, Relaxed);
         self.segment = Some(segment);
         self.extend_segment(shared, need)?;
         shared.wake_writers(); // The gate may have been closed while no file was under the pen.
@@ -384,7 +387,7 @@ impl Coordinator {
         let written = self.merge.next_lsn().prev();
         self.pen.pad(segment, written.next(), timestamp_ns, sink!())?;
         let end = self.pen.offset();
-        segment.move_pen(end);
+        segment.move_pen(end, shared.clock.monotonic());
         // The gate closes, if it must, before writers get space: see `space`.
         tell_room(shared, segment);
         if given_back > 0 {
@@ -401,8 +404,8 @@ impl Coordinator {
         shared.prepare_ahead();
         self.last_timestamp_ns = timestamp_ns;
         self.written = written;
-        if segment.holds_records() {
-            shared.segment_begun.store(segment.begun().as_nanos() as u64 + 1, Relaxed);
+        if let Some(since) = segment.first_written() {
+            shared.ages_since.store(since.as_nanos() as u64 + 1, Relaxed);
         }
         shared.written.store(written.0, Relaxed);
         shared.counters.rounds.fetch_add(1, Relaxed);

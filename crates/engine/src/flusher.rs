@@ -171,9 +171,9 @@ impl Flusher<'_> {
 
     fn idle_due(&self, now: Duration) -> Due {
         let shared = self.shared;
-        let begun = shared.segment_begun.load(Relaxed).checked_sub(1).map(Duration::from_nanos);
+        let since = shared.ages_since.load(Relaxed).checked_sub(1).map(Duration::from_nanos);
         let rotate =
-            begun.zip(shared.settings.segment_age_max).map(|(begun, max)| (begun + max, Work::Rotate));
+            since.zip(shared.settings.segment_age_max).map(|(since, max)| (since + max, Work::Rotate));
         let owed = shared.marked.load(Relaxed) < shared.waiters.durable().0;
         let mark = owed.then_some((self.active + IDLE_MARK_DELAY, Work::IdleMark));
         match rotate.into_iter().chain(mark).min_by_key(|(at, _)| *at) {

@@ -51,8 +51,8 @@ pub(crate) struct Segment {
     last: Option<LastEntry>,
     index: SparseIndex,
     frontier: Arc<Frontier>,
-    /// When the segment was begun, on the monotonic clock.
-    begun: Duration,
+    /// When its first record was written, on the monotonic clock.
+    first_written: Option<Duration>,
 }
 
 impl Segment {
@@ -89,7 +89,7 @@ impl Segment {
             allocated: capacity,
             last: None,
             index: SparseIndex::default(),
-            begun: shared.clock.monotonic(),
+            first_written: None,
         })
     }
 
@@ -105,8 +105,9 @@ impl Segment {
         self.synced_offset
     }
 
-    pub(crate) fn begun(&self) -> Duration {
-        self.begun
+    /// When its first record was written, on the monotonic clock: from then on it ages.
+    pub(crate) fn first_written(&self) -> Option<Duration> {
+        self.first_written
     }
 
     pub(crate) fn frontier(&self) -> &Arc<Frontier> {
@@ -164,9 +165,12 @@ impl Segment {
         self.last = Some(last);
     }
 
-    /// A round was encoded up to `offset`, a block boundary.
-    pub(crate) fn move_pen(&mut self, offset: u64) {
+    /// A round was encoded up to `offset`, a block boundary, at this time of the monotonic clock.
+    pub(crate) fn move_pen(&mut self, offset: u64, now: Duration) {
         self.offset = offset;
+        if self.last.is_some() {
+            self.first_written.get_or_insert(now);
+        }
     }
 
     /// Makes everything before the pen durable.

@@ -58,9 +58,9 @@ pub(crate) struct Shared {
     pub(crate) written: AtomicU64,
     /// The durable LSN that the last sync mark tells. Relaxed: it decides when the next is due, no more.
     pub(crate) marked: AtomicU64,
-    /// When the segment under the pen was begun, in nanoseconds of the monotonic clock plus one; 0 while it
-    /// holds no record. Relaxed, as above.
-    pub(crate) segment_begun: AtomicU64,
+    /// When the first record of the segment under the pen was written, in nanoseconds of the monotonic clock
+    /// plus one; 0 while it holds none. Relaxed, as above.
+    pub(crate) ages_since: AtomicU64,
     /// Set by close, and while the first segment is begun: nobody waits for space then. Relaxed: nothing
     /// depends on when it is seen.
     pub(crate) closing: AtomicBool,
@@ -172,7 +172,7 @@ impl Shared {
             role: Mutex::new(Coordinator::new(tail, &settings)),
             written: AtomicU64::new(tail.next_lsn.prev().0),
             marked: AtomicU64::new(tail.next_lsn.prev().0),
-            segment_begun: AtomicU64::new(0),
+            ages_since: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             jobs: Jobs::new(),
             lock: Mutex::new(Some(lock)),
