@@ -393,7 +393,10 @@ impl Coordinator {
         if given_back > 0 {
             shared.stripes.give_back(given_back);
         }
-        if self.merge.release(&shared.stripes) || given_back > 0 {
+        // Writers that wait for a ring are woken when there is room for many records, or when the role is
+        // given up: woken after each of many rounds in a row they would only fill what little is free.
+        let roomy = self.merge.release(&shared.stripes) && shared.stripes.is_half_empty();
+        if roomy || given_back > 0 {
             shared.wake_writers();
         }
         self.pen.flush(sink!())?;

@@ -104,6 +104,11 @@ impl Stripes {
         self.iter().map(Stripe::used).sum()
     }
 
+    /// Whether the rings together are at most half full. A snapshot.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.used() <= self.len() as u64 * self.capacity() / 2
+    }
+
     /// Whether frames outside the rings wait or are being written.
     pub(crate) fn budget_used(&self) -> u64 {
         self.budget.used.load(Relaxed)
