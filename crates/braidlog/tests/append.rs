@@ -482,6 +482,57 @@ fn reading_shows_exactly_what_is_asked_for() {
     assert!(lent.next_ref().is_none() && lent.next().is_none(), "the end is the end");
 }
 
+struct Bomb;
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        panic!("a payload that cannot be had")
+    }
+}
+
+#[test]
+fn a_payload_that_panics_takes_no_lsn_and_leaves_the_log_working() {
+    let dir = tempdir();
+    let wal = Wal::options().open(dir.path()).unwrap();
+    wal.append(b"one").unwrap();
+    thread::scope(|scope| {
+        assert!(scope.spawn(|| drop(wal.append(Bomb))).join().is_err());
+        assert!(scope.spawn(|| drop(wal.submit(Bomb))).join().is_err());
+        assert!(scope.spawn(|| wal.batch().push(0, Bomb).is_ok()).join().is_err());
+    });
+    assert_eq!(wal.append(b"two").unwrap(), Lsn(2));
+    assert_eq!(payloads(&wal), [b"one", b"two"]);
+}
+
+#[test]
+fn metrics_count_what_was_done() {
+    let dir = tempdir();
+    let wal = alone().mode(DurabilityMode::Synchronous).open(dir.path()).unwrap();
+    assert_eq!((wal.metrics().appends, wal.metrics().syncs), (0, 0));
+    for _ in 0..10 {
+        wal.append(vec![7; 1000]).unwrap();
+    }
+    let metrics = wal.metrics();
+    assert_eq!((metrics.appends, metrics.rounds, metrics.syncs), (10, 10, 10));
+    assert!(metrics.bytes >= 10_000, "{}", metrics.bytes);
+    assert_eq!(metrics.records_per_sync, 1.0);
+    assert_eq!((metrics.durable_lsn, metrics.written_lsn, metrics.last_lsn), (Lsn(10), Lsn(10), Lsn(10)));
+    assert_eq!((metrics.sync_latency.count, metrics.commit_latency.count), (10, 10));
+    assert!(metrics.commit_latency.p50_ns <= metrics.commit_latency.max_ns);
+    for _ in 0..10 {
+        wal.append_with(Append::new(b"x").durability(Durability::Async)).unwrap();
+    }
+    let metrics = wal.metrics();
+    assert_eq!((metrics.last_lsn, metrics.durable_lsn, metrics.syncs), (Lsn(20), Lsn(10), 10));
+    wal.flush().unwrap();
+    let metrics = wal.metrics();
+    assert_eq!((metrics.durable_lsn, metrics.syncs), (Lsn(20), 11));
+    // A log that was opened again counts anew.
+    wal.close().unwrap();
+    let wal = alone().open(dir.path()).unwrap();
+    assert_eq!((wal.metrics().appends, wal.metrics().last_lsn), (0, Lsn(20)));
+}
+
 #[test]
 fn handles_go_to_any_thread() {
     fn everywhere<T: Send + Sync + 'static>() {}

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, Incarnation, Lsn, Options, TailState, Wal};
+use braidlog_format::SegmentHeader;
 use braidlog_sim::SimClock;
 
 #[path = "support/stamp.rs"]
@@ -239,6 +240,28 @@ fn a_segment_that_grows_old_while_nothing_is_written_is_followed_by_the_next() {
     wal.append(b"y").unwrap();
     wal.close().unwrap();
     assert!(Wal::open_read_only(dir.path()).unwrap().segments().unwrap().len() >= 2);
+}
+
+#[test]
+fn user_metadata_stands_in_every_segment_of_its_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    for metadata in ["first", "second"] {
+        let wal = small().background_threads(false).user_metadata(metadata).open(dir.path()).unwrap();
+        for _ in 0..20 {
+            wal.append([0; 9000]).unwrap();
+        }
+        wal.close().unwrap();
+    }
+    let mut found = Vec::new();
+    for (name, _) in directory(dir.path()).into_iter().filter(|(name, _)| name.ends_with(".wal")) {
+        let bytes = fs::read(dir.path().join(name)).unwrap();
+        let header = SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap();
+        found.push((header.incarnation, header.user_metadata.as_bytes().to_vec()));
+    }
+    assert!(found.len() > 4);
+    for (incarnation, metadata) in found {
+        assert_eq!(metadata, if incarnation == Incarnation(1) { &b"first"[..] } else { b"second" });
+    }
 }
 
 #[test]
