@@ -95,8 +95,12 @@ impl Shared {
             Commit::Wait(durability) if durability != Durability::Async => durability,
             _ => {
                 let (lsn, half_full) = self.place(content, how)?;
-                self.signal.published(half_full);
-                return Ok(LsnRange::with_count(lsn, content.count()));
+                let lsns = LsnRange::with_count(lsn, content.count());
+                let batch_size = self.settings.mode.batch_size();
+                let waiting = || lsns.last.0.saturating_sub(self.waiters.durable().0);
+                let batch_full = batch_size != u64::MAX && waiting() >= batch_size;
+                self.signal.published(half_full || batch_full);
+                return Ok(lsns);
             }
         };
         let began = self.clock.monotonic();

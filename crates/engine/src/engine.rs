@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange};
+use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange, prepared_name};
 use braidlog_storage::{Clock, FileAccess, FileIo, LockGuard, LogDir, is_no_space};
 use parking_lot::Mutex;
 
@@ -266,19 +266,20 @@ impl Drop for Engine {
 
 /// Finds out how the directory's files can be written, by writing one.
 fn probe(dir: &dyn LogDir, settings: &Settings) -> Result<FileIo, EngineError> {
-    const NAME: &str = "probe.prep";
+    // A name that is removed at the next open if this process ends here.
+    let name = &prepared_name(u64::MAX);
     let (wanted, what) = match (settings.sync_method, settings.io_mode) {
         (SyncMethod::DirectSync, _) => (FileIo::DirectSync, "the sync method DirectSync"),
         (_, IoMode::Direct) => (FileIo::Direct, "the I/O mode Direct"),
         (_, IoMode::Buffered) => return Ok(FileIo::Buffered),
         (_, IoMode::Auto) => (FileIo::Direct, ""),
     };
-    let _ = dir.remove(NAME);
-    let probed = dir.open(NAME, FileAccess::CreateNew, wanted).and_then(|file| {
+    let _ = dir.remove(name);
+    let probed = dir.open(name, FileAccess::CreateNew, wanted).and_then(|file| {
         let block = braidlog_storage::AlignedBuf::zeroed(braidlog_storage::IO_ALIGN);
         braidlog_storage::write_all_at(&*file, &block, 0)
     });
-    let _ = dir.remove(NAME);
+    let _ = dir.remove(name);
     match probed {
         Ok(()) => Ok(wanted),
         // A full device says nothing about the mode: the first real write will.

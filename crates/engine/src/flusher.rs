@@ -3,7 +3,7 @@
 //! # Protocol
 //! It sleeps *idle* (nothing is unsynced, no deadline) or *armed* (with a deadline). A writer that publishes
 //! a record without waiting for it wakes an idle thread, so that the timer starts, and an armed one when a
-//! ring is half full. Blocking committers lead their own rounds and need no thread.
+//! ring is half full or a batch is. Blocking committers lead their own rounds and need no thread.
 //!
 //! # The race that is handled
 //! The thread decides to sleep while a writer publishes. The thread stores its state, fences and looks for
@@ -46,11 +46,12 @@ impl Signal {
         Signal { state: AtomicU8::new(RUNNING), unparker: Mutex::new(None) }
     }
 
-    /// After a record was published that its writer does not wait for.
-    pub(crate) fn published(&self, half_full: bool) {
+    /// After a record was published that its writer does not wait for. `due` says that a ring is half full, or
+    /// that as many records wait as start a round.
+    pub(crate) fn published(&self, due: bool) {
         fence(SeqCst); // [flusher.sleep]
         let state = self.state.load(Relaxed);
-        if state == IDLE || (half_full && state == ARMED) {
+        if state == IDLE || (due && state == ARMED) {
             self.wake(state);
         }
     }
