@@ -7,7 +7,7 @@
 //! one value that the engine begins with, [`LogTail`](braidlog_format::LogTail).
 //!
 //! [`LogReader`] reads a log beside its writer, beside another process's writer, or dead; [`Records`]
-//! streams what it shows. [`verify`] reads everything and changes nothing.
+//! streams what it shows. [`verify()`] reads everything and changes nothing.
 //!
 //! The rule of this crate: no bytes on disk make it panic, allocate beyond a proved entry that fits into
 //! its file, or cut what something synced vouches for. `docs/recovery.md` has the algorithm and its

@@ -5,7 +5,7 @@
 //! of a newer segment. What follows the last mark may be half written and is nobody's damage.
 //!
 //! # On a dead log
-//! What recovery would keep, by the same code ([`tail`](crate::tail)).
+//! What recovery would keep, by the same code ([`tail`]).
 //!
 //! # A race that is handled
 //! A writer may rotate, replace an empty segment, open or close while this looks. So a verdict stands only

@@ -465,7 +465,7 @@ fn writer_that_opens_while_a_dead_log_is_judged_shows_no_record_before_it_is_dur
         let mut pen = Pen::new(&disk);
         pen.records(&[b"one"]).sync();
         let model = pen.model.clone();
-        let writer: Arc<Mutex<Option<(Pen, Box<dyn LockGuard>)>>> = Arc::default();
+        let writer = Arc::new(Mutex::new(None::<(Pen, Box<dyn LockGuard>)>));
         let (shared, deed_disk, questions) = (Arc::clone(&writer), disk.clone(), AtomicU64::new(0));
         let before_question = move || {
             let mut writer = shared.lock().unwrap();
