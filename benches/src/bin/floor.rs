@@ -1,0 +1,160 @@
+//! Measures the log beside the device that it stands on, and tells the figures as text or JSON.
+//!
+//! `cargo run --release -p braidlog-benches --bin floor -- --help`; how to read it is in `benches/README.md`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
+use braidlog_benches::machine::Machine;
+use braidlog_benches::memory::{self, Half, Memory};
+use braidlog_benches::scratch;
+use braidlog_benches::workload::Result;
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+/// Measures Braidlog beside the raw device, in one run, by turns.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// How often each measurement is repeated; the median is told, with the least and the greatest
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+    /// Measure these only
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Also append and replay more than memory holds, and tell how much memory that takes (Linux)
+    #[arg(long)]
+    memory: bool,
+    /// Bytes of payload for --memory
+    #[arg(long, default_value_t = 10 << 30)]
+    memory_bytes: u64,
+    /// Where to write, in a fresh directory that is removed afterwards [default: below the build directory]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Tell the figures as JSON
+    #[arg(long)]
+    json: bool,
+    #[arg(long, hide = true)]
+    child_append: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    child_replay: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Part {
+    /// One thread under `Synchronous`, beside a loop of write and fdatasync
+    Lone,
+    /// 64 threads under `GroupCommit`
+    Group,
+    /// 1, 4, 16 and 64 threads under `Async`
+    Async,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    repetitions: u32,
+    lone: Option<Lone>,
+    group: Option<Group>,
+    asynchronous: Option<Vec<Asynchronous>>,
+    memory: Option<Memory>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(dir) = &arguments.child_append {
+        return memory::run_half(Half::Append, dir, arguments.memory_bytes);
+    }
+    if let Some(dir) = &arguments.child_replay {
+        return memory::run_half(Half::Replay, dir, arguments.memory_bytes);
+    }
+    let base = arguments.dir.as_deref();
+    let machine = Machine::here(scratch::directory(base)?.path());
+    let repetitions = arguments.repetitions as usize;
+    let wanted = |part, name| {
+        let wanted = if arguments.only.is_empty() { true } else { arguments.only.contains(&part) };
+        if wanted {
+            eprintln!("measuring: {name}");
+        }
+        wanted
+    };
+    let report = Report {
+        machine,
+        repetitions: arguments.repetitions,
+        lone: wanted(Part::Lone, "one thread").then(|| floor::lone(base, repetitions)).transpose()?,
+        group: wanted(Part::Group, "group commit").then(|| floor::group(base, repetitions)).transpose()?,
+        asynchronous: wanted(Part::Async, "asynchronous threads")
+            .then(|| floor::asynchronous(base, repetitions))
+            .transpose()?,
+        memory: if arguments.memory {
+            eprintln!("measuring: memory");
+            let dir = scratch::directory(base)?;
+            Some(memory::measure(&dir.path().join("log"), arguments.memory_bytes)?)
+        } else {
+            None
+        },
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    Ok(())
+}
+
+fn print(report: &Report) {
+    let Machine { processor, threads, kernel, file_system, commit, compiler, load } = &report.machine;
+    println!("commit {commit}, {compiler}");
+    println!("{processor}, {threads} threads, Linux {kernel}, load {load}");
+    println!("{file_system}");
+    println!("medians of {} repetitions (least to greatest)", report.repetitions);
+    if let Some(lone) = &report.lone {
+        println!("\none thread, Synchronous, 128 bytes: {} commits a repetition, median in us", lone.commits);
+        println!("  log                             {:.1}", lone.log_us);
+        println!("  write 4096 + fdatasync          {:.1}", lone.buffered_us);
+        if let Some(direct) = lone.direct_us {
+            println!("  write 4096 (direct) + fdatasync {direct:.1}");
+        }
+        println!("  log / write + fdatasync         {:.3}", lone.to_buffered);
+        if let Some(ratio) = lone.to_direct {
+            println!("  log / direct write + fdatasync  {ratio:.3}");
+        }
+    }
+    if let Some(group) = &report.group {
+        println!("\n{} threads, GroupCommit, 128 bytes", group.threads);
+        println!("  durable commits per second      {:.0}", group.commits_per_second);
+        println!("  records per fdatasync           {:.1}", group.records_per_sync);
+        println!("  commit, p50 in us               {:.0}", group.commit_p50_us);
+        println!("  commit, p99 in us               {:.0}", group.commit_p99_us);
+        println!("  fdatasync of the log, p50 in us {:.0}", group.sync_p50_us);
+        println!("  fdatasync alone, median in us   {:.0}", group.raw_sync_us);
+    }
+    if let Some(rows) = &report.asynchronous {
+        println!("\nAsync, 128 bytes, final flush included, records per second");
+        for Asynchronous { threads, records_per_second } in rows {
+            println!("  {threads:2} threads                      {records_per_second:.0}");
+        }
+    }
+    if let Some(memory) = &report.memory {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        println!("\n{:.0} MiB of 128-byte records, Async, default options", mib(memory.payload_bytes));
+        println!("  directory                       {:.0} MiB", mib(memory.directory_bytes));
+        for (what, peak) in [("append", memory.append), ("replay", memory.replay)] {
+            println!(
+                "  {what}: VmHWM                   {:.1} MiB, {:.1} s",
+                mib(peak.resident_bytes),
+                peak.seconds
+            );
+        }
+    }
+}
