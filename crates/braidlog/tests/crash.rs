@@ -71,6 +71,36 @@ fn a_log_without_threads_keeps_the_promise() {
 }
 
 #[test]
+fn rounds_that_no_sync_covers_are_never_taken_for_damage() {
+    // One thread and a small ring: it writes round after round, and nobody asks for a sync.
+    let disk = SimDisk::new();
+    let options = small(&disk).mode(DurabilityMode::asynchronous()).background_threads(false);
+    let wal = options.open(PATH).unwrap();
+    for seq in 0..40 {
+        wal.append(Stamp::single(0, seq).payload(1000)).unwrap();
+        if seq == 9 {
+            wal.flush().unwrap();
+        }
+    }
+    let rounds = wal.metrics().rounds;
+    assert!(rounds > 5 && wal.durable_lsn() == Lsn(10), "{rounds} rounds");
+    let mut lost = 0;
+    for seed in 0..200 {
+        let profile = if seed % 2 == 0 { Profile::Posix } else { Profile::Ordered };
+        let after = disk.crash_clone(seed, profile);
+        let wal =
+            small(&after).open(PATH).unwrap_or_else(|error| panic!("seed {seed}, {profile:?}: {error}"));
+        let found = wal.last_lsn().0;
+        assert!((10..=40).contains(&found), "seed {seed}, {profile:?}: {found}");
+        for (seq, record) in (0..).zip(wal.replay().unwrap()) {
+            assert_eq!(Stamp::of(&record.unwrap().payload), Stamp::single(0, seq));
+        }
+        lost += u32::from(found < 40);
+    }
+    assert!(lost > 20, "{lost} of 200 power cuts lost something");
+}
+
+#[test]
 fn a_device_that_ignores_flushes_is_found_out() {
     // The test of this test: without flushes the promise must break, and the checks must notice.
     let noticed = (0..20).any(|seed| {

@@ -598,6 +598,25 @@ fn the_watermark_never_passes_a_sync_that_is_under_way() {
 }
 
 #[test]
+fn a_reader_beside_the_writer_sees_no_more_than_is_durable() {
+    let disk = SimDisk::new();
+    let options = on(&disk, DurabilityMode::asynchronous()).num_stripes(1).stripe_capacity(4096);
+    let wal = options.background_threads(false).open(PATH).unwrap();
+    let reader = on(&disk, DurabilityMode::default()).open_read_only(PATH).unwrap();
+    for seq in 0..200 {
+        // The ring is small, so that rounds are written which no sync covers yet.
+        wal.append(Stamp::single(0, seq).payload(500)).unwrap();
+        if seq % 40 == 39 {
+            wal.flush().unwrap();
+        }
+        let seen = reader.last_lsn().unwrap();
+        assert!(seen <= wal.durable_lsn(), "{seen} is seen, {} are durable", wal.durable_lsn());
+        assert_eq!(reader.iter(..).unwrap().count() as u64, seen.0);
+    }
+    assert!(reader.last_lsn().unwrap() >= Lsn(120));
+}
+
+#[test]
 fn a_sync_that_takes_long_is_told() {
     let disk = SimDisk::new();
     let clock = Arc::new(SimClock::new());
