@@ -14,9 +14,12 @@ use std::thread;
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, IoMode, Lsn, Options, SyncMethod, Wal};
 use braidlog_sim::{Fault, Op, Profile, Rng, SimDisk};
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/stamp.rs"]
 mod stamp;
 
+use patience::until;
 use stamp::{STAMP_LEN, Stamp};
 
 const PATH: &str = "wal";
@@ -211,9 +214,7 @@ impl Run {
         let begun = || self.promises.iter().map(|promise| promise.begun.load(Ordering::SeqCst)).sum::<u32>();
         let moment = begun() + rng.below(u64::from(RECORDS_PER_IMAGE) * WRITERS as u64 * 3 / 4) as u32;
         self.allow(|allowed| *allowed += RECORDS_PER_IMAGE);
-        while begun() < moment {
-            thread::yield_now();
-        }
+        until(|| begun() >= moment);
     }
 
     /// Waits until a writer that has appended so many may go on; whether it shall.

@@ -10,10 +10,13 @@ use braidlog_sim::{Action, Fault, Op, Profile, SimDisk, Traced};
 
 #[path = "support/panicking.rs"]
 mod panicking;
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/stamp.rs"]
 mod stamp;
 
 use panicking::{At, Panicking};
+use patience::until;
 use stamp::Stamp;
 
 const PATH: &str = "wal";
@@ -301,13 +304,13 @@ fn a_full_disk_loses_nothing_and_heals() {
 
                 disk.set_capacity(Some((8 << 20) * (round + 1)));
                 // It heals by itself: nobody opens it again.
-                while wal.health().state == HealthState::NoSpace {
+                until(|| {
                     if let Ok(lsn) = wal.append(payload(accepted)) {
                         accepted += 1;
                         assert_eq!(lsn, Lsn(u64::from(accepted)));
                     }
-                    thread::yield_now();
-                }
+                    wal.health().state != HealthState::NoSpace
+                });
             }
             wal.close().unwrap();
             disk.set_capacity(None);
@@ -325,9 +328,7 @@ fn check_full(disk: &SimDisk, accepted: u32) {
         assert_eq!(error.kind(), ErrorKind::NoSpace);
     }
     disk.set_capacity(None);
-    while wal.health().state == HealthState::NoSpace {
-        thread::yield_now();
-    }
+    until(|| wal.health().state != HealthState::NoSpace);
     let next = wal.last_lsn().next();
     assert_eq!(wal.append(payload(next.prev().0 as u32)).unwrap(), next);
     wal.close().unwrap();
@@ -443,9 +444,7 @@ fn a_background_failure_reaches_those_who_never_waited() {
     let wal = on(&disk).mode(DurabilityMode::asynchronous()).open(PATH).unwrap();
     disk.inject(Fault::eio(Op::Sync).on(".wal"));
     wal.append(b"returned at once").unwrap();
-    while wal.health().state != HealthState::Failed {
-        thread::yield_now();
-    }
+    until(|| wal.health().state == HealthState::Failed);
     assert_eq!(wal.append(b"x").unwrap_err().kind(), ErrorKind::Failed);
     assert_eq!(wal.flush().unwrap_err().kind(), ErrorKind::Failed);
     let error = wal.close().unwrap_err();

@@ -15,10 +15,13 @@ use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
 
 #[path = "support/block_on.rs"]
 mod block_on;
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/stamp.rs"]
 mod stamp;
 
 use block_on::block_on;
+use patience::until;
 use stamp::Stamp;
 
 const PATH: &str = "wal";
@@ -37,9 +40,7 @@ fn after_power_cut(disk: &SimDisk, seed: u64) -> Vec<Vec<u8>> {
 
 /// Waits until so many LSNs have been given out.
 fn until_given(wal: &Wal, count: u64) {
-    while wal.last_lsn() < Lsn(count) {
-        thread::yield_now();
-    }
+    until(|| wal.last_lsn() >= Lsn(count));
 }
 
 #[test]
@@ -190,9 +191,7 @@ fn asynchronous_records_are_synced_in_the_background() {
         hold.wait_for_held(1);
         assert_eq!(wal.durable_lsn(), Lsn::ZERO);
         hold.release();
-        while wal.durable_lsn() < Lsn(1) {
-            thread::yield_now();
-        }
+        until(|| wal.durable_lsn() >= Lsn(1));
         assert!(disk.counts().syncs() > before);
         assert_eq!(after_power_cut(&disk, 3), [b"returned at once"]);
     }
@@ -209,9 +208,7 @@ fn a_batched_log_syncs_by_count_before_the_delay_is_over() {
     }
     hold.wait_for_held(1);
     hold.release();
-    while wal.durable_lsn() < Lsn(50) {
-        thread::yield_now();
-    }
+    until(|| wal.durable_lsn() >= Lsn(50));
 }
 
 #[test]

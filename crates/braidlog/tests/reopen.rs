@@ -3,16 +3,18 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, Incarnation, Lsn, Options, TailState, Wal};
 use braidlog_format::SegmentHeader;
 use braidlog_sim::SimClock;
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/stamp.rs"]
 mod stamp;
 
+use patience::until;
 use stamp::Stamp;
 
 /// Small files, so that opening and closing often is cheap.
@@ -234,9 +236,7 @@ fn a_segment_that_grows_old_while_nothing_is_written_is_followed_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let wal = Wal::options().segment_age_max(Some(Duration::from_millis(1))).open(dir.path()).unwrap();
     wal.append(b"x").unwrap();
-    while wal.metrics().rotations == 0 {
-        thread::yield_now();
-    }
+    until(|| wal.metrics().rotations > 0);
     wal.append(b"y").unwrap();
     wal.close().unwrap();
     assert!(Wal::open_read_only(dir.path()).unwrap().segments().unwrap().len() >= 2);
