@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use braidlog::storage::{LogDir, OsStorage, Storage};
 use braidlog::{Append, Error, ErrorKind, HealthState, IoMode, Lsn, Options, SyncMethod, Wal};
+use braidlog_format::BLOCK_LEN;
 use braidlog_format::checksum::crc32;
+use braidlog_sim::{Action, SimDisk};
 use tempfile::TempDir;
 
 fn tempdir() -> TempDir {
@@ -367,6 +369,39 @@ fn ways_of_io_that_are_asked_for_work_or_are_named() {
             assert!(wal.last_lsn() == Lsn(20) || wal.last_lsn() == Lsn::ZERO);
         }
     }
+}
+
+#[test]
+fn direct_io_gets_whole_blocks_whatever_the_length_of_a_record() {
+    // The first record is larger than all rings, so a file is made that has room for it; it still fits into
+    // the file under the pen, so the other one serves as a common segment afterwards, zeros ahead and all.
+    let disk = SimDisk::new();
+    let wal = Wal::options()
+        .storage(Arc::new(disk.clone()))
+        .io_mode(IoMode::Direct)
+        .num_stripes(1)
+        .stripe_capacity(4096)
+        .segment_size(4 << 20)
+        .open("wal")
+        .unwrap();
+    wal.append(vec![7; 3_500_001]).unwrap();
+    let capacities: Vec<_> = disk
+        .take_trace()
+        .into_iter()
+        .filter_map(|traced| match traced.action {
+            Action::Allocate { len } => Some(len),
+            _ => None,
+        })
+        .collect();
+    assert!(capacities.iter().any(|&len| len > 4 << 20), "{capacities:?}");
+    assert!(capacities.iter().all(|len| len.is_multiple_of(BLOCK_LEN)), "{capacities:?}");
+    // Into the segment after that one.
+    let count = 2000;
+    for _ in 0..count {
+        wal.append([1; 3000]).unwrap();
+    }
+    wal.close().unwrap();
+    assert_eq!(wal.durable_lsn(), Lsn(1 + count));
 }
 
 #[test]

@@ -85,6 +85,8 @@ impl Preparer {
     /// As [`Preparer::prepare_if_wanted`].
     pub(crate) fn prepare(&self, capacity: u64) -> io::Result<()> {
         let _one = self.busy.lock();
+        // Whole blocks: zeros are laid up to the capacity, and direct I/O takes nothing less.
+        let capacity = block_ceil(capacity);
         self.make(capacity.max(self.capacity), capacity.max(self.capacity_min))
     }
 
