@@ -324,6 +324,9 @@ impl Coordinator {
         shared.counters.syncs.fetch_add(1, Relaxed);
         shared.counters.records_synced.fetch_add(records, Relaxed);
         shared.waiters.advance(self.written);
+        // A thread that leads does what the background thread sleeps through: it must know that a mark is owed
+        // and that the segment ages.
+        shared.signal.published(false);
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //! # Protocol
 //! It sleeps *idle* (nothing is unsynced, no deadline) or *armed* (with a deadline). A writer that publishes
 //! a record without waiting for it wakes an idle thread, so that the timer starts, and an armed one when a
-//! ring is half full or a batch is. Blocking committers lead their own rounds and need no thread.
+//! ring is half full or a batch is. Blocking committers lead their own rounds and need no thread; their syncs wake
+//! an idle one all the same, so that it writes the mark that they owe.
 //!
 //! # The race that is handled
 //! The thread decides to sleep while a writer publishes. The thread stores its state, fences and looks for
@@ -46,8 +47,8 @@ impl Signal {
         Signal { state: AtomicU8::new(RUNNING), unparker: Mutex::new(None) }
     }
 
-    /// After a record was published that its writer does not wait for. `due` says that a ring is half full, or
-    /// that as many records wait as start a round.
+    /// After a record was published that its writer does not wait for, or a sync was led by its writer. `due`
+    /// says that a ring is half full, or that as many records wait as start a round.
     pub(crate) fn published(&self, due: bool) {
         fence(SeqCst); // [flusher.sleep]
         let state = self.state.load(Relaxed);
@@ -161,7 +162,8 @@ impl Flusher<'_> {
         {
             Due::Now(Work::Round(Want::Drain))
         } else {
-            Due::At(at)
+            // Not later than a mark may be due: others may make everything durable meanwhile.
+            Due::At(at.min(now + IDLE_MARK_DELAY))
         }
     }
 
