@@ -7,11 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braidlog::storage::{LogDir, OsStorage, Storage};
-use braidlog::{Append, Error, ErrorKind, HealthState, IoMode, Lsn, Options, SyncMethod, Wal};
+use braidlog::{
+    Append, DurabilityMode, Error, ErrorKind, HealthState, IoMode, Lsn, Options, SyncMethod, Wal,
+};
 use braidlog_format::BLOCK_LEN;
 use braidlog_format::checksum::crc32;
 use braidlog_sim::{Action, SimDisk};
 use tempfile::TempDir;
+
+#[path = "support/patience.rs"]
+mod patience;
+
+use patience::until;
 
 fn tempdir() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -434,6 +441,21 @@ fn a_reader_beside_a_writer_sees_what_is_durable_and_changes_nothing() {
     assert_eq!(Wal::open_read_only(dir.path()).unwrap().last_lsn().unwrap(), Lsn(40));
     assert!(braidlog::verify(dir.path()).unwrap().is_clean());
     assert_eq!(contents(dir.path()), before);
+}
+
+#[test]
+fn a_reader_elsewhere_sees_the_last_record_when_the_writer_falls_quiet() {
+    for mode in [DurabilityMode::Synchronous, DurabilityMode::group_commit(), DurabilityMode::asynchronous()]
+    {
+        let dir = tempdir();
+        let wal = small().mode(mode).open(dir.path()).unwrap();
+        let reader = Wal::open_read_only(dir.path()).unwrap();
+        for last in 1..=5 {
+            wal.append(b"nothing follows it").unwrap();
+            // Nobody appends, flushes or waits: the mark is written by itself.
+            until(|| reader.last_lsn().unwrap() == Lsn(last));
+        }
+    }
 }
 
 #[test]
