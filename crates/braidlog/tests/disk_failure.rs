@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, HealthState, Lsn, Options, Wal};
 use braidlog_sim::{Action, Fault, Op, Profile, SimDisk, Traced};
@@ -278,6 +279,31 @@ fn a_write_refused_for_lack_of_space_is_written_again_at_the_same_place() {
         wal.close().unwrap();
         check_after_crashes(&disk, 23, 23);
     }
+}
+
+#[test]
+fn a_record_refused_for_lack_of_space_takes_none() {
+    let disk = SimDisk::new();
+    let wal = on(&disk).segment_age_max(Some(Duration::from_millis(1))).open(PATH).unwrap();
+    wal.append(payload(0)).unwrap();
+    // The next segment is due and cannot have its name: the log waits for space.
+    disk.inject(Fault::no_space(Op::Rename).forever());
+    until(|| {
+        let _ = wal.submit([1; 10]); // Waits for nothing, and needs no more than a ring.
+        wal.health().state == HealthState::NoSpace
+    });
+    let used = disk.used_bytes();
+    for _ in 0..5 {
+        // So large that a file would be made for it.
+        let refused = wal.append(vec![1; 3 << 20]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NoSpace);
+    }
+    // A common file may just have been made; one for each of these would be more.
+    assert!(disk.used_bytes() < used + (3 << 20), "{} bytes more", disk.used_bytes() - used);
+    disk.clear_faults();
+    until(|| wal.health().state == HealthState::Ok);
+    wal.append(vec![1; 3 << 20]).unwrap();
+    wal.close().unwrap();
 }
 
 #[test]

@@ -209,6 +209,10 @@ impl Shared {
         if self.space.is_open() {
             return true;
         }
+        if self.space.is_stalled() {
+            // No file would open the gate: each attempt would take the space that is waited for.
+            return false;
+        }
         match self.preparer.prepare(SEGMENT_HEADER_LEN + needed + SEAL_RESERVE) {
             Ok(()) => self.space.is_open(),
             Err(error) => {

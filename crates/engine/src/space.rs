@@ -158,6 +158,11 @@ impl Space {
         self.ledger.lock().refused
     }
 
+    /// Whether a write of what holds an LSN is being refused for lack of space.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.ledger.lock().stalled
+    }
+
     /// Whether a prepared file has this much room.
     pub(crate) fn has_prepared(&self, room: u64) -> bool {
         self.ledger.lock().prepared.iter().any(|file| file.room() >= room)
