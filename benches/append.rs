@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use braidlog::DurabilityMode;
+use braidlog::{DurabilityMode, Wal};
 use braidlog_benches::scratch;
 use braidlog_benches::workload::Load;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
@@ -30,13 +30,14 @@ fn append(criterion: &mut Criterion) {
             .warm_up_time(Duration::from_millis(1))
             .measurement_time(Duration::from_secs(4));
         for threads in [1, 4, 16, 64] {
+            let options = Wal::options().mode(mode);
             let load = Load::spread(threads, records(threads));
             group.throughput(Throughput::Elements(load.total()));
             group.bench_function(BenchmarkId::from_parameter(threads), |bencher| {
                 bencher.iter_custom(|iterations| {
                     let run = || {
                         let dir = scratch::directory(None).expect("a directory");
-                        load.run(black_box(dir.path()), mode).expect("the result is right").elapsed
+                        load.run(black_box(dir.path()), &options).expect("the result is right").elapsed
                     };
                     (0..iterations).map(|_| run()).sum()
                 });

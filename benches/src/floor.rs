@@ -1,6 +1,8 @@
 //! The log and the device side by side, in one run, by turns: what disturbs one disturbs the other.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use braidlog::{DurabilityMode, Wal};
 use serde::Serialize;
@@ -8,6 +10,7 @@ use serde::Serialize;
 use crate::figure::{Figure, median_us};
 use crate::raw::{RawFile, Turns, Way};
 use crate::scratch;
+use crate::slow::SlowStorage;
 use crate::workload::{Load, RECORD_BYTES, Result};
 
 /// Commits of each kind in a repetition of the lone writer.
@@ -40,6 +43,8 @@ pub struct Lone {
 /// 64 threads under `GroupCommit`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Group {
+    /// The least time that a sync was made to take, in microseconds; `None` for the disk as it is.
+    pub sync_min_us: Option<f64>,
     /// How many threads commit.
     pub threads: u32,
     /// Durable commits per second, each waited for by its thread.
@@ -109,11 +114,11 @@ pub fn lone(base: Option<&Path>, repetitions: usize) -> Result<Lone> {
     })
 }
 
-fn append_alone(wal: &Wal) -> Result<Vec<std::time::Duration>> {
+fn append_alone(wal: &Wal) -> Result<Vec<Duration>> {
     let payload = [0xB1; RECORD_BYTES];
     let mut took = Vec::with_capacity(LONE_COMMITS as usize);
     for _ in 0..LONE_COMMITS {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let lsn = wal.append(payload)?;
         took.push(start.elapsed());
         if wal.durable_lsn() < lsn {
@@ -123,11 +128,15 @@ fn append_alone(wal: &Wal) -> Result<Vec<std::time::Duration>> {
     Ok(took)
 }
 
-/// Measures the group.
+/// Measures the group; with `sync_min`, as on a disk whose syncs take at least so long.
 ///
 /// # Errors
 /// An error of the log or the system, or a wrong result.
-pub fn group(base: Option<&Path>, repetitions: usize) -> Result<Group> {
+pub fn group(base: Option<&Path>, repetitions: usize, sync_min: Option<Duration>) -> Result<Group> {
+    let mut options = Wal::options().mode(DurabilityMode::group_commit());
+    if let Some(sync_min) = sync_min {
+        options = options.storage(Arc::new(SlowStorage { sync_min }));
+    }
     let load = Load::spread(64, GROUP_RECORDS);
     let mut rows = Vec::new();
     for _ in 0..repetitions {
@@ -137,11 +146,12 @@ pub fn group(base: Option<&Path>, repetitions: usize) -> Result<Group> {
                 RawFile::prepare(&dir.path().join("raw-buffered"), Way::Buffered, GROUP_RAW_TURNS)
             })?;
         let Turns { mut sync, .. } = raw.turns(GROUP_RAW_TURNS)?;
-        let run = load.run(&dir.path().join("log"), DurabilityMode::group_commit())?;
+        let run = load.run(&dir.path().join("log"), &options)?;
         rows.push((median_us(&mut sync), run));
     }
     let us = |ns: u64| ns as f64 / 1000.0;
     Ok(Group {
+        sync_min_us: sync_min.map(|sync_min| us(sync_min.as_nanos() as u64)),
         threads: load.threads,
         commits_per_second: Figure::of(rows.iter().map(|(_, run)| run.rate())),
         records_per_sync: Figure::of(rows.iter().map(|(_, run)| run.metrics.records_per_sync)),
@@ -157,12 +167,13 @@ pub fn group(base: Option<&Path>, repetitions: usize) -> Result<Group> {
 /// # Errors
 /// An error of the log or the system, or a wrong result.
 pub fn asynchronous(base: Option<&Path>, repetitions: usize) -> Result<Vec<Asynchronous>> {
+    let options = Wal::options().mode(DurabilityMode::asynchronous());
     let mut rates = [1, 4, 16, 64].map(|threads| (threads, Vec::new()));
     for _ in 0..repetitions {
         for (threads, rates) in &mut rates {
             let dir = scratch::directory(base)?;
             let load = Load::spread(*threads, ASYNC_RECORDS);
-            rates.push(load.run(dir.path(), DurabilityMode::asynchronous())?.rate());
+            rates.push(load.run(dir.path(), &options)?.rate());
         }
     }
     let told = rates.map(|(threads, rates)| Asynchronous { threads, records_per_second: Figure::of(rates) });

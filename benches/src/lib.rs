@@ -10,4 +10,5 @@ pub mod machine;
 pub mod memory;
 pub mod raw;
 pub mod scratch;
+pub mod slow;
 pub mod workload;

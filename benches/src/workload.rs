@@ -14,7 +14,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use braidlog::{DurabilityMode, Lsn, Metrics, Options, Wal, Writer};
+use braidlog::{Lsn, Metrics, Options, Wal, Writer};
 
 /// Bytes of a record's payload.
 pub const RECORD_BYTES: usize = 128;
@@ -64,8 +64,7 @@ impl Load {
     ///
     /// # Errors
     /// An error of the log, or one that says what is wrong with the result.
-    pub fn run(&self, dir: &Path, mode: DurabilityMode) -> Result<Run> {
-        let options = Wal::options().mode(mode);
+    pub fn run(&self, dir: &Path, options: &Options) -> Result<Run> {
         let wal = options.open(dir)?;
         let elapsed = self.append(&wal)?;
         let metrics = wal.metrics();
@@ -74,7 +73,7 @@ impl Load {
         if durable != Lsn(self.total()) {
             return Err(format!("{} records were appended, {durable} are durable", self.total()).into());
         }
-        self.check(&options, dir)?;
+        self.check(options, dir)?;
         Ok(Run { elapsed, records: self.total(), metrics })
     }
 
@@ -148,6 +147,8 @@ impl Load {
 
 #[cfg(test)]
 mod tests {
+    use braidlog::DurabilityMode;
+
     use super::*;
     use crate::scratch;
 
@@ -157,7 +158,7 @@ mod tests {
             [DurabilityMode::asynchronous(), DurabilityMode::group_commit(), DurabilityMode::Synchronous]
         {
             let dir = scratch::directory(None).unwrap();
-            let run = Load::spread(4, 400).run(dir.path(), mode).unwrap();
+            let run = Load::spread(4, 400).run(dir.path(), &Wal::options().mode(mode)).unwrap();
             assert_eq!((run.records, run.metrics.appends), (400, 400));
             assert!(run.metrics.syncs > 0 && run.rate() > 0.0);
         }
@@ -167,7 +168,7 @@ mod tests {
     fn check_refuses_a_log_that_holds_anything_else() {
         let dir = scratch::directory(None).unwrap();
         let load = Load::spread(2, 10);
-        load.run(dir.path(), DurabilityMode::asynchronous()).unwrap();
+        load.run(dir.path(), &Wal::options()).unwrap();
         assert!(load.check(&Wal::options(), dir.path()).is_ok());
         assert!(Load { records: 6, ..load }.check(&Wal::options(), dir.path()).is_err());
         assert!(Load { threads: 1, ..load }.check(&Wal::options(), dir.path()).is_err());

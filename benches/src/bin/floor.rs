@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
 use braidlog_benches::machine::Machine;
@@ -31,6 +32,9 @@ struct Arguments {
     /// Where to write, in a fresh directory that is removed afterwards [default: below the build directory]
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Let each sync of the group take at least so many microseconds, as on a slower disk
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    sync_us: Option<u64>,
     /// Tell the figures as JSON
     #[arg(long)]
     json: bool,
@@ -92,7 +96,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         machine,
         repetitions: arguments.repetitions,
         lone: wanted(Part::Lone, "one thread").then(|| floor::lone(base, repetitions)).transpose()?,
-        group: wanted(Part::Group, "group commit").then(|| floor::group(base, repetitions)).transpose()?,
+        group: wanted(Part::Group, "group commit")
+            .then(|| floor::group(base, repetitions, arguments.sync_us.map(Duration::from_micros)))
+            .transpose()?,
         asynchronous: wanted(Part::Async, "asynchronous threads")
             .then(|| floor::asynchronous(base, repetitions))
             .transpose()?,
@@ -131,7 +137,8 @@ fn print(report: &Report) {
         }
     }
     if let Some(group) = &report.group {
-        println!("\n{} threads, GroupCommit, 128 bytes", group.threads);
+        let slow = group.sync_min_us.map_or(String::new(), |us| format!(", each sync at least {us} us"));
+        println!("\n{} threads, GroupCommit, 128 bytes{slow}", group.threads);
         println!("  durable commits per second      {:.0}", group.commits_per_second);
         println!("  records per fdatasync           {:.1}", group.records_per_sync);
         println!("  commit, p50 in us               {:.0}", group.commit_p50_us);
