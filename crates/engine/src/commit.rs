@@ -109,7 +109,9 @@ impl Shared {
         let DurabilityMode::GroupCommit { max_delay, max_batch_size } = self.settings.mode else { return };
         let (records, took) = role.last_sync();
         let expected = records.min(u64::from(max_batch_size));
-        if expected <= 1 {
+        // Without threads the log is driven by its callers, maybe by one, on a clock that only they move:
+        // nobody may be there to end the hold.
+        if expected <= 1 || !self.settings.background {
             return;
         }
         let limit = max_delay.min(took / 2);
@@ -134,14 +136,16 @@ impl Shared {
             return Poll::Ready(settled);
         }
         self.demand.ask_served(lsns.last);
-        if !self.settings.background {
-            // Nobody else would do it. If another has the role, it wakes this task.
-            if let Some(mut role) = self.try_role() {
-                let _ = role.step(self, Want::Sync);
-            }
-        }
         let sleeper = Sleeper::Task(waker.clone());
         *key = self.waiters.enter_sleeper(lsns.last, key.map(|key| key.0), sleeper).map(TaskKey);
+        // Without threads nobody else would do it. If another has the role, it finds this task in the list
+        // when it gives the role up, and wakes it.
+        if !self.settings.background
+            && let Some(role) = self.try_role()
+        {
+            self.forget_key(key);
+            self.lead(role, lsns.last);
+        }
         if let Some(settled) = self.settled(lsns) {
             self.forget_key(key);
             return Poll::Ready(settled);

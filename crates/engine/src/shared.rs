@@ -99,8 +99,11 @@ impl Drop for Role<'_> {
         if shared.failure.get().is_some() {
             shared.waiters.all().wake();
         } else {
-            let wake_ups = shared.waiters.satisfied(true);
-            if wake_ups.sleepers_left {
+            let mut wake_ups = shared.waiters.satisfied(true);
+            if !shared.settings.background {
+                // Nobody would serve a task that found the role taken: it asks again, and leads.
+                wake_ups = shared.waiters.with_sleepers(wake_ups);
+            } else if wake_ups.sleepers_left {
                 shared.signal.notify();
             }
             wake_ups.wake();

@@ -11,6 +11,7 @@
 //! and nobody is woken for a record that is not durable.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 use braidlog_format::Lsn;
@@ -52,7 +53,11 @@ impl Sleeper {
     fn wake(self) {
         match self {
             Sleeper::Thread(thread) => thread.unpark(),
-            Sleeper::Task(waker) => waker.wake(),
+            // Foreign code. Its panic is told by the panic hook; it must neither keep the others from being
+            // woken nor end the log's thread.
+            Sleeper::Task(waker) => {
+                let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
         }
     }
 }
@@ -106,7 +111,10 @@ impl Waiters {
     pub(crate) fn enter_sleeper(&self, lsn: Lsn, key: Option<Key>, sleeper: Sleeper) -> Option<Key> {
         let mut lists = self.lock_unless_durable(lsn)?;
         let key = key.unwrap_or_else(|| lists.key(lsn));
-        lists.tasks.insert(key, sleeper);
+        let replaced = lists.tasks.insert(key, sleeper);
+        drop(lists);
+        // After the lock, as in `leave`: the last waker of a task may drop a ticket, which leaves this list.
+        drop(replaced);
         Some(key)
     }
 
@@ -135,6 +143,16 @@ impl Waiters {
             leader: if leader { lists.threads.pop_first().map(|(_, thread)| thread) } else { None },
             sleepers_left: !lists.tasks.is_empty(),
         }
+    }
+
+    /// Takes out every sleeper too: without a background thread each asks again, and one of them leads.
+    pub(crate) fn with_sleepers(&self, mut wake_ups: WakeUps) -> WakeUps {
+        let mut lists = self.lists.lock();
+        let tasks = std::mem::take(&mut lists.tasks);
+        drop(lists);
+        wake_ups.sleepers.extend(tasks.into_values());
+        wake_ups.sleepers_left = false;
+        wake_ups
     }
 
     /// Takes out and wakes the threads that the durable LSN satisfies. For one who keeps the role: tasks are
