@@ -177,6 +177,8 @@ impl Engine {
             }
         }
         let _ = shared.role().finish(shared);
+        // An append that is still looking for room may be making a file.
+        shared.preparer.end();
         for prepared in shared.space.take_all() {
             // What stays is removed at the next open.
             let _ = shared.dir.remove(&prepared.name);

@@ -91,11 +91,13 @@ fn run(shared: &Shared, jobs: &Receiver<Job>) {
         } else {
             jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
-        let waits = match &job {
-            Ok(Job::LayZeros(_)) => &shared.jobs.laying,
-            _ => &shared.jobs.preparing,
+        // After a timeout a job may wait by now: its flag stays, or a second one could be sent, and a third
+        // would find the queue full and block its sender, who holds the role.
+        match &job {
+            Ok(Job::LayZeros(_)) => shared.jobs.laying.swap(false, AcqRel), // [jobs.wait]
+            Ok(Job::Prepare) => shared.jobs.preparing.swap(false, AcqRel),  // [jobs.wait]
+            Err(_) => false,
         };
-        waits.swap(false, AcqRel); // [jobs.wait]
         // A panic is the storage's; it must not leave a log that waits for this thread for ever.
         let done = match job {
             Ok(Job::LayZeros(frontier)) => {

@@ -35,8 +35,8 @@ pub(crate) struct Preparer {
     capacity: u64,
     capacity_min: u64,
     next_number: AtomicU64,
-    /// One file at a time, whoever makes it.
-    busy: Mutex<()>,
+    /// One file at a time, whoever makes it; and whether no more are made.
+    ended: Mutex<bool>,
 }
 
 impl Preparer {
@@ -57,7 +57,7 @@ impl Preparer {
             capacity: block_ceil(segment_size).max(with_room(2 * outstanding_max)),
             capacity_min: with_room(outstanding_max),
             next_number: AtomicU64::new(0),
-            busy: Mutex::new(()),
+            ended: Mutex::new(false),
         }
     }
 
@@ -71,9 +71,9 @@ impl Preparer {
     /// # Errors
     /// What the storage says, lack of space too; the space ledger knows of that already.
     pub(crate) fn prepare_if_wanted(&self) -> io::Result<()> {
-        let _one = self.busy.lock();
+        let ended = self.ended.lock();
         if self.space.wants_prepared(self.capacity) {
-            self.make(self.capacity, self.capacity_min)
+            self.make(&ended, self.capacity, self.capacity_min)
         } else {
             Ok(())
         }
@@ -84,14 +84,23 @@ impl Preparer {
     /// # Errors
     /// As [`Preparer::prepare_if_wanted`].
     pub(crate) fn prepare(&self, capacity: u64) -> io::Result<()> {
-        let _one = self.busy.lock();
+        let ended = self.ended.lock();
         // Whole blocks: zeros are laid up to the capacity, and direct I/O takes nothing less.
         let capacity = block_ceil(capacity);
-        self.make(capacity.max(self.capacity), capacity.max(self.capacity_min))
+        self.make(&ended, capacity.max(self.capacity), capacity.max(self.capacity_min))
+    }
+
+    /// Makes no more files, and waits for one that is being made: soon the directory may be another's, whose
+    /// files have the same names.
+    pub(crate) fn end(&self) {
+        *self.ended.lock() = true;
     }
 
     /// Makes a file of `capacity` bytes, or of `capacity_min` where the device has no more.
-    fn make(&self, capacity: u64, capacity_min: u64) -> io::Result<()> {
+    fn make(&self, ended: &bool, capacity: u64, capacity_min: u64) -> io::Result<()> {
+        if *ended {
+            return Err(io::Error::other("the log is closed"));
+        }
         let made = self.allocate(capacity).or_else(|error| {
             if is_no_space(&error) && capacity_min < capacity {
                 self.allocate(capacity_min)
@@ -105,7 +114,8 @@ impl Preparer {
                 Ok(())
             }
             Err(error) => {
-                if is_no_space(&error) {
+                // That a larger file does not fit says nothing about a common one.
+                if is_no_space(&error) && capacity_min <= self.capacity_min {
                     self.space.set_refused(true);
                 }
                 Err(error)
