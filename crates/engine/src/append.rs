@@ -8,6 +8,7 @@
 //! 3. A writer that may block and finds no room drives the coordinator itself if nobody does: the log needs
 //!    no thread to make progress.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -173,10 +174,16 @@ impl Shared {
             self.stripes.place(preferred, content, &self.lsns, || self.space.is_open())
         } else {
             let alone = self.stripes.exceeds_budget(body_len);
-            let admit = || if alone { self.admit_alone(body_len) } else { self.space.is_open() };
+            let no_space = Cell::new(false);
+            let admit = || if alone { self.admit_alone(body_len, &no_space) } else { self.space.is_open() };
             let placed = self.stripes.place_boxed(content, &self.lsns, admit);
-            if alone && matches!(placed, Placed::Refused | Placed::Ended) {
-                self.space.release_alone();
+            if alone && placed == Placed::Refused {
+                self.wake_writers(); // The gate may have been closed for it.
+            }
+            if no_space.get() && !self.lsns.is_ended() {
+                // The gate may be open for common records.
+                self.counters.space_refusals.fetch_add(1, Relaxed);
+                return Err(EngineError::NoSpace);
             }
             placed
         };
@@ -203,8 +210,17 @@ impl Shared {
     }
 
     /// Sees to it that one file has room for a frame that is larger than the budget, beside everything else
-    /// that can hold an LSN. The frame has the whole budget, so there is one at a time.
-    fn admit_alone(&self, body_len: u64) -> bool {
+    /// that can hold an LSN. The frame has the whole budget, so there is one at a time; if it is not admitted,
+    /// its reservation ends before it gives the budget to another. Tells apart whether space was lacking.
+    fn admit_alone(&self, body_len: u64, no_space: &Cell<bool>) -> bool {
+        let admitted = self.reserve_alone(body_len, no_space);
+        if !admitted {
+            self.space.release_alone();
+        }
+        admitted
+    }
+
+    fn reserve_alone(&self, body_len: u64, no_space: &Cell<bool>) -> bool {
         let needed = self.space.reserve_alone(body_len + 2 * BLOCK_LEN);
         if self.space.is_open() {
             return true;
@@ -217,9 +233,7 @@ impl Shared {
             Ok(()) => self.space.is_open(),
             Err(error) => {
                 // Other errors than lack of space leave the gate late: the caller tries again or gives up.
-                if is_no_space(&error) {
-                    self.space.set_refused(true);
-                }
+                no_space.set(is_no_space(&error));
                 false
             }
         }

@@ -25,6 +25,7 @@ use braidlog_format::{
     BLOCK_LEN, ENTRY_HEADER_LEN, EntryHeader, Kind, LogTail, Lsn, Predecessor, Salt, SegmentHeader,
     SegmentName, SyncMark,
 };
+use braidlog_storage::is_no_space;
 
 /// Bytes of entries behind which a round ends, so that ring space, waiters and sync marks keep moving.
 const ROUND_MAX: u64 = 1 << 20;
@@ -141,7 +142,7 @@ impl Coordinator {
     /// Ends the segment under the pen, if it holds a record, and begins the next.
     pub(crate) fn rotate(&mut self, shared: &Shared) -> Stepped {
         self.guarded(shared, |this| {
-            if !this.segment.as_ref().is_some_and(Segment::holds_records) {
+            if !this.segment.as_ref().is_some_and(Segment::holds_records) || !this.has_next(shared, 0)? {
                 return Ok(Stepped::default());
             }
             this.end_segment(shared)?;
@@ -234,13 +235,33 @@ impl Coordinator {
             .segment_age_max
             .zip(segment.first_written())
             .is_some_and(|(max, since)| shared.clock.monotonic().saturating_sub(since) >= max);
-        if segment.holds_records() && (!fits || aged || (over && shared.space.has_prepared(need))) {
+        let holds_records = segment.holds_records();
+        let due = (aged && self.has_next(shared, need)?) || (over && shared.space.has_prepared(need));
+        if holds_records && (!fits || due) {
             self.end_segment(shared)?;
             self.begin_segment(shared, need)?;
         } else if !fits {
             self.extend_segment(shared, need)?;
         }
         Ok(())
+    }
+
+    /// Whether a file with this much room is there to follow an aged segment. If there is no space for one, the
+    /// segment's own space is not given away: it ages anew.
+    fn has_next(&mut self, shared: &Shared, need: u64) -> Result<bool, Failure> {
+        if shared.space.has_prepared(need) {
+            return Ok(true);
+        }
+        match shared.preparer.prepare(0) {
+            Ok(()) => Ok(shared.space.has_prepared(need)),
+            Err(error) if is_no_space(&error) => {
+                let now = shared.clock.monotonic();
+                self.segment.as_mut().expect("it is under the pen").age_from(now);
+                shared.ages_since.store(now.as_nanos() as u64 + 1, Relaxed);
+                Ok(false)
+            }
+            Err(error) => Err(Failure::new(FailedOperation::NextSegment, "the next segment", error)),
+        }
     }
 
     /// Begins the next segment, with room for `need` bytes of rounds.
@@ -326,7 +347,7 @@ impl Coordinator {
         shared.waiters.advance(self.written);
         // A thread that leads does what the background thread sleeps through: it must know that a mark is owed
         // and that the segment ages.
-        shared.signal.published(false);
+        shared.signal.synced();
         Ok(())
     }
 
@@ -355,6 +376,7 @@ impl Coordinator {
             _ => shared.settings.segment_size,
         };
         let mut given_back = 0;
+        let mut alone = false;
         let mut next = first;
         while let Some(frame) = next {
             let encode = Encode { pen: &mut self.pen, timestamp_ns, shared };
@@ -373,9 +395,7 @@ impl Coordinator {
                     encode.frame(segment, frame.lsn, body.len() as u64, |at, out| {
                         out.copy_from_slice(&body[at as usize..at as usize + out.len()]);
                     })?;
-                    if shared.stripes.exceeds_budget(body.len() as u64) {
-                        shared.space.release_alone();
-                    }
+                    alone |= shared.stripes.exceeds_budget(body.len() as u64);
                     given_back += frame.cost;
                 }
             }
@@ -393,6 +413,10 @@ impl Coordinator {
         segment.move_pen(end, shared.clock.monotonic());
         // The gate closes, if it must, before writers get space: see `space`.
         tell_room(shared, segment);
+        if alone {
+            // Not before: the gate would open on room that this frame has taken.
+            shared.space.release_alone();
+        }
         if given_back > 0 {
             shared.stripes.give_back(given_back);
         }

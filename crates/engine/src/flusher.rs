@@ -1,15 +1,18 @@
 //! The background thread: serves records that nobody blocks for, on a timer or when asked.
 //!
 //! # Protocol
-//! It sleeps *idle* (nothing is unsynced, no deadline) or *armed* (with a deadline). A writer that publishes
-//! a record without waiting for it wakes an idle thread, so that the timer starts, and an armed one when a
-//! ring is half full or a batch is. Blocking committers lead their own rounds and need no thread; their syncs wake
-//! an idle one all the same, so that it writes the mark that they owe.
+//! It sleeps *armed* (records are unsynced, their timer runs), *marking* (nothing is unsynced, a sync mark is
+//! due soon) or *idle* (neither; the segment may age). A writer that publishes a record without waiting for it
+//! wakes a thread that is not armed, so that the timer starts, and an armed one when a ring is half full or a
+//! batch is. Blocking committers lead their own rounds and need no thread; their syncs wake an idle one all
+//! the same, so that it writes the mark that they owe.
 //!
 //! # The race that is handled
 //! The thread decides to sleep while a writer publishes. The thread stores its state, fences and looks for
 //! work; the writer draws its LSN, fences and looks at the state: [flusher.sleep]. With a sequentially
-//! consistent fence on both sides at least one of them sees the other.
+//! consistent fence on both sides at least one of them sees the other. And if what the thread finds behind
+//! its fence calls for another state than the one it has stored, in which nobody would wake it, it does not
+//! sleep.
 
 use std::io;
 use std::sync::Arc;
@@ -31,12 +34,13 @@ const FULL_ROUND: u64 = 1 << 20;
 
 const RUNNING: u8 = 0;
 const ARMED: u8 = 1;
-const IDLE: u8 = 2;
+const MARKING: u8 = 2;
+const IDLE: u8 = 3;
 
 /// What the background thread is doing, and the way to wake it.
 #[derive(Debug)]
 pub(crate) struct Signal {
-    /// One of the three above. Stored by the thread; whoever wakes it sets it back to `RUNNING`, so that only
+    /// One of the four above. Stored by the thread; whoever wakes it sets it back to `RUNNING`, so that only
     /// one of many writers makes the call. Relaxed with fences: see the module.
     state: AtomicU8,
     unparker: Mutex<Option<Unparker>>,
@@ -47,13 +51,21 @@ impl Signal {
         Signal { state: AtomicU8::new(RUNNING), unparker: Mutex::new(None) }
     }
 
-    /// After a record was published that its writer does not wait for, or a sync was led by its writer. `due`
-    /// says that a ring is half full, or that as many records wait as start a round.
+    /// After a record was published that its writer does not wait for. `due` says that a ring is half full, or
+    /// that as many records wait as start a round.
     pub(crate) fn published(&self, due: bool) {
         fence(SeqCst); // [flusher.sleep]
         let state = self.state.load(Relaxed);
-        if state == IDLE || (due && state == ARMED) {
+        if matches!(state, IDLE | MARKING) || (due && state == ARMED) {
             self.wake(state);
+        }
+    }
+
+    /// After a sync, which its writer may have led.
+    pub(crate) fn synced(&self) {
+        fence(SeqCst); // [flusher.sleep]
+        if self.state.load(Relaxed) == IDLE {
+            self.wake(IDLE);
         }
     }
 
@@ -99,8 +111,8 @@ struct Flusher<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Due {
     Now(Work),
-    At(Duration),
-    Never,
+    /// Nothing before that time, if ever; until then the thread sleeps in this state.
+    Later(Option<Duration>, u8),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,20 +133,22 @@ impl Flusher<'_> {
                 seen = durable;
                 self.active = shared.clock.monotonic();
             }
-            match self.due() {
+            let asleep = match self.due() {
                 Due::Now(work) => {
                     self.work(work);
                     continue;
                 }
-                Due::At(_) => state.store(ARMED, Relaxed),
-                Due::Never => state.store(IDLE, Relaxed),
-            }
+                Due::Later(_, asleep) => asleep,
+            };
+            state.store(asleep, Relaxed);
             fence(SeqCst); // [flusher.sleep]
             match self.due() {
                 _ if shared.closing.load(Relaxed) => {}
-                Due::Now(_) => {}
-                Due::Never => parker.park(),
-                Due::At(at) => parker.park_timeout(at.saturating_sub(shared.clock.monotonic())),
+                Due::Later(at, still) if still == asleep => match at {
+                    Some(at) => parker.park_timeout(at.saturating_sub(shared.clock.monotonic())),
+                    None => parker.park(),
+                },
+                _ => {}
             }
             state.store(RUNNING, Relaxed);
         }
@@ -163,7 +177,7 @@ impl Flusher<'_> {
             Due::Now(Work::Round(Want::Drain))
         } else {
             // Not later than a mark may be due: others may make everything durable meanwhile.
-            Due::At(at.min(now + IDLE_MARK_DELAY))
+            Due::Later(Some(at.min(now + IDLE_MARK_DELAY)), ARMED)
         }
     }
 
@@ -181,8 +195,7 @@ impl Flusher<'_> {
         let mark = owed.then_some((self.active + IDLE_MARK_DELAY, Work::IdleMark));
         match rotate.into_iter().chain(mark).min_by_key(|(at, _)| *at) {
             Some((at, work)) if at <= now => Due::Now(work),
-            Some((at, _)) => Due::At(at),
-            None => Due::Never,
+            next => Due::Later(next.map(|(at, _)| at), if owed { MARKING } else { IDLE }),
         }
     }
 

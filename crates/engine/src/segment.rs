@@ -51,7 +51,7 @@ pub(crate) struct Segment {
     last: Option<LastEntry>,
     index: SparseIndex,
     frontier: Arc<Frontier>,
-    /// When its first record was written, on the monotonic clock.
+    /// When its first record was written, on the monotonic clock, or its age was last reset.
     first_written: Option<Duration>,
 }
 
@@ -108,6 +108,11 @@ impl Segment {
     /// When its first record was written, on the monotonic clock: from then on it ages.
     pub(crate) fn first_written(&self) -> Option<Duration> {
         self.first_written
+    }
+
+    /// It ages from now on.
+    pub(crate) fn age_from(&mut self, now: Duration) {
+        self.first_written = Some(now);
     }
 
     pub(crate) fn frontier(&self) -> &Arc<Frontier> {
