@@ -4,7 +4,8 @@
 //! each is opened and checked: what was acknowledged is there, byte for byte; what is there is a dense run
 //! of what was appended, batches whole; the log goes on behind it, over more crashes and openings.
 //!
-//! One seed names one image of one moment; the moment itself is the scheduler's.
+//! One seed names one image of one moment; the moment itself is the scheduler's. `BRAIDLOG_CRASH_ROUNDS` makes
+//! the run as long as you like, `BRAIDLOG_CRASH_SEED` says with which round it begins.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,45 +32,43 @@ const RECORDS_PER_IMAGE: u32 = 50;
 
 #[test]
 fn acknowledged_records_survive_what_posix_allows() {
-    for (seed, mode) in modes().into_iter().enumerate() {
-        Run::new(seed as u64, mode, |options| options).crash(Profile::Posix);
+    for (seed, mode) in runs(modes()) {
+        Run::new(seed, mode, |options| options).crash(Profile::Posix);
     }
 }
 
 #[test]
 fn acknowledged_records_survive_an_ordered_power_cut() {
-    for (seed, mode) in modes().into_iter().enumerate() {
-        Run::new(100 + seed as u64, mode, |options| options).crash(Profile::Ordered);
+    for (seed, mode) in runs(modes()) {
+        Run::new(seed, mode, |options| options).crash(Profile::Ordered);
     }
 }
 
 #[test]
 fn acknowledged_records_survive_a_kill() {
-    for (seed, mode) in modes().into_iter().enumerate() {
-        Run::new(200 + seed as u64, mode, |options| options).crash(Profile::Kept);
+    for (seed, mode) in runs(modes()) {
+        Run::new(seed, mode, |options| options).crash(Profile::Kept);
     }
 }
 
 #[test]
 fn every_way_of_io_keeps_the_promise() {
-    for (seed, (io_mode, sync_method)) in [
+    let ways = [
         (IoMode::Buffered, SyncMethod::Fdatasync),
         (IoMode::Buffered, SyncMethod::Fsync),
         (IoMode::Direct, SyncMethod::Fsync),
         (IoMode::Direct, SyncMethod::DirectSync),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    for (seed, (io_mode, sync_method)) in runs(ways) {
         let with = |options: Options| options.io_mode(io_mode).sync_method(sync_method);
-        Run::new(300 + seed as u64, DurabilityMode::group_commit(), with).crash(Profile::Posix);
+        Run::new(seed, DurabilityMode::group_commit(), with).crash(Profile::Posix);
     }
 }
 
 #[test]
 fn a_log_without_threads_keeps_the_promise() {
-    for (seed, mode) in modes().into_iter().enumerate() {
-        Run::new(400 + seed as u64, mode, |options| options.background_threads(false)).crash(Profile::Posix);
+    for (seed, mode) in runs(modes()) {
+        Run::new(seed, mode, |options| options.background_threads(false)).crash(Profile::Posix);
     }
 }
 
@@ -116,6 +115,14 @@ fn a_device_that_ignores_flushes_is_found_out() {
         small(&after).open(PATH).map_or(true, |wal| wal.last_lsn() < Lsn(50))
     });
     assert!(noticed);
+}
+
+/// Each way once in each round, with the seed of its run.
+fn runs<T: Copy>(ways: [T; 4]) -> impl Iterator<Item = (u64, T)> {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let first = number("BRAIDLOG_CRASH_SEED").unwrap_or(0);
+    let rounds = number("BRAIDLOG_CRASH_ROUNDS").unwrap_or(1);
+    (first..first + rounds).flat_map(move |round| (round * 4..).zip(ways))
 }
 
 fn modes() -> [DurabilityMode; 4] {
@@ -302,7 +309,8 @@ impl Run {
 
     /// Opens an image, over and over, and holds it against the promises.
     fn check(&self, disk: &SimDisk, bounds: &Bounds, seed: u64, profile: Profile) {
-        let told = || format!("seed {seed:#x}, {profile:?}");
+        let round = self.seed / 4;
+        let told = || format!("BRAIDLOG_CRASH_SEED={round}, image {seed:#x}, {profile:?}");
         let mut rng = Rng::new(seed);
         // Sometimes recovery itself is hit, by an error and then by another power cut.
         let interrupted = disk.crash_clone(seed, Profile::Kept);
