@@ -72,11 +72,7 @@ impl Preparer {
     /// What the storage says, lack of space too; the space ledger knows of that already.
     pub(crate) fn prepare_if_wanted(&self) -> io::Result<()> {
         let ended = self.ended.lock();
-        if self.space.wants_prepared(self.capacity) {
-            self.make(&ended, self.capacity, self.capacity_min)
-        } else {
-            Ok(())
-        }
+        if self.is_wanted() { self.make(&ended, self.capacity, self.capacity_min) } else { Ok(()) }
     }
 
     /// Prepares a file of at least `capacity` bytes, whatever the log has.
