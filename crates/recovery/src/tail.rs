@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use braidlog_format::{Lsn, LsnRange, Predecessor, SegmentHeader};
-use braidlog_storage::{FileAccess, FileIo, LogDir};
+use braidlog_storage::LogDir;
 
 use crate::chain::{Segment, header_in};
 use crate::marks::{Behind, look_behind};
@@ -52,12 +52,7 @@ pub(crate) enum TailEnd {
 /// [`RecoveryError::Damaged`] and [`RecoveryError::Newer`] by the verdict; [`RecoveryError::Io`].
 pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, RecoveryError> {
     let name = segment.name.as_str();
-    let file = dir.open(name, FileAccess::Read, FileIo::Buffered).map_err(RecoveryError::io("open", name))?;
-    file.sync_all().map_err(RecoveryError::io("sync", name))?;
-    file.drop_cache().map_err(RecoveryError::io("drop from the cache", name))?;
-    drop(file);
-
-    let mut window = Window::open_device(dir, name, STREAM_LEN)?;
+    let mut window = Window::open_synced(dir, name, STREAM_LEN)?;
     // Whatever the cache said, this is what is there.
     let header = header_in(&mut window)?.expect(segment.header.base, Lsn::MAX)?;
     if let Some(facts) = seal::at_end(&mut window, &header)? {

@@ -60,6 +60,21 @@ impl Window {
         }
     }
 
+    /// As [`open_device`](Window::open_device), for a file that nobody writes: what it holds is made durable
+    /// first, through the very descriptor that is read then, since the name may be given to another file.
+    pub(crate) fn open_synced(
+        dir: &Arc<dyn LogDir>,
+        name: &str,
+        capacity: usize,
+    ) -> Result<Window, RecoveryError> {
+        let mut window = Window::open_device(dir, name, capacity)?;
+        window.file.sync_all().map_err(RecoveryError::io("sync", name))?;
+        window.file.drop_cache().map_err(RecoveryError::io("drop from the cache", name))?;
+        window.len = window.file.len().map_err(RecoveryError::io("read", name))?;
+        window.filled = 0;
+        Ok(window)
+    }
+
     fn open_as(
         dir: &Arc<dyn LogDir>,
         name: &str,
