@@ -195,6 +195,25 @@ fn a_record_too_large_for_a_full_disk_is_refused_and_others_are_not() {
 }
 
 #[test]
+fn a_large_record_whose_file_cannot_be_made_is_refused_and_the_log_goes_on() {
+    for background in [true, false] {
+        let disk = SimDisk::new();
+        let options = on(&disk, DurabilityMode::Synchronous).background_threads(background);
+        let wal = options.open(PATH).unwrap();
+        wal.append(b"before").unwrap();
+        disk.inject(Fault::eio(Op::Create).forever());
+        let large = vec![7; 8 << 20];
+        let handle = wal.clone();
+        let (error, large) = returns(move || (handle.append(&large).unwrap_err(), large));
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(!error.is_indeterminate());
+        disk.clear_faults();
+        assert_eq!(wal.append(b"small").unwrap(), Lsn(2));
+        assert_eq!(wal.append(&large).unwrap(), Lsn(3));
+    }
+}
+
+#[test]
 fn an_aged_segment_stays_while_there_is_no_space_for_the_next() {
     for background in [true, false] {
         let disk = SimDisk::new();

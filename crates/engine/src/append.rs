@@ -9,6 +9,8 @@
 //!    no thread to make progress.
 
 use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -174,26 +176,32 @@ impl Shared {
             self.stripes.place(preferred, content, &self.lsns, || self.space.is_open())
         } else {
             let alone = self.stripes.exceeds_budget(body_len);
-            let no_space = Cell::new(false);
-            let admit = || if alone { self.admit_alone(body_len, &no_space) } else { self.space.is_open() };
+            let refusal = Cell::new(None);
+            let admit = || if alone { self.admit_alone(body_len, &refusal) } else { self.space.is_open() };
             let placed = self.stripes.place_boxed(content, &self.lsns, admit);
             if alone && placed == Placed::Refused {
                 self.wake_writers(); // The gate may have been closed for it.
             }
-            if no_space.get() && !self.lsns.is_ended() {
+            match refusal.take() {
                 // The gate may be open for common records.
-                self.counters.space_refusals.fetch_add(1, Relaxed);
-                return Err(EngineError::NoSpace);
+                Some(error) if is_no_space(&error) && !self.lsns.is_ended() => {
+                    self.counters.space_refusals.fetch_add(1, Relaxed);
+                    return Err(EngineError::NoSpace);
+                }
+                Some(error) if !self.lsns.is_ended() => {
+                    let source = Arc::new(error);
+                    return Err(EngineError::Start { what: "prepare a file for so large a record", source });
+                }
+                _ => placed,
             }
-            placed
         };
         match placed {
             Placed::Yes { lsn, half_full } => Ok(Some((lsn, half_full))),
-            Placed::Full if !self.lsns.is_ended() => Ok(None),
-            Placed::Full | Placed::Ended => Err(self.not_accepted()),
-            Placed::Refused if self.lsns.is_ended() => Err(self.not_accepted()),
-            Placed::Refused if self.space.gate() == Gate::NoSpace => self.refused_for_space(),
-            Placed::Refused => Ok(None),
+            Placed::Ended => Err(self.not_accepted()),
+            Placed::Full | Placed::Refused if self.lsns.is_ended() => Err(self.not_accepted()),
+            // Full too: what stands in the way may be what waits for space.
+            Placed::Full | Placed::Refused if self.space.gate() == Gate::NoSpace => self.refused_for_space(),
+            Placed::Full | Placed::Refused => Ok(None),
         }
     }
 
@@ -211,16 +219,16 @@ impl Shared {
 
     /// Sees to it that one file has room for a frame that is larger than the budget, beside everything else
     /// that can hold an LSN. The frame has the whole budget, so there is one at a time; if it is not admitted,
-    /// its reservation ends before it gives the budget to another. Tells apart whether space was lacking.
-    fn admit_alone(&self, body_len: u64, no_space: &Cell<bool>) -> bool {
-        let admitted = self.reserve_alone(body_len, no_space);
+    /// its reservation ends before it gives the budget to another. `refusal` tells why no file could be made.
+    fn admit_alone(&self, body_len: u64, refusal: &Cell<Option<io::Error>>) -> bool {
+        let admitted = self.reserve_alone(body_len, refusal);
         if !admitted {
             self.space.release_alone();
         }
         admitted
     }
 
-    fn reserve_alone(&self, body_len: u64, no_space: &Cell<bool>) -> bool {
+    fn reserve_alone(&self, body_len: u64, refusal: &Cell<Option<io::Error>>) -> bool {
         let needed = self.space.reserve_alone(body_len + 2 * BLOCK_LEN);
         if self.space.is_open() {
             return true;
@@ -232,8 +240,7 @@ impl Shared {
         match self.preparer.prepare(SEGMENT_HEADER_LEN + needed + SEAL_RESERVE) {
             Ok(()) => self.space.is_open(),
             Err(error) => {
-                // Other errors than lack of space leave the gate late: the caller tries again or gives up.
-                no_space.set(is_no_space(&error));
+                refusal.set(Some(error));
                 false
             }
         }

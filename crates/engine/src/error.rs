@@ -61,7 +61,7 @@ pub enum EngineError {
         /// What the storage said.
         source: Arc<io::Error>,
     },
-    /// The log could not be started.
+    /// The log could not be started, or a file for a very large record not be made. Nothing was accepted.
     #[error("could not {what}")]
     Start {
         /// What could not be done.
