@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use braidlog_engine::EngineError;
-use braidlog_format::{Lsn, LsnRange};
+use braidlog_format::LsnRange;
 use braidlog_recovery::RecoveryError;
 use braidlog_storage::is_no_space;
 
@@ -382,13 +382,10 @@ impl<P> error::Error for AppendError<P> {
     }
 }
 
-/// What [`Error::lsns`] of a wait is, when one LSN was waited for.
-pub(crate) fn only(lsn: Lsn) -> LsnRange {
-    LsnRange { first: lsn, last: lsn }
-}
-
 #[cfg(test)]
 mod tests {
+    use braidlog_format::Lsn;
+
     use super::*;
 
     fn path() -> Arc<Path> {

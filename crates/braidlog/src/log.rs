@@ -11,7 +11,6 @@ use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Wa
 use braidlog_format::{Kind, Lsn, LsnRange};
 use braidlog_recovery::{LogReader, RecoveryReport};
 
-use crate::error::only;
 use crate::{Append, Error, Result};
 
 pub(crate) struct Log {
@@ -27,7 +26,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Appends, waiting for space until `space`, and then for as much durability as is asked for.
+    /// Appends, waiting for room and then for durability as long as `wait` allows.
     pub(crate) fn append(&self, append: Append<'_>, stripe: Option<usize>, wait: Wait) -> Result<Lsn> {
         let durability = append.durability.unwrap_or(self.durability);
         let how = How { stripe, wait, commit: Commit::Wait(durability) };
@@ -81,6 +80,11 @@ impl Log {
     pub(crate) fn error_after(&self, error: EngineError, accepted: LsnRange) -> Error {
         Error::engine_after(&self.path, error, accepted)
     }
+}
+
+/// The run of this one LSN, which need not be one that was given out.
+pub(crate) fn only(lsn: Lsn) -> LsnRange {
+    LsnRange { first: lsn, last: lsn }
 }
 
 /// Until `timeout` from now; one too long for the clock is for ever.

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braidlog_engine::{Health, Metrics, Wait};
-use braidlog_format::{Incarnation, LogId, Lsn, LsnRange};
+use braidlog_format::{Incarnation, LogId, Lsn};
 use braidlog_recovery::{Record, RecoveryReport};
 use braidlog_storage::OsStorage;
 
-use crate::error::only;
-use crate::log::{Log, until};
+use crate::log::{Log, only, until};
 use crate::{
     Append, AppendError, Batch, Error, Options, ReadOnly, Records, Result, Ticket, Writer, read_only,
 };
@@ -114,7 +113,7 @@ impl Wal {
     /// As [`Wal::submit`].
     pub fn submit_with(&self, append: Append<'_>) -> Result<Ticket> {
         let lsn = self.log.submit(append, None)?;
-        Ok(Ticket::new(self.log.clone(), LsnRange::with_count(lsn, 1)))
+        Ok(Ticket::new(self.log.clone(), only(lsn)))
     }
 
     /// An empty batch: its records become durable and visible together, or not at all.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use braidlog_engine::Wait;
-use braidlog_format::{Lsn, LsnRange};
+use braidlog_format::Lsn;
 
-use crate::log::Log;
+use crate::log::{Log, only};
 use crate::{Append, AppendError, Batch, Result, Ticket};
 
 /// A handle that prefers one stripe, made by [`Wal::writer`](crate::Wal::writer).
@@ -56,7 +56,7 @@ impl Writer {
     /// As there.
     pub fn submit<P: AsRef<[u8]>>(&self, payload: P) -> Result<Ticket, AppendError<P>> {
         match self.log.submit(Append::new(payload.as_ref()), Some(self.stripe)) {
-            Ok(lsn) => Ok(Ticket::new(self.log.clone(), LsnRange::with_count(lsn, 1))),
+            Ok(lsn) => Ok(Ticket::new(self.log.clone(), only(lsn))),
             Err(error) => Err(AppendError::new(error, payload)),
         }
     }
