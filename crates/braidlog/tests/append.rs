@@ -7,15 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, Kind, Lsn, Options, Ticket, Wal, Writer};
+use braidlog_sim::Stamp;
 use tempfile::TempDir;
 
 #[path = "support/block_on.rs"]
 mod block_on;
-#[path = "support/stamp.rs"]
-mod stamp;
 
 use block_on::block_on;
-use stamp::Stamp;
 
 const MODES: [DurabilityMode; 4] = [
     DurabilityMode::Synchronous,

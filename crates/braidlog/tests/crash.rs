@@ -13,15 +13,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, IoMode, Lsn, Options, SyncMethod, Wal};
-use braidlog_sim::{Fault, Op, Profile, Rng, SimDisk};
+use braidlog_sim::{Fault, Op, Profile, Rng, STAMP_LEN, SimDisk, Stamp};
 
 #[path = "support/patience.rs"]
 mod patience;
-#[path = "support/stamp.rs"]
-mod stamp;
 
 use patience::until;
-use stamp::{STAMP_LEN, Stamp};
 
 const PATH: &str = "wal";
 const WRITERS: usize = 6;

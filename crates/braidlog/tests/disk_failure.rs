@@ -7,18 +7,15 @@ use std::thread;
 use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, HealthState, Lsn, Options, Wal};
-use braidlog_sim::{Action, Fault, Op, Profile, SimDisk, Traced};
+use braidlog_sim::{Action, Fault, Op, Profile, SimDisk, Stamp, Traced};
 
 #[path = "support/panicking.rs"]
 mod panicking;
 #[path = "support/patience.rs"]
 mod patience;
-#[path = "support/stamp.rs"]
-mod stamp;
 
 use panicking::{At, Panicking};
 use patience::until;
-use stamp::Stamp;
 
 const PATH: &str = "wal";
 

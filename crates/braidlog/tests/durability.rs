@@ -11,18 +11,15 @@ use std::thread;
 use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, HealthState, Lsn, Options, Wal};
-use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
+use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk, Stamp};
 
 #[path = "support/block_on.rs"]
 mod block_on;
 #[path = "support/patience.rs"]
 mod patience;
-#[path = "support/stamp.rs"]
-mod stamp;
 
 use block_on::block_on;
 use patience::until;
-use stamp::Stamp;
 
 const PATH: &str = "wal";
 const WAITING: [DurabilityMode; 2] = [DurabilityMode::Synchronous, DurabilityMode::group_commit()];

@@ -12,12 +12,7 @@ use std::time::Duration;
 use braidlog::{
     Append, Durability, DurabilityMode, ErrorKind, Incarnation, IoMode, Lsn, OnIoError, Options, Wal,
 };
-use braidlog_sim::Rng;
-
-#[path = "support/stamp.rs"]
-mod stamp;
-
-use stamp::Stamp;
+use braidlog_sim::{Rng, Stamp};
 
 const DIR: &str = "BRAIDLOG_TEST_DIR";
 const SEED: &str = "BRAIDLOG_TEST_SEED";

@@ -7,11 +7,7 @@ use std::time::Duration;
 
 use braidlog::storage::{Clock, SystemClock};
 use braidlog::{Append, Durability, DurabilityMode, Lsn, Wal};
-
-#[path = "support/stamp.rs"]
-mod stamp;
-
-use stamp::Stamp;
+use braidlog_sim::Stamp;
 
 const THREADS: u32 = 16;
 

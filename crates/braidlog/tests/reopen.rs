@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use braidlog::{Append, Durability, DurabilityMode, Incarnation, Lsn, Options, TailState, Wal};
 use braidlog_format::SegmentHeader;
-use braidlog_sim::SimClock;
+use braidlog_sim::{SimClock, Stamp};
 
 #[path = "support/patience.rs"]
 mod patience;
-#[path = "support/stamp.rs"]
-mod stamp;
 
 use patience::until;
-use stamp::Stamp;
 
 /// Small files, so that opening and closing often is cheap.
 fn small() -> Options {

@@ -7,12 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use braidlog::{Append, DurabilityMode, ErrorKind, Lsn, Ticket, Wal, Writer};
-use braidlog_sim::Rng;
-
-#[path = "support/stamp.rs"]
-mod stamp;
-
-use stamp::{STAMP_LEN, Stamp};
+use braidlog_sim::{Rng, STAMP_LEN, Stamp};
 
 const THREADS: u32 = 64;
 const RECORDS_PER_THREAD: u32 = 10_000;

@@ -35,7 +35,7 @@
 //! - *Protocols*: [`SimDisk::counts`], [`SimDisk::take_trace`].
 //! - *Rot*: [`SimDisk::flip_bit`], [`SimDisk::write_raw`], [`SimDisk::truncate_raw`],
 //!   [`SimDisk::remove_raw`], [`SimDisk::put_raw`].
-//! - *Time*: [`SimClock`]. *Numbers*: [`Rng`].
+//! - *Time*: [`SimClock`]. *Numbers*: [`Rng`]. *Payloads* that prove themselves: [`Stamp`].
 //!
 //! What it does not simulate: directories are durable as soon as they are made, removed directories do not
 //! exist, and a failed write changes nothing.
@@ -50,6 +50,7 @@ mod trace;
 
 mod clock;
 mod rng;
+mod stamp;
 
 mod directory;
 mod file;
@@ -64,4 +65,5 @@ pub use disk::SimDisk;
 pub use fault::{Fault, Op};
 pub use hold::Hold;
 pub use rng::Rng;
+pub use stamp::{STAMP_LEN, Stamp};
 pub use trace::{Action, Counts, TRACE_MAX, Traced};

@@ -1,12 +1,14 @@
 //! Payloads that say who wrote them: each can be checked alone, byte for byte, and told from any other.
-#![allow(dead_code, reason = "each test file uses its part")]
+//!
+//! The rule: a stamped payload is a function of its stamp and its length, in every version.
 
-use braidlog_sim::Rng;
+use crate::Rng;
 
 /// Bytes at the head of a stamped payload.
 pub const STAMP_LEN: usize = 16;
 
-/// Who wrote a record, and what place it has in its batch.
+/// Who wrote a record, and what place it has in its batch: what the oracle of a crash test wants to know of
+/// every record that it finds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Stamp {
     /// The writer.
@@ -25,7 +27,10 @@ impl Stamp {
         Stamp { writer, seq, index: 0, count: 1 }
     }
 
-    /// The payload of `len` bytes (at least [`STAMP_LEN`]) that carries this stamp.
+    /// The payload of `len` bytes that carries this stamp.
+    ///
+    /// # Panics
+    /// If `len` is below [`STAMP_LEN`].
     pub fn payload(self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         bytes.extend_from_slice(&self.writer.to_le_bytes());
@@ -43,10 +48,15 @@ impl Stamp {
     }
 
     /// The stamp of a payload, which must be exactly what [`Stamp::payload`] made.
+    ///
+    /// # Panics
+    /// If it is anything else: what a log gave back was never appended.
     pub fn of(payload: &[u8]) -> Stamp {
         assert!(payload.len() >= STAMP_LEN, "a payload of {} bytes was never appended", payload.len());
-        let u32_at = |at: usize| u32::from_le_bytes(payload[at..at + 4].try_into().unwrap());
-        let u16_at = |at: usize| u16::from_le_bytes(payload[at..at + 2].try_into().unwrap());
+        let u32_at =
+            |at: usize| u32::from_le_bytes(payload[at..at + 4].try_into().expect("the length is right"));
+        let u16_at =
+            |at: usize| u16::from_le_bytes(payload[at..at + 2].try_into().expect("the length is right"));
         let stamp = Stamp { writer: u32_at(0), seq: u32_at(4), index: u16_at(8), count: u16_at(10) };
         assert_eq!(u32_at(12) as usize, payload.len(), "{stamp:?} has another length");
         assert!(payload == stamp.payload(payload.len()), "{stamp:?} has other bytes");

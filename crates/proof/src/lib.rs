@@ -1,0 +1,7 @@
+//! The evidence for Braidlog's contract, as programs that try to break it.
+//!
+//! Each module is one harness. The same code runs small in `tests/` and long from the command
+//! (`cargo run --release -p braidlog-proof -- --help`); a failure is a panic that prints one seed and one command.
+//!
+//! The rule: it drives the production crates through their public interface and the storage trait; the product has
+//! no hooks for it.
