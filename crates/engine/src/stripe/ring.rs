@@ -143,3 +143,29 @@ mod words {
 }
 
 pub(crate) use words::Ring;
+
+#[cfg(all(test, not(braidlog_loom)))]
+mod tests {
+    use braidlog_sim::Rng;
+
+    use super::*;
+
+    #[test]
+    fn a_ring_gives_back_what_was_written_also_across_its_end() {
+        let mut rng = Rng::new(1);
+        let ring = Ring::new(64);
+        let mut position = u64::MAX / 2; // Positions never wrap; where they stand must not matter.
+        for _ in 0..5000 {
+            let mut bytes = vec![0; rng.index(65)];
+            rng.fill(&mut bytes);
+            // SAFETY: this thread alone has the ring, and a piece is no longer than it.
+            unsafe { ring.write(position, &bytes) };
+            let from = rng.index(bytes.len() + 1);
+            let mut read = vec![0; bytes.len() - from];
+            // SAFETY: as above; the bytes were just written.
+            unsafe { ring.read(position + from as u64, &mut read) };
+            assert_eq!(read, bytes[from..]);
+            position += bytes.len() as u64;
+        }
+    }
+}
