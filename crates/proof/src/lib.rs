@@ -5,3 +5,9 @@
 //!
 //! The rule: it drives the production crates through their public interface and the storage trait; the product has
 //! no hooks for it.
+
+pub mod counts;
+pub mod extent;
+
+pub mod model;
+pub mod observed;
