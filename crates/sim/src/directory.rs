@@ -72,6 +72,15 @@ impl Directory {
         Directory { visible: names.clone(), durable: names.clone(), origin: names, ..Directory::default() }
     }
 
+    /// Every file that a crash may leave here, some of them more than once.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeRef> {
+        let changed = self.pending.iter().filter_map(|op| match &op.change {
+            NameChange::Link { node, .. } | NameChange::Move { node, .. } => Some(node),
+            NameChange::Unlink { .. } => None,
+        });
+        self.visible.values().chain(self.durable.values()).chain(changed)
+    }
+
     pub(crate) fn find(&self, name: &str) -> Result<NodeRef> {
         self.visible.get(name).cloned().ok_or_else(|| ErrorKind::NotFound.into())
     }

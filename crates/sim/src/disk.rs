@@ -11,7 +11,7 @@ use crate::directory::SimDir;
 use crate::image::PAGE;
 use crate::state::{Shared, State};
 use crate::trace::{Counts, Traced};
-use crate::{Fault, Hold, Op};
+use crate::{Bound, CrashImages, Fault, Hold, Op};
 
 /// A disk in memory that loses, tears and fails as it is told. Clones are handles of the same disk;
 /// [`crash_clone`](SimDisk::crash_clone) makes another one.
@@ -23,7 +23,11 @@ pub struct SimDisk {
 impl SimDisk {
     /// An empty disk without limits and faults.
     pub fn new() -> SimDisk {
-        SimDisk { shared: Shared::new(State::new()) }
+        SimDisk::from_state(State::new())
+    }
+
+    pub(crate) fn from_state(state: State) -> SimDisk {
+        SimDisk { shared: Shared::new(state) }
     }
 
     /// The disk as a crash at this moment leaves it, one legal outcome for each seed. This disk goes on
@@ -32,7 +36,18 @@ impl SimDisk {
     #[must_use]
     pub fn crash_clone(&self, seed: u64, profile: Profile) -> SimDisk {
         let state = crash(&self.shared.state.lock(), seed, profile);
-        SimDisk { shared: Shared::new(state) }
+        SimDisk::from_state(state)
+    }
+
+    /// Every image that a crash at this moment may leave, within `bound`; for a few unsynced operations.
+    /// This disk goes on undisturbed.
+    ///
+    /// # Panics
+    /// If some directory has more than 65,536 outcomes, or some page more than 65,536 states: take
+    /// [`crash_clone`](SimDisk::crash_clone) with many seeds then.
+    #[must_use]
+    pub fn crash_images(&self, bound: Bound) -> CrashImages {
+        CrashImages::of(&self.shared.state.lock(), bound)
     }
 
     /// Arms a fault.

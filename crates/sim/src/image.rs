@@ -1,7 +1,8 @@
 //! The bytes of a file at one moment, in shared pages.
 //!
 //! The rule: a byte that was never written is zero, and so is every byte behind the end, so that a file
-//! that is cut and grows again reads as zeros. Pages are shared between images until one is written.
+//! that is cut and grows again reads as zeros. Pages are shared between images until one is written,
+//! and so is the map of them: a copy costs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ pub(crate) type Page = [u8; PAGE];
 #[derive(Clone, Default)]
 pub(crate) struct Image {
     len: u64,
-    pages: BTreeMap<u64, Arc<Page>>,
+    pages: Arc<BTreeMap<u64, Arc<Page>>>,
 }
 
 /// The pages that bytes `offset..offset + len` touch.
@@ -46,16 +47,17 @@ impl Image {
 
     /// Puts a page in place, without a change of length: `cut` has to follow if it may reach behind the end.
     pub(crate) fn set_page(&mut self, index: u64, page: Arc<Page>) {
-        self.pages.insert(index, page);
+        Arc::make_mut(&mut self.pages).insert(index, page);
     }
 
     /// Writes, and extends the file if the bytes reach behind its end.
     pub(crate) fn write(&mut self, offset: u64, mut data: &[u8]) {
         let mut at = offset;
+        let pages = Arc::make_mut(&mut self.pages);
         while !data.is_empty() {
             let start = (at % PAGE as u64) as usize;
             let count = data.len().min(PAGE - start);
-            let page = self.pages.entry(at / PAGE as u64).or_insert_with(|| Arc::new([0; PAGE]));
+            let page = pages.entry(at / PAGE as u64).or_insert_with(|| Arc::new([0; PAGE]));
             Arc::make_mut(page)[start..start + count].copy_from_slice(&data[..count]);
             data = &data[count..];
             at += count as u64;
@@ -95,10 +97,15 @@ impl Image {
     pub(crate) fn cut(&mut self, len: u64) {
         let len = len.min(self.len);
         self.len = len;
-        self.pages.split_off(&len.div_ceil(PAGE as u64));
-        let kept = (len % PAGE as u64) as usize;
+        let (last, kept) = (len / PAGE as u64, (len % PAGE as u64) as usize);
+        // Nothing to do is done without a copy of the map.
+        if self.pages.range(last..).next().is_none() {
+            return;
+        }
+        let pages = Arc::make_mut(&mut self.pages);
+        pages.split_off(&len.div_ceil(PAGE as u64));
         if kept > 0
-            && let Some(page) = self.pages.get_mut(&(len / PAGE as u64))
+            && let Some(page) = pages.get_mut(&last)
         {
             Arc::make_mut(page)[kept..].fill(0);
         }

@@ -28,7 +28,8 @@
 //! # }
 //! ```
 //!
-//! - *Crashes*: [`SimDisk::crash_clone`] with a [`Profile`].
+//! - *Crashes*: [`SimDisk::crash_clone`] with a [`Profile`]; for a handful of unsynced operations all that there
+//!   are, with [`SimDisk::crash_images`].
 //! - *Faults* while it runs: [`SimDisk::inject`] a [`Fault`], [`SimDisk::set_capacity`],
 //!   [`SimDisk::set_direct_supported`].
 //! - *Moments*: [`SimDisk::hold`] keeps operations under way until the [`Hold`] is released.
@@ -44,6 +45,7 @@ mod disk;
 
 mod crash;
 mod damage;
+mod enumeration;
 mod fault;
 mod hold;
 mod trace;
@@ -54,6 +56,7 @@ mod stamp;
 
 mod directory;
 mod file;
+mod history;
 mod image;
 mod node;
 mod state;
@@ -62,6 +65,7 @@ mod watch;
 pub use clock::SimClock;
 pub use crash::Profile;
 pub use disk::SimDisk;
+pub use enumeration::{Bound, CrashImages};
 pub use fault::{Fault, Op};
 pub use hold::Hold;
 pub use rng::Rng;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::image::{Image, PAGE, pages_of};
+use crate::image::{Image, PAGE, SECTOR, pages_of};
 
 pub(crate) type NodeRef = Arc<Mutex<Node>>;
 
@@ -33,6 +33,16 @@ impl Change {
             Change::Write { offset, data } => offset + data.len() as u64,
             Change::Grow(len) => *len,
             Change::Cut(_) => 0,
+        }
+    }
+
+    /// How many sectors of a device it writes.
+    pub(crate) fn sectors(&self) -> u64 {
+        match self {
+            Change::Write { offset, data } => {
+                (offset + data.len() as u64).div_ceil(SECTOR as u64) - offset / SECTOR as u64
+            }
+            Change::Grow(_) | Change::Cut(_) => 0,
         }
     }
 

@@ -4,6 +4,7 @@
 mod contract;
 mod crash;
 mod damage;
+mod enumeration;
 mod fault;
 mod names;
 mod protocol;
