@@ -11,3 +11,7 @@ pub mod extent;
 
 pub mod model;
 pub mod observed;
+
+pub mod board;
+pub mod kill;
+pub mod killing_storage;
