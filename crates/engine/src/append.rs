@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use braidlog_format::checksum::crc32;
 use braidlog_format::{BLOCK_LEN, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN};
@@ -21,11 +21,12 @@ use braidlog_storage::is_no_space;
 use crate::batch::{BatchBuf, check_kind, check_len};
 use crate::coordinator::Want;
 use crate::error::EngineError;
+use crate::primitive::thread;
 use crate::settings::Durability;
 use crate::shared::Shared;
 use crate::space::{Gate, SEAL_RESERVE};
 use crate::stripe::Content;
-use crate::stripes::{Placed, thread_hint};
+use crate::stripes::Placed;
 
 /// How long a caller is prepared to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,17 +43,13 @@ impl Wait {
     /// Parks the thread; says whether the deadline has not passed yet.
     pub(crate) fn park(self) -> bool {
         match self {
-            Wait::Forever => std::thread::park(),
-            Wait::Never => return false,
-            Wait::Until(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left == Duration::ZERO {
-                    return false;
-                }
-                std::thread::park_timeout(left);
+            Wait::Forever => {
+                thread::park();
+                true
             }
+            Wait::Never => false,
+            Wait::Until(deadline) => thread::park_until(deadline),
         }
-        true
     }
 }
 
@@ -120,7 +117,8 @@ impl Shared {
     /// Publishes `content`, waiting for room as long as allowed. Gives its first LSN, and whether a ring is
     /// half full by it.
     fn place(&self, content: &Content<'_>, how: How) -> Result<(Lsn, bool), EngineError> {
-        let preferred = how.stripe.unwrap_or_else(thread_hint);
+        // Numbers in turn spread any number of threads evenly.
+        let preferred = how.stripe.unwrap_or_else(thread::number);
         if let Some(placed) = self.try_place(preferred, content)? {
             return Ok(placed);
         }
@@ -164,7 +162,7 @@ impl Shared {
             let stepped = role.step(self, Want::Drain);
             drop(role);
             if !stepped.progress {
-                std::thread::yield_now();
+                thread::yield_now();
             }
         }
     }

@@ -97,7 +97,7 @@ impl Shared {
             let stepped = role.step(self, Want::Sync);
             if !stepped.progress {
                 // A gap before `lsn`: its writer needs the processor, and then a handful of instructions.
-                std::thread::yield_now();
+                thread::yield_now();
             }
         }
     }
@@ -120,7 +120,7 @@ impl Shared {
             && self.demand.urgent() <= self.waiters.durable()
             && self.clock.monotonic().saturating_sub(began) < limit
         {
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 

@@ -4,12 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange, prepared_name};
 use braidlog_storage::{Clock, FileAccess, FileIo, LockGuard, LogDir, is_no_space};
-use parking_lot::Mutex;
 
 use crate::append::{How, Wait};
 use crate::batch::BatchBuf;
@@ -17,6 +15,8 @@ use crate::commit::TaskKey;
 use crate::coordinator::Want;
 use crate::error::EngineError;
 use crate::metrics::{Health, HealthState, Metrics};
+use crate::primitive::Mutex;
+use crate::primitive::thread::{self, JoinHandle};
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
 use crate::space::Gate;
@@ -166,14 +166,14 @@ impl Engine {
         shared.signal.notify();
         for thread in self.threads.lock().drain(..) {
             // A waker that the background thread runs may drop the last handle: it does not wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
+            if thread.thread().id() != thread::current().id() {
                 // A panic in it has failed the log already, and is told below.
                 let _ = thread.join();
             }
         }
         while shared.waiters.durable() < last && shared.failure.get().is_none() {
             if !shared.role().step(shared, Want::Sync).progress {
-                std::thread::yield_now(); // A gap: its writer publishes in a handful of instructions.
+                thread::yield_now(); // A gap: its writer publishes in a handful of instructions.
             }
         }
         let _ = shared.role().finish(shared);

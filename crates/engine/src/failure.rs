@@ -6,7 +6,9 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use crate::primitive::OnceLock;
 
 /// What was being done when the log failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -16,15 +16,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use braidlog_format::Lsn;
-use crossbeam_utils::sync::{Parker, Unparker};
-use parking_lot::Mutex;
 
 use crate::coordinator::Want;
+use crate::primitive::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
+use crate::primitive::thread::{self, JoinHandle};
+use crate::primitive::{Mutex, Parker, Unparker};
 use crate::shared::Shared;
 
 /// How long nothing is done before a sync mark tells what is durable.
@@ -93,7 +92,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let parker = Parker::new();
     *shared.signal.unparker.lock() = Some(parker.unparker().clone());
     let shared = Arc::clone(shared);
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name("braidlog-flush".to_owned())
         .spawn(move || Flusher { shared: &shared, pending: None, active: Duration::ZERO }.run(&parker))
 }
@@ -209,7 +208,7 @@ impl Flusher<'_> {
         drop(role);
         if stepped.gap && !stepped.progress {
             // The writer that drew the LSN needs the processor more than this thread does.
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 }

@@ -58,7 +58,7 @@ impl LsnAllocator {
     }
 }
 
-#[cfg(all(test, not(braidlog_loom)))]
+#[cfg(all(test, not(any(braidlog_loom, braidlog_shuttle))))]
 mod tests {
     use super::*;
 

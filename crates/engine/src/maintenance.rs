@@ -3,16 +3,15 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use braidlog_storage::{AlignedBuf, is_no_space};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use parking_lot::Mutex;
 
 use crate::failure::{FailedOperation, Failure};
 use crate::preparer::Frontier;
+use crate::primitive::atomic::{AtomicBool, Ordering::AcqRel};
+use crate::primitive::thread::{self, JoinHandle};
+use crate::primitive::{Mutex, Receiver, RecvTimeoutError, Sender, bounded};
 use crate::shared::Shared;
 
 /// How often a full device is asked for space again.
@@ -75,7 +74,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     let (sender, receiver) = bounded(2);
     let thread = {
         let shared = Arc::clone(shared);
-        std::thread::Builder::new()
+        thread::Builder::new()
             .name("braidlog-maintenance".to_owned())
             .spawn(move || run(&shared, &receiver))?
     };

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use braidlog_format::{SEGMENT_HEADER_LEN, block_ceil, prepared_name};
 use braidlog_storage::{AlignedBuf, FileAccess, FileIo, LogDir, LogFile, is_no_space, write_all_at};
-use parking_lot::{Condvar, Mutex};
 
+use crate::primitive::{Condvar, Mutex};
 use crate::space::{Prepared, SEAL_RESERVE, Space};
 
 /// Bytes of zeros that are laid in one step.

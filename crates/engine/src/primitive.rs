@@ -1,63 +1,34 @@
-//! The seam through which the engine reaches threads and shared memory: the real ones, or loom's.
+//! The seam through which the engine reaches threads and shared memory: the real ones, loom's or shuttle's.
 //!
-//! Everything whose interleavings matter takes its atomics, cells, locks and parking from here, so that a
-//! model checks the production code and not a copy of it. The cfg has a name of its own because a bare
-//! `loom` would switch dependencies over too.
+//! Everything whose interleavings matter takes its atomics, cells, locks, channels and parking from here, so
+//! that a model checks the production code and not a copy of it. Counters for people stay with `std`.
+//!
+//! # The three bodies
+//! * [`real`](self): re-exports and thin wrappers; nothing costs more than the thing itself.
+//! * `--cfg braidlog_loom`: every interleaving of small models, and what the memory model allows.
+//! * `--cfg braidlog_shuttle`: random schedules of the whole engine.
+//!
+//! The cfgs have names of their own because a bare `loom` would switch dependencies over too. Under loom and
+//! shuttle all threads are coroutines of one thread: a real lock that is held across a switch would stop them
+//! all, so every lock that may be is the seam's. Time does not pass there: a wait with a deadline may be over at
+//! any moment.
 
-#[cfg(not(braidlog_loom))]
-mod real {
-    pub(crate) use std::sync::atomic;
-    pub(crate) use std::thread;
-
-    pub(crate) use parking_lot::{Mutex, MutexGuard};
-
-    /// Stands for memory that is reached through raw pointers, which a model cannot watch.
-    #[derive(Debug)]
-    pub(crate) struct Witness;
-
-    impl Witness {
-        pub(crate) fn new() -> Witness {
-            Witness
-        }
-
-        /// The memory is used by its owner alone.
-        pub(crate) fn owned(&mut self) {}
-    }
-}
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+mod real;
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+pub(crate) use real::*;
 
 #[cfg(braidlog_loom)]
-mod real {
-    pub(crate) use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic;
-    pub(crate) use loom::thread;
+mod under_loom;
+#[cfg(braidlog_loom)]
+pub(crate) use under_loom::*;
 
-    /// Loom's mutex with the calls of `parking_lot`'s.
-    #[derive(Debug)]
-    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+#[cfg(braidlog_shuttle)]
+mod under_shuttle;
+#[cfg(braidlog_shuttle)]
+pub(crate) use under_shuttle::*;
 
-    impl<T> Mutex<T> {
-        pub(crate) fn new(value: T) -> Mutex<T> {
-            Mutex(loom::sync::Mutex::new(value))
-        }
-
-        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().expect("a model does not panic under a lock")
-        }
-    }
-
-    /// Fails the model if its owner has not acquired it from the one before.
-    #[derive(Debug)]
-    pub(crate) struct Witness(loom::cell::UnsafeCell<()>);
-
-    impl Witness {
-        pub(crate) fn new() -> Witness {
-            Witness(loom::cell::UnsafeCell::new(()))
-        }
-
-        pub(crate) fn owned(&mut self) {
-            self.0.with_mut(|_| {});
-        }
-    }
-}
-
-pub(crate) use real::*;
+#[cfg(any(braidlog_loom, braidlog_shuttle))]
+mod modelled;
+#[cfg(any(braidlog_loom, braidlog_shuttle))]
+pub(crate) use modelled::*;

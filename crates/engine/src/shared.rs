@@ -13,12 +13,10 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use braidlog_format::{LogTail, Lsn};
 use braidlog_storage::{Clock, FileIo, LockGuard, LogDir, is_no_space};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::coordinator::Coordinator;
 use crate::failure::{Failure, FailureCell};
@@ -27,6 +25,8 @@ use crate::lsn::LsnAllocator;
 use crate::maintenance::Jobs;
 use crate::metrics::Counters;
 use crate::preparer::Preparer;
+use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::primitive::{Condvar, Mutex, MutexGuard};
 use crate::settings::{OnIoError, Settings};
 use crate::space::Space;
 use crate::stripes::Stripes;

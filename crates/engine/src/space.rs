@@ -13,11 +13,12 @@
 //! [stripe.release] or [budget.give], and with it the closed gate.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use braidlog_format::{BLOCK_LEN, INDEX_POINTS_MAX, SEGMENT_HEADER_LEN, seal_len};
 use braidlog_storage::LogFile;
-use parking_lot::Mutex;
+
+use crate::primitive::Mutex;
+use crate::primitive::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Bytes of a file that are kept for its seal.
 pub(crate) const SEAL_RESERVE: u64 = seal_len(0, INDEX_POINTS_MAX) + BLOCK_LEN;

@@ -5,8 +5,6 @@
 //!    bounded by [`Stripes::outstanding_max`], one larger frame at a time excepted.
 //! 2. Nobody waits here. No claim, no space or no budget is an answer, not a delay.
 
-use std::cell::Cell;
-
 use braidlog_format::{BLOCK_LEN, Lsn};
 use crossbeam_utils::CachePadded;
 
@@ -208,21 +206,4 @@ impl Budget {
     fn give_back(&self, cost: u64) {
         self.used.fetch_sub(cost, Release); // [budget.give]
     }
-}
-
-/// The stripe that this thread prefers in logs that it did not get a writer handle from.
-///
-/// Threads are numbered as they first append anywhere, which spreads any number of them evenly.
-pub(crate) fn thread_hint() -> usize {
-    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    thread_local! {
-        static HINT: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-    HINT.with(|hint| {
-        hint.get().unwrap_or_else(|| {
-            let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            hint.set(Some(number));
-            number
-        })
-    })
 }

@@ -6,9 +6,9 @@
 //! second sees what the other did before it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread::Thread;
 
-use parking_lot::Mutex;
+use crate::primitive::Mutex;
+use crate::primitive::thread::{self, Thread};
 
 /// The writers that wait for room.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl BlockedWriters {
     /// Enters the calling thread.
     pub(crate) fn enter(&self) -> u64 {
         let number = self.next.fetch_add(1, Relaxed);
-        self.threads.lock().push((number, std::thread::current()));
+        self.threads.lock().push((number, thread::current()));
         number
     }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use braidlog_format::{Kind, Lsn};
-use loom::thread;
 
 use super::model;
 use crate::lsn::LsnAllocator;
 use crate::merge::{Merge, Next};
+use crate::primitive::thread;
 use crate::stripe::Content;
 use crate::stripes::{Placed, Stripes};
 

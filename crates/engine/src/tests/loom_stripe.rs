@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use braidlog_format::{Kind, Lsn};
-use loom::thread;
 
 use super::model;
 use crate::lsn::LsnAllocator;
+use crate::primitive::thread;
 use crate::stripe::overflow::{BoxedFrame, Overflow};
 use crate::stripe::{Content, Published, Stripe};
 
@@ -35,7 +35,7 @@ fn loom_stripe_hands_over_claims_and_keeps_lsns_rising() {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
                     let (stripe, lsns) = &*shared;
-                    let Some(claim) = stripe.try_claim() else { return None };
+                    let claim = stripe.try_claim()?;
                     assert!(claim.has_space(FRAME - 16));
                     match claim.publish(&record(&payload), lsns) {
                         Published::Yes { lsn, .. } => Some((lsn, payload)),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use braidlog_format::Lsn;
-use loom::thread;
 
 use super::model;
+use crate::primitive::thread;
 use crate::waiters::{Sleeper, Waiters};
 
 /// Waits as [`Shared::wait_for`](crate::shared::Shared) does for one who cannot lead.
@@ -65,7 +65,9 @@ fn loom_chosen_leader_is_taken_out_and_woken() {
             // One that is woken as leader before its LSN is durable: it makes it durable itself.
             thread::spawn(move || {
                 if waiters.enter_thread(Lsn(2), thread::current()).is_some() {
-                    thread::park();
+                    while waiters.durable() < Lsn(1) {
+                        thread::park();
+                    }
                     waiters.advance(Lsn(2));
                 }
             })
