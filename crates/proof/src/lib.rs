@@ -6,6 +6,9 @@
 //! The rule: it drives the production crates through their public interface and the storage trait; the product has
 //! no hooks for it.
 
+pub mod full;
+pub mod part;
+
 pub mod counts;
 pub mod extent;
 

@@ -1,0 +1,289 @@
+//! The parts of a full run: for each, how it is started, how its counts are read, and what it must come to.
+//!
+//! The rule: a part is a process of its own. It ends with success only if every promise held, and what it counted
+//! stands in its output.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a part did, by name.
+pub type Tally = BTreeMap<String, u64>;
+
+/// One part.
+pub struct Part {
+    /// Its name, on the command line and in the ledger.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub what: &'static str,
+    /// What a full run of it must count at least.
+    pub least: &'static [(&'static str, u64)],
+    /// Whether it keeps one core busy at the most, so that another part may run beside it.
+    pub is_narrow: bool,
+    start: Start,
+}
+
+/// How a part is started.
+enum Start {
+    /// As a part of this command, with these arguments.
+    Own(&'static [&'static str]),
+    /// As a part of this command, built under `--cfg braidlog_shuttle`.
+    Shuttle(&'static [&'static str]),
+    /// As the models of the engine.
+    Loom,
+    /// As the fuzz target of this name, for this many seconds.
+    Fuzz(&'static str, u32),
+    /// As the stress tests under ThreadSanitizer.
+    ThreadSanitizer,
+}
+
+/// All parts, the long ones first.
+pub const PARTS: &[Part] = &[
+    Part {
+        name: "fuzz-operations",
+        what: "operations, faults and crashes from fuzzed bytes, against the model",
+        least: &[("executions", 1)],
+        is_narrow: true,
+        start: Start::Fuzz("operations", 600),
+    },
+    Part {
+        name: "fuzz-recover_directory",
+        what: "fuzzed directories through recovery, beside a naive reader",
+        least: &[("executions", 1)],
+        is_narrow: true,
+        start: Start::Fuzz("recover_directory", 600),
+    },
+    Part {
+        name: "fuzz-decode_segment",
+        what: "fuzzed segments through the decoders, beside a naive decoder",
+        least: &[("executions", 1)],
+        is_narrow: true,
+        start: Start::Fuzz("decode_segment", 600),
+    },
+    Part {
+        name: "fuzz-decode_entry",
+        what: "fuzzed entries through the decoders, beside a naive decoder",
+        least: &[("executions", 1)],
+        is_narrow: true,
+        start: Start::Fuzz("decode_entry", 600),
+    },
+    Part {
+        name: "threaded",
+        what: "the whole log under shuttle: random schedules over the simulated disk",
+        least: &[("schedules", 100_000)],
+        is_narrow: true,
+        start: Start::Shuttle(&["threaded"]),
+    },
+    Part {
+        name: "enumerate",
+        what: "tiny workloads, every crash point, every image",
+        least: &[("images", 1)],
+        is_narrow: false,
+        start: Start::Own(&["enumerate"]),
+    },
+    Part {
+        name: "single",
+        what: "long random runs with crashes and faults, single-stepped",
+        least: &[("images", 1_000_000)],
+        is_narrow: false,
+        start: Start::Own(&["single"]),
+    },
+    Part {
+        name: "kill",
+        what: "processes killed at any moment and at any storage operation",
+        least: &[("kills", 2_000)],
+        is_narrow: false,
+        start: Start::Own(&["kill"]),
+    },
+    Part {
+        name: "power-cut",
+        what: "power cuts under the release binary, on a file system of our own",
+        least: &[("power cuts", 200)],
+        is_narrow: false,
+        start: Start::Own(&["power-cut"]),
+    },
+    Part {
+        name: "no-space",
+        what: "a file system that is really full",
+        least: &[("fillings", 1)],
+        is_narrow: false,
+        start: Start::Own(&["no-space"]),
+    },
+    Part {
+        name: "rot",
+        what: "every bit, sector, length and file of small logs, damaged",
+        least: &[("bit flips", 100_000)],
+        is_narrow: false,
+        start: Start::Own(&["rot"]),
+    },
+    Part {
+        name: "loom",
+        what: "the engine's protocols in every interleaving within the bounds",
+        least: &[("models", 1)],
+        is_narrow: true,
+        start: Start::Loom,
+    },
+    Part {
+        name: "sabotage",
+        what: "deliberate bugs, each of which a harness must catch",
+        least: &[("bugs caught", 20)],
+        is_narrow: false,
+        start: Start::Own(&["sabotage"]),
+    },
+    Part {
+        name: "thread-sanitizer",
+        what: "the stress tests under ThreadSanitizer",
+        least: &[("tests", 1)],
+        is_narrow: false,
+        start: Start::ThreadSanitizer,
+    },
+];
+
+/// The part of this name.
+pub fn find(name: &str) -> Option<&'static Part> {
+    PARTS.iter().find(|part| part.name == name)
+}
+
+impl Part {
+    /// The process that runs it, in the repository at `root`. Builds that need flags of their own get a target
+    /// directory of their own below `target`.
+    pub fn command(&self, root: &Path, target: &Path) -> Command {
+        let cargo = |flags: &str, directory: &str| {
+            let mut command = Command::new("cargo");
+            command.current_dir(root).env("CARGO_TARGET_DIR", target.join(directory)).env("RUSTFLAGS", flags);
+            command
+        };
+        match &self.start {
+            Start::Own(arguments) => {
+                let mut command = Command::new(std::env::current_exe().expect("a program knows where it is"));
+                command.current_dir(root).args(*arguments);
+                command
+            }
+            Start::Shuttle(arguments) => {
+                let mut command = cargo("--cfg braidlog_shuttle", "shuttle");
+                command.args(["run", "--release", "--locked", "-p", "braidlog-proof", "--"]).args(*arguments);
+                command
+            }
+            Start::Loom => {
+                let mut command = cargo("--cfg braidlog_loom", "loom");
+                command.args(["test", "-p", "braidlog-engine", "--lib", "--release", "--locked", "loom"]);
+                command.args(["--", "--nocapture"]);
+                command
+            }
+            Start::Fuzz(name, seconds) => {
+                let corpus = target.join("fuzz-corpus").join(name);
+                std::fs::create_dir_all(&corpus).expect("the target directory can be written");
+                let mut command = Command::new("cargo");
+                command.current_dir(root.join("fuzz")).env_remove("CARGO_TARGET_DIR");
+                command.args(["+nightly", "fuzz", "run", name]).arg(corpus).arg(format!("seeds/{name}"));
+                command.args(["--", &format!("-max_total_time={seconds}"), "-print_final_stats=1"]);
+                command
+            }
+            Start::ThreadSanitizer => {
+                let flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer";
+                let mut command = cargo(flags, "tsan");
+                let suppressions = root.join(".ci/tsan.supp");
+                command.env("TSAN_OPTIONS", format!("suppressions={}", suppressions.display()));
+                // A target of its own keeps the sanitizer out of build scripts.
+                command.args([
+                    "+nightly",
+                    "test",
+                    "--release",
+                    "--locked",
+                    "--target",
+                    HOST,
+                    "-p",
+                    "braidlog",
+                ]);
+                command.args(["--test", "stress", "--test", "order", "--test", "liveness"]);
+                command
+            }
+        }
+    }
+
+    /// What it counted, read from its output.
+    pub fn tally(&self, output: &str) -> Tally {
+        let mut tally = Tally::new();
+        let mut add = |name: &str, n: u64| *tally.entry(name.to_owned()).or_default() += n;
+        for line in output.lines() {
+            match &self.start {
+                Start::Own(_) | Start::Shuttle(_) => {
+                    for count in
+                        line.strip_prefix("counts: ").into_iter().flat_map(|counts| counts.split(", "))
+                    {
+                        let (n, name) = count.split_once(' ').expect("a count is a number and a name");
+                        add(name, n.parse().expect("a count is a number"));
+                    }
+                }
+                Start::Loom => {
+                    if let Some((n, _)) = line.split_once(" interleavings") {
+                        // The harness's own line may stand before it.
+                        let n = n.rsplit(' ').next().and_then(|n| n.parse().ok());
+                        add("interleavings", n.expect("a number of interleavings"));
+                        add("models", 1);
+                    }
+                }
+                Start::Fuzz(..) => {
+                    if let Some(n) = line.strip_prefix("stat::number_of_executed_units:") {
+                        add("executions", n.trim().parse().expect("a number of executions"));
+                    }
+                }
+                Start::ThreadSanitizer => {
+                    if let Some(rest) = line.strip_prefix("test result: ok. ") {
+                        let n = rest.split(' ').next().and_then(|n| n.parse().ok());
+                        add("tests", n.expect("a number of tests"));
+                    }
+                }
+            }
+        }
+        tally
+    }
+
+    /// What a full run of it should have counted and did not.
+    pub fn shortfalls(&self, tally: &Tally) -> Vec<String> {
+        let count = |name| tally.get(name).copied().unwrap_or(0);
+        let short = self.least.iter().filter(|&&(name, least)| count(name) < least);
+        short.map(|&(name, least)| format!("{} {name} of {least}", count(name))).collect()
+    }
+}
+
+/// What the installed compilers build for.
+const HOST: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
+
+/// The repository, as it was when this was built.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository is still there")
+}
+
+/// Where builds go.
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_what_each_kind_of_part_prints() {
+        let tally = |name: &str, output: &str| find(name).unwrap().tally(output);
+        assert_eq!(tally("kill", "round 1\ncounts: 12 kills, 3 of recovery\n"), {
+            Tally::from([("kills".to_owned(), 12), ("of recovery".to_owned(), 3)])
+        });
+        let loom = tally("loom", "test a ... 12 interleavings\nok\n7 interleavings\n");
+        assert_eq!(loom, Tally::from([("interleavings".to_owned(), 19), ("models".to_owned(), 2)]));
+        let fuzz = tally("fuzz-decode_entry", "Done\nstat::number_of_executed_units: 77\n");
+        assert_eq!(fuzz, Tally::from([("executions".to_owned(), 77)]));
+        let sanitizer =
+            tally("thread-sanitizer", "test result: ok. 4 passed; 0 failed\ntest result: ok. 2 passed");
+        assert_eq!(sanitizer, Tally::from([("tests".to_owned(), 6)]));
+    }
+
+    #[test]
+    fn a_run_that_counted_too_little_is_told() {
+        let kill = find("kill").unwrap();
+        assert_eq!(kill.shortfalls(&Tally::from([("kills".to_owned(), 1999)])), ["1999 kills of 2000"]);
+        assert_eq!(kill.shortfalls(&Tally::from([("kills".to_owned(), 2000)])), [""; 0]);
+    }
+}
