@@ -91,6 +91,13 @@ impl Shared {
     }
 
     fn append_content(&self, content: &Content<'_>, how: How) -> Result<LsnRange, EngineError> {
+        #[cfg(braidlog_sabotage)]
+        let how = match how.commit {
+            Commit::Wait(_) if braidlog_sabotage::is("durability_of_append_ignored") => {
+                How { commit: Commit::Wait(self.settings.mode.durability()), ..how }
+            }
+            _ => how,
+        };
         let durability = match how.commit {
             Commit::Wait(durability) if durability != Durability::Async => durability,
             _ => {

@@ -33,6 +33,10 @@ impl BatchBuf {
         check_kind(kind)?;
         let payload_bytes = self.payload_bytes + payload.len() as u64;
         check_len(payload_bytes + ENTRY_OVERHEAD * self.count, self.max_bytes)?;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("batch_not_bound") {
+            self.last = self.body.len();
+        }
         if let Some(previous) = self.body[self.last..].first_chunk_mut::<{ ENTRY_HEADER_LEN as usize }>() {
             EntryHeader::add_flags_unplaced(previous, Flags::BATCH_CONTINUES);
         }
@@ -84,5 +88,9 @@ pub(crate) fn check_kind(kind: Kind) -> Result<(), EngineError> {
 }
 
 pub(crate) fn check_len(len: u64, max: u64) -> Result<(), EngineError> {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("limit_not_enforced") {
+        return Ok(());
+    }
     if len <= max { Ok(()) } else { Err(EngineError::TooLarge { len, max }) }
 }

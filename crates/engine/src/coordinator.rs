@@ -171,6 +171,10 @@ impl Coordinator {
         struct PanicGuard<'a>(&'a Shared);
         impl Drop for PanicGuard<'_> {
             fn drop(&mut self) {
+                #[cfg(braidlog_sabotage)]
+                if braidlog_sabotage::is("panic_not_told") {
+                    return;
+                }
                 let error = std::io::Error::other("a panic while the log was being written");
                 self.0.fail(Failure::new(FailedOperation::Panic, "the log", error));
             }
@@ -315,6 +319,10 @@ impl Coordinator {
 
     /// Syncs and seals the segment under the pen.
     fn end_segment(&mut self, shared: &Shared) -> Result<(), Failure> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("seal_before_sync") {
+            self.segment.as_ref().expect("a segment is under the pen").write_seal(self.last_timestamp_ns)?;
+        }
         self.sync(shared)?;
         let segment = self.segment.as_mut().expect("a segment is under the pen");
         // Those whom the sync satisfied need not wait for the seal.
@@ -335,7 +343,19 @@ impl Coordinator {
         }
         let before = shared.clock.monotonic();
         shared.counters.sync_since.store(before.as_nanos() as u64 + 1, Relaxed);
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("ack_before_sync") {
+            shared.waiters.advance(self.written);
+            shared.waiters.wake_threads();
+        }
         let synced = segment.sync(shared.settings.sync_method);
+        #[cfg(braidlog_sabotage)]
+        let synced = match synced {
+            Err(_) if braidlog_sabotage::is("failed_sync_tried_again") => {
+                segment.sync(shared.settings.sync_method)
+            }
+            synced => synced,
+        };
         shared.counters.sync_since.store(0, Relaxed);
         synced?;
         let took = shared.clock.monotonic().saturating_sub(before);
@@ -345,6 +365,10 @@ impl Coordinator {
         shared.counters.syncs.fetch_add(1, Relaxed);
         shared.counters.records_synced.fetch_add(records, Relaxed);
         shared.waiters.advance(self.written);
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("watermark_of_what_was_drawn") {
+            shared.waiters.advance(shared.lsns.last());
+        }
         // A thread that leads does what the background thread sleeps through: it must know that a mark is owed
         // and that the segment ages.
         shared.signal.synced();
@@ -355,9 +379,21 @@ impl Coordinator {
     fn write_round(&mut self, shared: &Shared, first: Option<Next>) -> Result<(), Failure> {
         let segment = self.segment.as_mut().expect("room was made");
         let timestamp_ns = self.last_timestamp_ns.max(shared.clock.wall_ns());
+        #[cfg(braidlog_sabotage)]
+        let timestamp_ns = match timestamp_ns {
+            _ if braidlog_sabotage::is("clock_set_back_believed") => shared.clock.wall_ns(),
+            timestamp_ns => timestamp_ns,
+        };
         let start = segment.offset();
         self.pen.begin(start);
         let mark = SyncMark { durable_lsn: shared.waiters.durable(), synced_offset: segment.synced_offset() };
+        #[cfg(braidlog_sabotage)]
+        let mark = match mark {
+            _ if braidlog_sabotage::is("mark_of_unsynced_rounds") => {
+                SyncMark { durable_lsn: self.written, synced_offset: start }
+            }
+            mark => mark,
+        };
         shared.marked.store(mark.durable_lsn.0, Relaxed);
 
         // The file takes each full buffer; `segment` is borrowed anew for each, since entries are noted in
@@ -455,6 +491,10 @@ fn tell_room(shared: &Shared, segment: &Segment) {
 impl HeaderConstants {
     /// The next salt: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
     fn next_salt(&mut self) -> Salt {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("one_salt_for_all_segments") {
+            return Salt(1);
+        }
         self.salts = self.salts.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.salts;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

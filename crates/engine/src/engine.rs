@@ -145,6 +145,10 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Failed`].
     pub fn flush(&self) -> Result<(), EngineError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("flush_does_not_sync") {
+            return Ok(());
+        }
         self.shared.flush()
     }
 
@@ -160,6 +164,12 @@ impl Engine {
         }
         let shared = &*self.shared;
         let last = shared.lsns.end();
+        #[cfg(braidlog_sabotage)]
+        let last = if braidlog_sabotage::is("close_does_not_drain") { Lsn::ZERO } else { last };
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("directory_released_first") {
+            shared.lock.lock().take();
+        }
         shared.hurry();
         shared.wake_writers();
         shared.jobs.end();
@@ -194,6 +204,8 @@ impl Engine {
                 })
             }
         };
+        #[cfg(braidlog_sabotage)]
+        let result = if braidlog_sabotage::is("close_hides_the_failure") { Ok(()) } else { result };
         *closed = Some(result.clone());
         result
     }
@@ -275,6 +287,11 @@ fn probe(dir: &dyn LogDir, settings: &Settings) -> Result<FileIo, EngineError> {
         (_, IoMode::Direct) => (FileIo::Direct, "the I/O mode Direct"),
         (_, IoMode::Buffered) => return Ok(FileIo::Buffered),
         (_, IoMode::Auto) => (FileIo::Direct, ""),
+    };
+    #[cfg(braidlog_sabotage)]
+    let wanted = match wanted {
+        FileIo::DirectSync if braidlog_sabotage::is("direct_sync_without_the_flag") => FileIo::Direct,
+        wanted => wanted,
     };
     let _ = dir.remove(name);
     let probed = dir.open(name, FileAccess::CreateNew, wanted).and_then(|file| {

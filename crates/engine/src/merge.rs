@@ -80,6 +80,11 @@ impl Merge {
     /// The next frame, if it is published. `None` means that the writer which drew [`Merge::next_lsn`] has
     /// not published yet, or that nobody drew it.
     pub(crate) fn peek(&mut self, stripes: &Stripes) -> Option<Next> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("gap_passed_over") {
+            let lowest = self.heads.iter().filter_map(|head| head.frame).map(|frame| frame.lsn).min();
+            self.next = self.next.max(lowest.unwrap_or(Lsn::ZERO));
+        }
         self.find(stripes).or_else(|| {
             self.look_again(stripes);
             self.find(stripes)

@@ -122,6 +122,10 @@ impl Preparer {
     fn allocate(&self, capacity: u64) -> io::Result<Prepared> {
         let name = prepared_name(self.next_number.fetch_add(1, Relaxed));
         let file = self.dir.open(&name, FileAccess::CreateNew, self.io)?;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("space_not_allocated") {
+            return Ok(Prepared { name, file, capacity });
+        }
         match file.allocate(capacity) {
             Ok(()) => Ok(Prepared { name, file, capacity }),
             Err(error) => {

@@ -16,6 +16,8 @@ use braidlog_format::{
     ENTRY_HEADER_LEN, EntryHeader, Flags, INDEX_POINTS_MAX, IndexPoint, Kind, Lsn, Predecessor,
     SEGMENT_HEADER_LEN, Salt, Seal, SegmentHeader, SegmentName,
 };
+#[cfg(braidlog_sabotage)]
+use braidlog_storage::is_no_space;
 use braidlog_storage::{AlignedBuf, LogFile, write_all_at};
 
 use crate::failure::{FailedOperation, Failure};
@@ -71,13 +73,19 @@ impl Segment {
         let Prepared { name: prepared_name, file, capacity } = prepared;
         let name = SegmentName(header.base).to_string();
         let failed = |error| Failure::new(FailedOperation::NextSegment, &name, error);
+        #[cfg(braidlog_sabotage)]
+        let (prepared_name, replace) = match (prepared_name, replace) {
+            (prepared_name, replace) if braidlog_sabotage::is("named_before_its_header") => {
+                give_name(shared, &prepared_name, &name, replace)?;
+                (name.clone(), true)
+            }
+            given => given,
+        };
         let mut block = AlignedBuf::zeroed(SEGMENT_HEADER_LEN as usize);
         header.encode(block.first_chunk_mut().expect("the buffer has the block's length"));
         shared.with_space(|| write_all_at(&*file, &block, 0)).map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        let dir = &shared.dir;
-        shared.with_space(|| dir.rename(&prepared_name, &name, replace)).map_err(failed)?;
-        dir.sync().map_err(|error| Failure::new(FailedOperation::SyncDirectory, &name, error))?;
+        give_name(shared, &prepared_name, &name, replace)?;
         Ok(Segment {
             frontier: Arc::new(Frontier::new(Arc::clone(&file), SEGMENT_HEADER_LEN, capacity)),
             file,
@@ -159,6 +167,22 @@ impl Segment {
     /// for lack of space.
     pub(crate) fn write(&self, shared: &Shared, blocks: &[u8], offset: u64) -> Result<(), Failure> {
         self.frontier.take_over(offset + blocks.len() as u64);
+        #[cfg(braidlog_sabotage)]
+        {
+            let failed = |error| self.failed(FailedOperation::Write, error);
+            if braidlog_sabotage::is("short_write_taken_for_whole") {
+                return self.file.write_at(blocks, offset).map(drop).map_err(failed);
+            }
+            if braidlog_sabotage::is("failed_write_taken_for_whole") {
+                let _ = write_all_at(&*self.file, blocks, offset);
+                return Ok(());
+            }
+            if braidlog_sabotage::is("full_disk_taken_for_written") {
+                let written = write_all_at(&*self.file, blocks, offset);
+                return written
+                    .or_else(|error| if is_no_space(&error) { Ok(()) } else { Err(failed(error)) });
+            }
+        }
         shared
             .with_space(|| write_all_at(&*self.file, blocks, offset))
             .map_err(|error| self.failed(FailedOperation::Write, error))
@@ -194,6 +218,16 @@ impl Segment {
     /// `timestamp_ns` is the last round's; a mark's round may be younger than the last record.
     pub(crate) fn seal(&mut self, timestamp_ns: u64) -> Result<(), Failure> {
         debug_assert_eq!(self.synced_offset, self.offset, "a seal vouches for synced bytes");
+        self.write_seal(timestamp_ns)?;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("seal_not_synced") {
+            return Ok(());
+        }
+        self.file.sync_all().map_err(|error| self.failed(FailedOperation::Seal, error))
+    }
+
+    /// The writing half of [`seal`](Segment::seal).
+    pub(crate) fn write_seal(&self, timestamp_ns: u64) -> Result<(), Failure> {
         self.frontier.stop();
         let last_lsn = self.last.map_or(self.base.prev(), |last| last.lsn);
         let seal = Seal {
@@ -214,9 +248,21 @@ impl Segment {
         self.file
             .set_len(self.offset + blocks.len() as u64)
             .and_then(|()| write_all_at(&*self.file, &blocks, self.offset))
-            .and_then(|()| self.file.sync_all())
             .map_err(|error| self.failed(FailedOperation::Seal, error))
     }
+}
+
+/// Gives a file its name in the log, durably.
+fn give_name(shared: &Shared, from: &str, name: &str, replace: bool) -> Result<(), Failure> {
+    let dir = &shared.dir;
+    shared
+        .with_space(|| dir.rename(from, name, replace))
+        .map_err(|error| Failure::new(FailedOperation::NextSegment, name, error))?;
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("name_not_synced") {
+        return Ok(());
+    }
+    dir.sync().map_err(|error| Failure::new(FailedOperation::SyncDirectory, name, error))
 }
 
 /// Where some entries stand: a point at least every [`INDEX_STEP`] bytes, fewer in a large segment.

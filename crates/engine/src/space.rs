@@ -122,6 +122,10 @@ impl Space {
     }
 
     pub(crate) fn is_open(&self) -> bool {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("space_not_asked_for") {
+            return true;
+        }
         self.gate() == Gate::Open
     }
 

@@ -175,11 +175,19 @@ fn check_first_or_link(
             if let Some(last) = last {
                 last.end = End::Unknown;
             }
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("missing_segment_passed_over") {
+                return Ok(());
+            }
             on_damage(missing(named.base, file.base))
         }
         _ => {
             if let Some(last) = last {
                 last.end = End::Unknown;
+            }
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("link_not_checked") {
+                return Ok(());
             }
             let lsns = LsnRange { first: file.base, last: file.base.prev() };
             on_damage(Damage { segment: file.name(), offset: 0, lsns, cause: DamageCause::Unlinked })

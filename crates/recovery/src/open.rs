@@ -83,15 +83,23 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
     let started = Instant::now();
     let listing = dir::list(dir)?;
     let chain = chain::inspect(dir, &listing, &[], &mut chain::refuse)?;
-    // A writer that was killed may have left names that only the cache knows. What is built on them here
-    // must not outlive them.
-    dir.sync().map_err(RecoveryError::io("sync", dir::path_of(dir)))?;
+    keep_names(dir)?;
 
     let newest = chain.segments.iter().map(|segment| segment.header.incarnation.0).max();
     let incarnation = Incarnation(newest.unwrap_or(0).saturating_add(1));
+    #[cfg(braidlog_sabotage)]
+    let incarnation = match newest {
+        Some(newest) if braidlog_sabotage::is("incarnation_not_raised") => Incarnation(newest),
+        _ => incarnation,
+    };
     let mut damaged_seals = damaged_seals(dir, &chain)?;
     let mut tail = chain.last().map(|last| tail::examine(dir, last)).transpose()?;
     let next_lsn = tail.as_ref().map_or(Lsn::FIRST, Tail::next_lsn);
+    #[cfg(braidlog_sabotage)]
+    let next_lsn = match next_lsn {
+        Lsn(next) if next > 1 && braidlog_sabotage::is("last_lsn_given_again") => Lsn(next - 1),
+        next_lsn => next_lsn,
+    };
     let not_started = chain.check_not_started(next_lsn)?;
 
     // The verdicts are in: from here on files change.
@@ -140,7 +148,22 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
         open_transactions: tail.map_or(Vec::new(), |tail| tail.open_transactions),
         replaces_empty: holds_no_lsn || not_started,
     };
+    #[cfg(braidlog_sabotage)]
+    let tail = match tail {
+        tail if braidlog_sabotage::is("last_timestamp_forgotten") => LogTail { last_timestamp_ns: 0, ..tail },
+        tail => tail,
+    };
     Ok(Recovered { tail, report })
+}
+
+/// Makes the names in the directory durable. A writer that was killed may have left some that only the cache
+/// knows; what is built on them here must not outlive them.
+fn keep_names(dir: &Arc<dyn LogDir>) -> Result<(), RecoveryError> {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("names_not_synced_at_open") {
+        return Ok(());
+    }
+    dir.sync().map_err(RecoveryError::io("sync", dir::path_of(dir)))
 }
 
 /// The names of earlier segments that were sealed and whose seal is not what the next header says.

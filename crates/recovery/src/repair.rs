@@ -35,6 +35,10 @@ pub(crate) struct Cut {
 
 /// Removes left-over prepared files. They hold no LSN.
 pub(crate) fn remove_prepared(dir: &Arc<dyn LogDir>, listing: &Listing) -> Result<(), RecoveryError> {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("prepared_files_left") {
+        return Ok(());
+    }
     for name in &listing.prepared {
         remove(dir, name)?;
     }
@@ -56,13 +60,10 @@ pub(crate) fn trim(
             cut.kept_as = Some(name.to_string());
         }
     }
+    #[cfg(braidlog_sabotage)]
+    let end = if braidlog_sabotage::is("torn_tail_not_cut") { tail.len } else { end };
     if tail.len > end {
-        let name = tail.window.name().to_owned();
-        let file = dir
-            .open(&name, FileAccess::Write, FileIo::Buffered)
-            .map_err(RecoveryError::io("open", name.as_str()))?;
-        file.set_len(end).map_err(RecoveryError::io("cut", name.as_str()))?;
-        file.sync_all().map_err(RecoveryError::io("sync", name.as_str()))?;
+        cut_file(dir, tail.window.name(), end)?;
     }
     if cut.kept_as.is_some() {
         let older = listing.torn.iter().filter(|torn| Some(torn.to_string()) != cut.kept_as);
@@ -74,6 +75,18 @@ pub(crate) fn trim(
     Ok(cut)
 }
 
+/// Cuts a file, durably.
+fn cut_file(dir: &Arc<dyn LogDir>, name: &str, end: u64) -> Result<(), RecoveryError> {
+    let file =
+        dir.open(name, FileAccess::Write, FileIo::Buffered).map_err(RecoveryError::io("open", name))?;
+    file.set_len(end).map_err(RecoveryError::io("cut", name))?;
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("cut_not_synced") {
+        return Ok(());
+    }
+    file.sync_all().map_err(RecoveryError::io("sync", name))
+}
+
 /// Writes the first `bytes` behind the kept part to a file of their own. Whether there was space for it.
 fn keep_torn(
     dir: &Arc<dyn LogDir>,
@@ -82,6 +95,10 @@ fn keep_torn(
     bytes: u64,
     torn: TornName,
 ) -> Result<bool, RecoveryError> {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("torn_bytes_thrown_away") {
+        return Ok(false);
+    }
     let name = torn.to_string();
     // An opening that crashed here before left the same bytes, or some of them.
     if listing.torn.contains(&torn) {
@@ -126,6 +143,10 @@ fn write_torn(
             return Ok(Err(error));
         }
         done = done.saturating_add(held.len() as u64);
+    }
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("torn_copy_not_synced") {
+        return Ok(Ok(()));
     }
     Ok(file.sync_all())
 }

@@ -150,6 +150,10 @@ impl Position {
         if !self.batch_open {
             self.kept = Kept { end: self.offset, last: self.last, timestamp_ns: self.timestamp_ns };
         }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("half_a_batch_kept") {
+            self.kept = Kept { end: self.offset, last: self.last, timestamp_ns: self.timestamp_ns };
+        }
         Ok(())
     }
 }
@@ -191,6 +195,15 @@ impl Scan {
                 decoded => break decoded,
             }
         };
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("payload_checksum_ignored")
+            && let Err(DecodeError::PayloadChecksum { .. }) = decoded
+            && let Some(bytes) = self.window.at(offset).first_chunk()
+            && let Ok(header) = EntryHeader::decode(bytes, self.at.salt, offset)
+            && self.at.accept(&header, EntryHeader::stored_checksum(bytes)).is_ok()
+        {
+            return Ok(Step::Entry(Found { header, offset }));
+        }
         let entry = match decoded {
             Ok(entry) => entry,
             Err(error) => return Ok(Step::Stop(self.stop(error))),
@@ -294,6 +307,10 @@ impl Scan {
 /// [`DecodeError::InvalidField`] if a field contradicts another or the mark's place.
 pub(crate) fn check_mark(entry: &Entry<'_>, offset: u64) -> Result<SyncMark, DecodeError> {
     let mark = SyncMark::decode(entry.payload)?;
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("contradicting_mark_believed") {
+        return Ok(mark);
+    }
     if mark.durable_lsn >= entry.header.lsn || mark.synced_offset > offset {
         return Err(DecodeError::InvalidField { field: "sync mark" });
     }

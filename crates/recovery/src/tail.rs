@@ -91,6 +91,11 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
         Stop::Zeros(_) | Stop::Invalid(..) => look_behind(&mut window, header, &at)?,
         Stop::EndOfFile | Stop::Seal(_) | Stop::Newer(_) => Behind::default(),
     };
+    #[cfg(braidlog_sabotage)]
+    let behind = match behind {
+        behind if braidlog_sabotage::is("damage_cut_as_torn_tail") => Behind { vouched: None, ..behind },
+        behind => behind,
+    };
     let (state, seal) = match (judge(Facts::of_stop(Place::Last, &stop, &behind, at.batch_open)), stop) {
         // The seal may have reached the device without the cut that was made before it: what lies behind a
         // seal is not read.

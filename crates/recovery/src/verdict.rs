@@ -91,6 +91,10 @@ pub(crate) enum Verdict {
 
 /// The verdict on these facts.
 pub(crate) fn judge(facts: Facts) -> Verdict {
+    #[cfg(braidlog_sabotage)]
+    if facts.header == HeaderFact::NotStarted && braidlog_sabotage::is("lost_header_taken_for_none") {
+        return Verdict::Absent;
+    }
     match (facts.header, facts.place) {
         (HeaderFact::Foreign, _) => return Verdict::Foreign,
         (HeaderFact::Newer, _) => return Verdict::Newer,

@@ -137,6 +137,10 @@ impl Visible {
             }
         };
         let at = scan.at;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("reader_passes_the_mark") {
+            self.last = self.last.max(at.next.prev());
+        }
         self.tracked = Some((at, looked_behind));
         match &stop {
             Stop::Seal(facts) => {
@@ -175,6 +179,11 @@ impl Visible {
         }
         self.judged = None;
         let tail = tail::examine(dir, last)?;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("reader_cuts_the_tail") {
+            let mut tail = tail::examine(dir, last)?;
+            crate::repair::trim(dir, &dir::list(dir)?, &mut tail, last.header.incarnation)?;
+        }
         chain.check_not_started(tail.next_lsn())?;
         self.judged = Some(key);
         Ok((tail.next_lsn().prev(), tail.state == tail::TailEnd::Sealed))
