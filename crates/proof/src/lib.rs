@@ -18,3 +18,5 @@ pub mod observed;
 pub mod board;
 pub mod kill;
 pub mod killing_storage;
+
+pub mod rot;

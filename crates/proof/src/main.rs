@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use braidlog_proof::counts::Counts;
 use braidlog_proof::full::{self, Ledger};
 use braidlog_proof::kill;
+use braidlog_proof::rot;
 use braidlog_proof::part::PARTS;
 use clap::{Parser, Subcommand};
 
@@ -47,6 +48,21 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Damage small logs in every way, and compare the verdicts with the right ones
+    Rot {
+        /// Only every so many-th damage, and each field once
+        #[arg(long, default_value_t = 1)]
+        stride: usize,
+        /// Pairs of damages for each log, drawn at random
+        #[arg(long, default_value_t = 100_000)]
+        pairs: usize,
+        /// What the pairs are drawn from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only this damage, by the name that a failure gave it
+        #[arg(long)]
+        only: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +89,10 @@ fn main() -> ExitCode {
         Command::List => {
             PARTS.iter().for_each(|part| println!("{:<24} {}", part.name, part.what));
             ExitCode::SUCCESS
+        }
+        Command::Rot { only: Some(name), .. } => counted(rot::replay(&name)),
+        Command::Rot { stride, pairs, seed, only: None } => {
+            counted(rot::run(&rot::Options { stride, pairs, seed, ..rot::Options::default() }))
         }
         Command::Kill { rounds, seed } => counted(kill::run(rounds, seed, None, &[])),
     }
