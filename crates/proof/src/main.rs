@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use braidlog_proof::counts::Counts;
 use braidlog_proof::full::{self, Ledger};
 use braidlog_proof::kill;
-use braidlog_proof::rot;
 use braidlog_proof::part::PARTS;
+use braidlog_proof::rot;
 use clap::{Parser, Subcommand};
 
 /// Tries to break Braidlog's promises, and counts how often it could not.

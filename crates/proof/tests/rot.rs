@@ -16,9 +16,6 @@ fn damage_is_told_with_its_place_or_the_data_is_exact() {
         "cut to a lawful prefix",
         "harmless and read exactly",
     ] {
-        assert!(
-            counts.get(verdict) > 100,
-            "{verdict} is hardly met:\n{counts}"
-        );
+        assert!(counts.get(verdict) > 100, "{verdict} is hardly met:\n{counts}");
     }
 }

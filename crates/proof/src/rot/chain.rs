@@ -245,4 +245,16 @@ impl Link<'_> {
         let range = span.bytes.start as usize..span.bytes.end as usize;
         Some(differing_bits(self.bytes.get(range.clone())?, &self.segment.bytes[range], u32::MAX))
     }
+
+    /// Whether a write of this entry that a crash interrupted may have left it so: each sector as written, or as it
+    /// was before, or not there.
+    pub(super) fn may_be_unfinished(&self, index: usize) -> bool {
+        let Some(span) = self.segment.spans.get(index) else { return true };
+        let whole = span.bytes.start as usize..(span.bytes.end as usize).min(self.bytes.len());
+        whole.step_by(512).all(|start| {
+            let sector = start..(start + 512).min(self.bytes.len());
+            let found = &self.bytes[sector.clone()];
+            found == &self.segment.bytes[sector.clone()] || found == &self.segment.before[sector]
+        })
+    }
 }

@@ -130,8 +130,8 @@ impl Damage {
 fn overwrite(files: &mut Files, name: &str, offset: usize, len: usize, new: impl Fn(u8, usize) -> u8) {
     let Some(bytes) = files.get_mut(name) else { return };
     let end = (offset + len).min(bytes.len());
-    for at in offset..end {
-        bytes[at] = new(bytes[at], at);
+    for (at, byte) in bytes.iter_mut().enumerate().take(end).skip(offset) {
+        *byte = new(*byte, at);
     }
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Verified {
     pub(super) problems: Vec<Place>,
     /// Whether more than these may be told: where headers are wrong, what stands beside them may look wrong too.
     pub(super) more: bool,
+    /// A problem that may be told or not: a closing seal that no crash left so, nor one flipped bit.
+    pub(super) doubtful: Option<Place>,
     /// The records that are right and can be found.
     pub(super) records: u64,
     /// `None` where damage hides it.
@@ -217,7 +219,7 @@ fn unreadable(chain: &Chain<'_>, last: u64) -> Option<Place> {
 }
 
 fn verify(chain: &Chain<'_>) -> Result<Verified, Refusal> {
-    let mut verified = Verified { problems: Vec::new(), more: false, records: 0, tail: None };
+    let mut verified = Verified { problems: Vec::new(), more: false, doubtful: None, records: 0, tail: None };
     for fault in &chain.faults {
         match fault {
             Fault::Damage(place) => verified.problems.push(place.clone()),
@@ -341,9 +343,15 @@ fn verify_last(link: &Link<'_>, verified: &mut Verified) -> (Option<Tail>, u64) 
             continue;
         }
         let offset = segment.spans.get(index).map_or(segment.written, |span| span.bytes.start);
-        // A seal of which one bit was flipped is damaged; another that is not right may never have been finished.
-        if !kept.batch_open && link.was_meant_as_seal(offset) && link.flipped_bits(index) == Some(1) {
-            verified.problems.push(Place::new(&link.name, offset, 1, 0));
+        if !kept.batch_open && link.was_meant_as_seal(offset) {
+            let place = Place::new(&link.name, offset, 1, 0);
+            // One flipped bit is no crash. Sectors that still are what they were before the seal was written may be
+            // one, and must not be called damage. What looks like neither may be called either.
+            if link.flipped_bits(index) == Some(1) {
+                verified.problems.push(place);
+            } else if !link.may_be_unfinished(index) {
+                verified.doubtful = Some(place);
+            }
         }
         return (Some(ends_at(link, offset, &kept)), kept.last);
     }
