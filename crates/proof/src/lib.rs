@@ -19,4 +19,9 @@ pub mod board;
 pub mod kill;
 pub mod killing_storage;
 
+pub mod command;
+pub mod line_oracle;
+#[cfg(target_os = "linux")] // it mounts
+pub mod power_cut;
+
 pub mod rot;
