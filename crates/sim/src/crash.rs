@@ -33,6 +33,7 @@ pub enum Profile {
     /// last write cut short. What was synced later than that moment is there too.
     Ordered,
     /// The process was killed (`kill -9`): everything it wrote is there, though not yet safe from a power cut.
+    /// A call that has not returned did nothing.
     Kept,
     /// A power cut on a device that ignores flushes: each name and page, synced or not, is as it was when the
     /// disk was made, or as it is now, or torn in between. Every test of durability has to fail on it; use
@@ -47,16 +48,20 @@ impl Profile {
 
 /// The state after a crash.
 pub(crate) fn crash(state: &State, seed: u64, profile: Profile) -> State {
+    if profile != Profile::Kept && !state.traffic.writes.is_empty() {
+        return crash(&with_all_under_way(state), seed, profile);
+    }
     let mut rng = Rng::new(seed);
     match profile {
         Profile::Kept => kept(state),
-        Profile::Posix => after_power_cut(state, &mut rng, surviving_names, posix_image),
-        Profile::LyingDisk => after_power_cut(state, &mut rng, lying_names, lying_image),
+        Profile::Posix => after_power_cut(state, &mut rng, by_chance, surviving_names, posix_image),
+        Profile::LyingDisk => after_power_cut(state, &mut rng, by_chance, lying_names, lying_image),
         Profile::Ordered => {
             let end = pick_end(state, &mut rng);
             after_power_cut(
                 state,
                 &mut rng,
+                |made_at, _| made_at < end,
                 |directory, _| names_before(directory, end),
                 |node, rng| image_before(node, end, |sectors| rng.below(sectors + 1)),
             )
@@ -65,7 +70,17 @@ pub(crate) fn crash(state: &State, seed: u64, profile: Profile) -> State {
 }
 
 /// A copy in which nothing is lost and nothing is safer than before.
-pub(crate) fn kept(state: &State) -> State {
+fn kept(state: &State) -> State {
+    copy(state, false)
+}
+
+/// A copy in which the writes that have been called and have not returned are made, and in doubt like the
+/// ones that have: a crash may leave any part of them.
+pub(crate) fn with_all_under_way(state: &State) -> State {
+    copy(state, true)
+}
+
+fn copy(state: &State, with_under_way: bool) -> State {
     let mut copy = state.successor();
     let mut copies = BTreeMap::new();
     let mut copy_of = |node: &NodeRef| -> NodeRef {
@@ -87,21 +102,40 @@ pub(crate) fn kept(state: &State) -> State {
             .iter()
             .map(|op| PendingName { sequence: op.sequence, change: change_of(&op.change) })
             .collect();
-        let directory = Directory { visible, durable, origin, pending, ..Directory::default() };
+        let made_at = directory.made_at;
+        let directory = Directory { visible, durable, origin, pending, made_at, ..Directory::default() };
         insert(&mut copy, path, directory);
+    }
+    let under_way = state.traffic.writes.values().filter(|_| with_under_way);
+    for write in under_way {
+        // A file without a name is left by no crash.
+        let Some(node) = copies.get(&Arc::as_ptr(&write.node)) else { continue };
+        let fits = node.lock().fits(write.offset, write.data.len() as u64, copy.room_pages());
+        if fits > 0 {
+            let sequence = copy.next_sequence();
+            node.lock().write(sequence, write.offset, &write.data[..fits as usize]);
+        }
     }
     copy
 }
 
-/// A disk whose names and images are picked by the given functions, all durable.
+/// A disk whose unsynced directories, names and images are picked by the given functions, all durable.
 fn after_power_cut(
     state: &State,
     rng: &mut Rng,
+    is_there: impl Fn(u64, &mut Rng) -> bool,
     names: impl Fn(&Directory, &mut Rng) -> Names,
     image: impl Fn(&Node, &mut Rng) -> Image,
 ) -> State {
     let mut after = state.successor();
+    let mut missing: Vec<&PathBuf> = Vec::new();
+    // A directory comes behind the one above it.
     for (path, directory) in &state.directories {
+        let is_in_missing = missing.iter().any(|above| path.starts_with(above));
+        if is_in_missing || directory.made_at.is_some_and(|made_at| !is_there(made_at, rng)) {
+            missing.push(path);
+            continue;
+        }
         let survivors = names(directory, rng);
         let survivors = survivors.into_iter().map(|(name, node)| {
             let node = node.lock();
@@ -140,6 +174,7 @@ fn pick_end(state: &State, rng: &mut Rng) -> u64 {
 fn places(state: &State) -> BTreeMap<u64, u64> {
     let mut places = BTreeMap::new();
     for directory in state.directories.values() {
+        places.extend(directory.made_at.map(|made_at| (made_at, 0)));
         places.extend(directory.pending.iter().map(|op| (op.sequence, 0)));
         for node in directory.nodes() {
             for op in &node.lock().pending {
@@ -175,7 +210,7 @@ impl CutPoint {
         let end = self.end;
         let names = |directory: &Directory, _: &mut Rng| names_before(directory, end);
         let image = |node: &Node, _: &mut Rng| image_before(node, end, |sectors| self.sectors.min(sectors));
-        after_power_cut(state, &mut Rng::new(0), names, image)
+        after_power_cut(state, &mut Rng::new(0), |made_at, _| made_at < end, names, image)
     }
 }
 
@@ -205,6 +240,11 @@ fn image_before(node: &Node, end: u64, mut cut: impl FnMut(u64) -> u64) -> Image
 }
 
 // --- Profile::Posix, Profile::LyingDisk ---
+
+/// Whether a directory in doubt is there.
+fn by_chance(_made_at: u64, rng: &mut Rng) -> bool {
+    rng.one_in(2)
+}
 
 /// The names after a power cut. A name that was not synced may be missing, or be back.
 fn surviving_names(directory: &Directory, rng: &mut Rng) -> Names {

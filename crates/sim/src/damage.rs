@@ -76,12 +76,103 @@ impl SimDisk {
         directory.version += 1;
     }
 
+    /// Makes zeros of `len` bytes at `offset`, as of sectors that the device has given up.
+    ///
+    /// # Panics
+    /// Also if the file ends before.
+    pub fn zero_raw(&self, path: impl AsRef<Path>, offset: u64, len: u64) {
+        let zeros = vec![0; self.bytes_of(path.as_ref(), offset, len).len()];
+        self.damage(path.as_ref(), |image| image.write(offset, &zeros));
+    }
+
+    /// Swaps `len` bytes at `first` with as many at `second`: two sectors that stand in each other's place.
+    ///
+    /// # Panics
+    /// Also if the file ends before, or the ranges overlap.
+    pub fn swap_raw(&self, path: impl AsRef<Path>, first: u64, second: u64, len: u64) {
+        assert!(first.abs_diff(second) >= len, "the ranges at {first} and {second} overlap");
+        let path = path.as_ref();
+        let (at_first, at_second) = (self.bytes_of(path, first, len), self.bytes_of(path, second, len));
+        self.damage(path, |image| {
+            image.write(first, &at_second);
+            image.write(second, &at_first);
+        });
+    }
+
+    /// Brings back what `len` bytes at `offset` were on `earlier`, an older image of this disk: a write that
+    /// was acknowledged and never made. What the file did not have then, it has as zeros.
+    ///
+    /// # Panics
+    /// Also if the file ends before.
+    pub fn stale_raw(&self, path: impl AsRef<Path>, offset: u64, len: u64, earlier: &SimDisk) {
+        let path = path.as_ref();
+        let mut stale = vec![0; self.bytes_of(path, offset, len).len()];
+        let (state, directory, name) = earlier.locate(path);
+        find(&state, &directory, &name).lock().visible.read(offset, &mut stale);
+        drop(state);
+        self.damage(path, |image| image.write(offset, &stale));
+    }
+
+    /// A write that went astray: the `len` bytes at `offset` stand at `target` in place of what was there, and
+    /// at `offset` is what was there before, on `earlier`.
+    ///
+    /// # Panics
+    /// Also if the file ends before.
+    pub fn misdirect_raw(
+        &self,
+        path: impl AsRef<Path>,
+        offset: u64,
+        target: u64,
+        len: u64,
+        earlier: &SimDisk,
+    ) {
+        let path = path.as_ref();
+        let astray = self.bytes_of(path, offset, len);
+        self.bytes_of(path, target, len);
+        self.stale_raw(path, offset, len, earlier);
+        self.damage(path, |image| image.write(target, &astray));
+    }
+
+    /// Puts a copy of a file beside it under another name, durably; one of that name is replaced.
+    pub fn duplicate_raw(&self, path: impl AsRef<Path>, to: &str) {
+        let bytes = self.read_raw(&path);
+        self.put_raw(path.as_ref().with_file_name(to), &bytes);
+    }
+
+    /// Gives a file another name in its directory, durably; one of that name is replaced. Handles that are
+    /// open keep the old file.
+    pub fn rename_raw(&self, path: impl AsRef<Path>, to: &str) {
+        self.duplicate_raw(&path, to);
+        if path.as_ref().file_name() != Some(to.as_ref()) {
+            self.remove_raw(path);
+        }
+    }
+
+    /// Swaps the names of two files, durably. Handles that are open keep the old files.
+    pub fn swap_files_raw(&self, first: impl AsRef<Path>, second: impl AsRef<Path>) {
+        let (at_first, at_second) = (self.read_raw(&first), self.read_raw(&second));
+        self.put_raw(first, &at_second);
+        self.put_raw(second, &at_first);
+    }
+
     /// Removes a file, durably.
     pub fn remove_raw(&self, path: impl AsRef<Path>) {
         let (mut state, directory, name) = self.locate(path.as_ref());
         find(&state, &directory, &name);
         unlink(&mut state, &directory, &name);
         state.directory(&directory).version += 1;
+    }
+
+    /// Bytes of a file that must be there.
+    fn bytes_of(&self, path: &Path, offset: u64, len: u64) -> Vec<u8> {
+        let (state, directory, name) = self.locate(path);
+        let node = find(&state, &directory, &name);
+        let node = node.lock();
+        let end = node.visible.len();
+        assert!(offset + len <= end, "the file has no {len} bytes at {offset}: it has {end}");
+        let mut bytes = vec![0; len as usize];
+        node.visible.read(offset, &mut bytes);
+        bytes
     }
 
     fn damage(&self, path: &Path, change: impl Fn(&mut Image)) {

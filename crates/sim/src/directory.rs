@@ -1,7 +1,7 @@
 //! A directory: the names that readers see, the ones that a power cut leaves, and the changes in between.
 //!
-//! The rule: a name is durable only once the directory is synced, whatever happened to the file. Directories
-//! themselves are durable as soon as they are made, because opening one makes it so.
+//! The rule: a name is durable only once the directory is synced, whatever happened to the file; and so is a
+//! directory, with everything in it, once the one above is synced.
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use braidlog_storage::{DirEntry, FileAccess, FileIo, LockGuard, LogDir, LogFile, Watch};
 use parking_lot::Mutex;
 
+use crate::Op;
 use crate::file::SimFile;
 use crate::image::Image;
 use crate::node::{Node, NodeRef};
@@ -61,6 +62,8 @@ pub(crate) struct Directory {
     /// What there was when the disk was made.
     pub(crate) origin: Names,
     pub(crate) pending: Vec<PendingName>,
+    /// Where in the order of changes it was made, if the directory above was not synced since.
+    pub(crate) made_at: Option<u64>,
     pub(crate) is_locked: bool,
     /// Counts changes of names and files, for watches.
     pub(crate) version: u64,
@@ -91,7 +94,7 @@ impl Directory {
         self.version += 1;
     }
 
-    fn sync(&mut self, before: u64) {
+    pub(crate) fn sync(&mut self, before: u64) {
         let rest = self.pending.split_off(self.pending.partition_point(|op| op.sequence < before));
         for op in std::mem::replace(&mut self.pending, rest) {
             op.change.apply(&mut self.durable);
@@ -100,6 +103,25 @@ impl Directory {
 }
 
 impl State {
+    /// Makes a directory, unless another thread has meanwhile.
+    pub(crate) fn make_directory(&mut self, path: &Arc<PathBuf>) {
+        if !self.directories.contains_key(path) {
+            let made_at = Some(self.next_sequence());
+            self.directories.insert(path.clone(), Directory { made_at, ..Directory::default() });
+        }
+    }
+
+    /// Makes the changes of names in a directory durable that are below `before`, directories among them.
+    pub(crate) fn sync_names(&mut self, path: &Path, before: u64) {
+        for (other, directory) in &mut self.directories {
+            if &***other == path {
+                directory.sync(before);
+            } else if other.parent() == Some(path) {
+                directory.made_at = directory.made_at.filter(|&made_at| made_at >= before);
+            }
+        }
+    }
+
     fn create(&mut self, directory: &Arc<PathBuf>, name: &str) -> Result<NodeRef> {
         let is_taken = self.directory(directory).visible.contains_key(name)
             || self.directories.contains_key(&directory.join(name));
@@ -157,6 +179,22 @@ impl SimDir {
         SimDir { shared, path: path.to_owned(), key }
     }
 
+    fn entries(&self, state: &mut State) -> Vec<DirEntry> {
+        let files = state.directory(&self.key).visible.iter().map(|(name, node)| DirEntry {
+            name: name.clone(),
+            len: node.lock().visible.len(),
+            is_file: true,
+        });
+        let mut entries: Vec<_> = files.collect();
+        let below = state.directories.keys().filter(|path| path.parent() == Some(&**self.key));
+        entries.extend(below.filter_map(|path| path.file_name()).map(|name| DirEntry {
+            name: name.to_string_lossy().into_owned(),
+            len: 0,
+            is_file: false,
+        }));
+        entries
+    }
+
     fn operate<T>(
         &self,
         name: &str,
@@ -180,35 +218,24 @@ impl LogDir for SimDir {
     }
 
     fn try_lock(&self) -> Result<Option<Box<dyn LockGuard>>> {
-        let mut state = self.shared.state.lock();
-        if !state.directory(&self.key).visible.contains_key(LOCK) {
-            state.create(&self.key, LOCK)?;
-        }
-        if std::mem::replace(&mut state.directory(&self.key).is_locked, true) {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(SimLock { shared: self.shared.clone(), key: self.key.clone() })))
+        self.shared.ask(Op::Lock, LOCK, |state| {
+            if !state.directory(&self.key).visible.contains_key(LOCK) {
+                state.create(&self.key, LOCK)?;
+            }
+            if std::mem::replace(&mut state.directory(&self.key).is_locked, true) {
+                return Ok(None);
+            }
+            let lock = SimLock { shared: self.shared.clone(), key: self.key.clone() };
+            Ok(Some(Box::new(lock) as Box<dyn LockGuard>))
+        })
     }
 
     fn is_locked(&self) -> Result<bool> {
-        Ok(self.shared.state.lock().directory(&self.key).is_locked)
+        self.shared.ask(Op::IsLocked, LOCK, |state| Ok(state.directory(&self.key).is_locked))
     }
 
     fn list(&self) -> Result<Vec<DirEntry>> {
-        let mut state = self.shared.state.lock();
-        let files = state.directory(&self.key).visible.iter().map(|(name, node)| DirEntry {
-            name: name.clone(),
-            len: node.lock().visible.len(),
-            is_file: true,
-        });
-        let mut entries: Vec<_> = files.collect();
-        let below = state.directories.keys().filter(|path| path.parent() == Some(&**self.key));
-        entries.extend(below.filter_map(|path| path.file_name()).map(|name| DirEntry {
-            name: name.to_string_lossy().into_owned(),
-            len: 0,
-            is_file: false,
-        }));
-        Ok(entries)
+        self.shared.ask(Op::List, "", |state| Ok(self.entries(state)))
     }
 
     fn open(&self, name: &str, access: FileAccess, io: FileIo) -> Result<Arc<dyn LogFile>> {
@@ -243,13 +270,16 @@ impl LogDir for SimDir {
 
     fn sync(&self) -> Result<()> {
         self.operate("", Action::SyncDir, |state, before| {
-            state.directory(&self.key).sync(before);
+            state.sync_names(&self.key, before);
             Ok(())
         })
     }
 
     fn watch(&self) -> Result<Box<dyn Watch>> {
-        Ok(Box::new(SimWatch::new(self.shared.clone(), self.key.clone())))
+        self.shared.ask(Op::Watch, "", |state| {
+            let seen = state.directory(&self.key).version;
+            Ok(Box::new(SimWatch::new(self.shared.clone(), self.key.clone(), seen)) as Box<dyn Watch>)
+        })
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use braidlog_storage::{LogDir, Storage};
 
 use crate::crash::{Profile, crash};
-use crate::directory::SimDir;
+use crate::directory::{Directory, SimDir};
 use crate::image::PAGE;
 use crate::state::{Shared, State};
-use crate::trace::{Counts, Traced};
+use crate::trace::{Action, Counts, Traced};
+use crate::traffic::Room;
 use crate::{Bound, CrashImages, Fault, Hold, Op};
 
 /// A disk in memory that loses, tears and fails as it is told. Clones are handles of the same disk;
@@ -32,7 +33,7 @@ impl SimDisk {
 
     /// The disk as a crash at this moment leaves it, one legal outcome for each seed. This disk goes on
     /// undisturbed, threads and all; the other one is independent, nobody has it open and no lock is held.
-    /// Capacity and support of direct I/O are as here; faults, holds, counts and trace are not.
+    /// Capacity and support of direct I/O are as here; faults, holds, reordering, counts and trace are not.
     #[must_use]
     pub fn crash_clone(&self, seed: u64, profile: Profile) -> SimDisk {
         let state = crash(&self.shared.state.lock(), seed, profile);
@@ -43,7 +44,7 @@ impl SimDisk {
     /// This disk goes on undisturbed.
     ///
     /// # Panics
-    /// If some directory has more than 65,536 outcomes, or some page more than 65,536 states: take
+    /// If there are more than 65,536 sets of directories, or of names in one, or some page more than 65,536 states: take
     /// [`crash_clone`](SimDisk::crash_clone) with many seeds then.
     #[must_use]
     pub fn crash_images(&self, bound: Bound) -> CrashImages {
@@ -55,9 +56,29 @@ impl SimDisk {
         self.shared.state.lock().faults.arm(fault);
     }
 
-    /// Disarms all faults.
+    /// Disarms all faults; what hangs goes on.
     pub fn clear_faults(&self) {
         self.shared.state.lock().faults.clear();
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until at least `n` operations hang in a [`Fault::hang`].
+    ///
+    /// # Panics
+    /// If that has not come about within a minute.
+    pub fn wait_for_hung(&self, n: usize) {
+        self.shared.wait_for_hung(n);
+    }
+
+    /// From now on, operations that several threads have under way at the same time take effect, and return,
+    /// in an order that is drawn from the seed, in place of the order in which they came. An operation is
+    /// overtaken by a few at most, and one that is alone is not held up. As it depends on the scheduler who
+    /// is under way together, a seed makes reordering likely and not repeatable, unless a model checker
+    /// schedules the threads.
+    pub fn reorder(&self, seed: u64) {
+        self.shared.state.lock().traffic.room = Some(Room::new(seed));
+        // Whoever waits in a room that was replaced has left it.
+        self.shared.changed.notify_all();
     }
 
     /// How often faults have struck.
@@ -114,27 +135,90 @@ impl Default for SimDisk {
 impl Storage for SimDisk {
     fn open_dir(&self, path: &Path, create: bool) -> Result<Arc<dyn LogDir>> {
         let key = key_of(path);
-        let mut state = self.shared.state.lock();
-        for ancestor in key.ancestors() {
-            if let (Some(parent), Some(name)) = (ancestor.parent(), ancestor.file_name())
-                && let Some(directory) = state.directories.get(&parent.to_owned())
-                && directory.visible.contains_key(&*name.to_string_lossy())
-            {
-                return Err(ErrorKind::NotADirectory.into());
-            }
+        if create {
+            self.make_durably(&key)?;
         }
-        if !state.directories.contains_key(&key) {
-            if !create {
-                return Err(ErrorKind::NotFound.into());
-            }
-            for ancestor in key.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-                state.directories.entry(Arc::new(ancestor.to_owned())).or_default();
-            }
-            state.directories.entry(key.clone()).or_default();
-        }
-        drop(state);
+        self.shared.ask(Op::OpenDir, &name_of(&key), |state| {
+            check_directories(state, &key)?;
+            if state.directories.contains_key(&key) { Ok(()) } else { Err(ErrorKind::NotFound.into()) }
+        })?;
         Ok(Arc::new(SimDir::new(self.shared.clone(), path, key)))
     }
+}
+
+impl SimDisk {
+    /// Makes what is missing, each directory durable in the one above before the next is made. The deepest
+    /// one that exists may be in doubt, if the thread that made it has not synced it yet or failed to: it
+    /// is synced too.
+    fn make_durably(&self, key: &Arc<PathBuf>) -> Result<()> {
+        let (mut missing, mut in_doubt) = (Vec::new(), None);
+        {
+            let mut state = self.shared.state.lock();
+            check_directories(&state, key)?;
+            for ancestor in key.ancestors() {
+                let ancestor = Arc::new(ancestor.to_owned());
+                if let Some(directory) = state.directories.get(&ancestor) {
+                    in_doubt = directory.made_at.map(|_| ancestor);
+                    break;
+                }
+                if name_of(&ancestor).is_empty() {
+                    // The root of everything was never made.
+                    state.directories.insert(ancestor, Directory::default());
+                    break;
+                }
+                missing.push(ancestor);
+            }
+        }
+        if let Some(existing) = in_doubt {
+            self.sync_into_parent(&existing)?;
+        }
+        for directory in missing.into_iter().rev() {
+            let parent = parent_of(&directory);
+            self.shared.operate(
+                &parent,
+                || name_of(&directory),
+                Action::MakeDir,
+                |state, _| {
+                    check_directories(state, &directory)?;
+                    state.make_directory(&directory);
+                    Ok(())
+                },
+            )?;
+            self.sync_into_parent(&directory)?;
+        }
+        Ok(())
+    }
+
+    fn sync_into_parent(&self, directory: &Path) -> Result<()> {
+        let parent = parent_of(directory);
+        self.shared.operate(
+            &parent,
+            || "".into(),
+            Action::SyncDir,
+            |state, before| {
+                state.sync_names(&parent, before);
+                Ok(())
+            },
+        )
+    }
+}
+
+/// Fails if a file stands where the path has a directory.
+fn check_directories(state: &State, key: &Path) -> Result<()> {
+    let is_file = |path: &Path| {
+        let directory = state.directories.get(&parent_of(path));
+        directory.is_some_and(|directory| directory.visible.contains_key(&*name_of(path)))
+    };
+    if key.ancestors().any(is_file) { Err(ErrorKind::NotADirectory.into()) } else { Ok(()) }
+}
+
+fn parent_of(path: &Path) -> Arc<PathBuf> {
+    Arc::new(path.parent().unwrap_or(Path::new("")).to_owned())
+}
+
+/// The last part of a path; empty if it is a root.
+fn name_of(path: &Path) -> Arc<str> {
+    path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default().into()
 }
 
 /// A path as the disk knows it: `./a/./b/` is `a/b`.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::crash::{CutPoint, insert, kept, survivor};
+use crate::crash::{CutPoint, insert, survivor, with_all_under_way};
 use crate::directory::{Directory, Names};
 use crate::history::History;
 use crate::image::{Image, PAGE, Page, SECTOR};
@@ -23,9 +23,13 @@ const OUTCOMES_MAX: usize = 65_536;
 ///
 /// | | `Pages` | `Sectors` | `Damage` |
 /// |---|---|---|---|
+/// | directories | each set of the unsynced ones | same | same |
 /// | names of a directory | each subset of the unsynced changes | same | same |
 /// | length of a file | synced, after each change, or at a page boundary in a write that extends the file | also at a sector boundary there | as `Sectors` |
 /// | page of 4096 bytes that an unsynced write touched | synced, or as after any of its writes | also torn between two of these at any sector boundary, with the newer bytes in front or behind | also one sector of 512 bytes of any of these first states zeros, or garbage |
+///
+/// Writes that were called and have not returned (held, hung, or waiting to be reordered) are in doubt like the
+/// ones that have, as the last ones in the order of their calls.
 ///
 /// The choices are independent of each other, and each image of their product comes once; two files of the
 /// same bytes count as different ones.
@@ -76,22 +80,28 @@ pub struct CrashImages {
 
 enum Kind {
     Ordered { state: State, points: Vec<CutPoint> },
-    Product { empty: State, directories: Vec<(Arc<PathBuf>, DirectoryOutcomes)> },
+    Product { empty: State, directories: Vec<(Arc<PathBuf>, DirectoryOutcomes)>, sets: Vec<DirectorySet> },
 }
 
 impl CrashImages {
     pub(crate) fn of(state: &State, bound: Bound) -> CrashImages {
+        let state = with_all_under_way(state);
         if bound == Bound::Ordered {
-            let state = kept(state);
             let points = CutPoint::all(&state);
             return CrashImages { total: points.len() as u64, kind: Kind::Ordered { state, points } };
         }
         let outcomes_of = |directory| DirectoryOutcomes::of(directory, bound);
-        let directories =
-            state.directories.iter().map(|(path, directory)| (path.clone(), outcomes_of(directory)));
-        let directories: Vec<_> = directories.collect();
-        let total = product(directories.iter().map(|(_, outcomes)| outcomes.total));
-        CrashImages { kind: Kind::Product { empty: state.successor(), directories }, total }
+        let directories: Vec<_> = state
+            .directories
+            .iter()
+            .map(|(path, directory)| (path.clone(), outcomes_of(directory)))
+            .collect();
+        let mut sets = directory_sets(&state);
+        for set in &mut sets {
+            set.total = product(set.there.iter().map(|&place| directories[place].1.total));
+        }
+        let total = sum(sets.iter().map(|set| set.total));
+        CrashImages { kind: Kind::Product { empty: state.successor(), directories, sets }, total }
     }
 
     /// How many images there are; `u64::MAX` if there are that many or more.
@@ -107,10 +117,11 @@ impl CrashImages {
         assert!(number < self.total, "there are {} images, and none of number {number}", self.total);
         let state = match &self.kind {
             Kind::Ordered { state, points } => points[number as usize].crash(state),
-            Kind::Product { empty, directories } => {
+            Kind::Product { empty, directories, sets } => {
+                let (set, number) = find(sets, |set| set.total, number);
                 let mut number = Digits(number);
                 let mut state = empty.successor();
-                for (path, outcomes) in directories {
+                for (path, outcomes) in set.there.iter().map(|&place| &directories[place]) {
                     insert(&mut state, path, outcomes.pick(number.next(outcomes.total)));
                 }
                 state
@@ -163,6 +174,39 @@ fn find<T>(sets: &[T], total_of: impl Fn(&T) -> u64, mut number: u64) -> (&T, u6
 }
 
 // --- Names ---
+
+/// Directories that a crash may leave together, by their places.
+#[derive(Clone, Default)]
+struct DirectorySet {
+    there: Vec<usize>,
+    missing: Vec<Arc<PathBuf>>,
+    total: u64,
+}
+
+/// Each set of the directories in doubt; one that is missing takes those below with it.
+fn directory_sets(state: &State) -> Vec<DirectorySet> {
+    let mut sets = vec![DirectorySet::default()];
+    for (place, (path, directory)) in state.directories.iter().enumerate() {
+        let mut with = Vec::new();
+        for set in &mut sets {
+            if set.missing.iter().any(|above| path.starts_with(&**above)) {
+                continue;
+            }
+            if directory.made_at.is_some() {
+                with.push(set.clone());
+                set.missing.push(path.clone());
+                continue;
+            }
+            set.there.push(place);
+        }
+        for set in &mut with {
+            set.there.push(place);
+        }
+        sets.append(&mut with);
+        assert!(sets.len() <= OUTCOMES_MAX, "too many unsynced directories to enumerate what a crash leaves");
+    }
+    sets
+}
 
 struct DirectoryOutcomes {
     files: Vec<FileOutcomes>,

@@ -35,6 +35,20 @@ pub enum Op {
     Remove,
     /// Syncing a directory.
     SyncDir,
+    /// Making a directory, one level of it.
+    MakeDir,
+    /// Opening a directory, after what is missing has been made.
+    OpenDir,
+    /// Listing a directory.
+    List,
+    /// Asking for the length of a file.
+    Len,
+    /// Taking the writer lock.
+    Lock,
+    /// Asking whether somebody holds the writer lock.
+    IsLocked,
+    /// Beginning to watch a directory.
+    Watch,
 }
 
 impl Op {
@@ -54,6 +68,10 @@ pub(crate) enum Effect {
     Short,
     /// A sync fails, and the data that it should have written is marked clean.
     Lose(Code),
+    /// A write fails with a part of its range changed, drawn from the seed.
+    Tear(Code, u64),
+    /// The operation stays under way until the faults are cleared, and then goes on.
+    Hang,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +159,20 @@ impl Fault {
         Fault::new(Op::Sync, Effect::Lose(Code::Os(EIO)))
     }
 
+    /// A write fails with `EIO` and has changed a part of its range: of each sector of 512 bytes it is drawn
+    /// from the seed whether it is as before, written, or garbage. Other kinds of operations are left alone.
+    pub fn torn_write(seed: u64) -> Fault {
+        Fault::new(Op::Write, Effect::Tear(Code::Os(EIO), seed))
+    }
+
+    /// The operation has been asked for and does not come back until
+    /// [`SimDisk::clear_faults`](crate::SimDisk::clear_faults); then it does its work as if nothing had been.
+    /// See [`SimDisk::wait_for_hung`](crate::SimDisk::wait_for_hung); a [`Hold`](crate::Hold) gives finer
+    /// control.
+    pub fn hang(op: Op) -> Fault {
+        Fault::new(op, Effect::Hang)
+    }
+
     /// It strikes at the `n`-th matching operation, counted from 1.
     pub fn nth(mut self, n: u64) -> Fault {
         self.spare = n.saturating_sub(1);
@@ -203,7 +235,12 @@ impl Fault {
         if let Some(times) = &mut self.times {
             *times -= 1;
         }
-        Some(self.effect)
+        let effect = self.effect;
+        if let Effect::Tear(_, seed) = &mut self.effect {
+            // Another place the next time.
+            *seed = seed.wrapping_add(1);
+        }
+        Some(effect)
     }
 }
 
@@ -212,6 +249,10 @@ impl Fault {
 pub(crate) struct Faults {
     armed: Vec<Fault>,
     pub(crate) struck: u64,
+    /// Operations that hang now.
+    pub(crate) hung: usize,
+    /// How often the faults were cleared.
+    pub(crate) clearings: u64,
 }
 
 impl Faults {
@@ -221,6 +262,11 @@ impl Faults {
 
     pub(crate) fn clear(&mut self) {
         self.armed.clear();
+        self.clearings += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.armed.is_empty()
     }
 
     /// Counts one operation for every fault. Of those that are ready the one armed first strikes; the others

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use braidlog_storage::{FileAccess, FileIo, IO_ALIGN, LogFile};
 
-use crate::Op;
 use crate::fault::Effect;
+use crate::image::SECTOR;
 use crate::node::NodeRef;
 use crate::state::{Shared, State, no_space};
 use crate::trace::Action;
+use crate::traffic::Arrival;
+use crate::{Op, Rng};
 
 #[derive(Debug)]
 pub(crate) struct SimFile {
@@ -95,7 +97,8 @@ impl SimFile {
     }
 
     fn sync(&self, action: Action) -> Result<()> {
-        let (mut state, before, effect) = self.shared.enter(Op::Sync, &|| self.name());
+        let arrival = Arrival { op: Op::Sync, name: &|| self.name(), write: None };
+        let (mut state, before, effect) = self.shared.enter(arrival);
         let is_complete = action == Action::SyncAll;
         let complete = || {
             let mut node = self.node.lock();
@@ -111,7 +114,7 @@ impl SimFile {
                 self.node.lock().lose(before);
                 Err(code.error())
             }
-            Some(Effect::Short) | None => {
+            Some(Effect::Short | Effect::Tear(..) | Effect::Hang) | None => {
                 complete();
                 Ok(())
             }
@@ -122,20 +125,46 @@ impl SimFile {
         result
     }
 
-    /// A read or write: its action is known only afterwards, as it may be short.
+    /// The part of a write of `data` that a torn one makes: a prefix in which some sectors are as before, and
+    /// some garbage.
+    fn torn(&self, data: &[u8], offset: u64, seed: u64) -> Vec<u8> {
+        let mut rng = Rng::new(seed);
+        let mut torn = vec![0; data.len()];
+        self.node.lock().visible.read(offset, &mut torn);
+        let (mut start, mut end) = (0, 0);
+        while start < data.len() {
+            let to_boundary = SECTOR - (offset + start as u64) as usize % SECTOR;
+            let next = data.len().min(start + to_boundary);
+            let kind = rng.below(5);
+            match kind {
+                0 | 1 => {}
+                2 | 3 => torn[start..next].copy_from_slice(&data[start..next]),
+                _ => rng.fill(&mut torn[start..next]),
+            }
+            // A file is extended only by what was written to it.
+            end = if kind > 1 { next } else { end };
+            start = next;
+        }
+        torn.truncate(end);
+        torn
+    }
+
+    /// A read or write, and what it does if it is torn: its action is known only afterwards, as it may be short.
     fn transfer(
         &self,
-        op: Op,
+        arrival: Arrival<'_>,
         asked: u64,
         action: impl Fn(u64) -> Action,
         run: impl FnOnce(&mut State, u64) -> Result<u64>,
+        tear: impl FnOnce(&mut State, u64) -> Result<u64>,
     ) -> Result<usize> {
-        let (mut state, _, effect) = self.shared.enter(op, &|| self.name());
+        let (mut state, _, effect) = self.shared.enter(arrival);
         let result = match effect {
             Some(Effect::Fail(code)) => Err(code.error()),
             Some(Effect::FailAfter(code)) => run(&mut state, asked).and(Err(code.error())),
             Some(Effect::Short) => run(&mut state, self.shorten(asked)),
-            Some(Effect::Lose(_)) | None => run(&mut state, asked),
+            Some(Effect::Tear(code, seed)) => tear(&mut state, seed).and(Err(code.error())),
+            Some(Effect::Lose(_) | Effect::Hang) | None => run(&mut state, asked),
         };
         let done = *result.as_ref().unwrap_or(&asked);
         state.recorder.record(&self.directory, self.name(), action(done), &result);
@@ -147,21 +176,22 @@ impl SimFile {
 
 impl LogFile for SimFile {
     fn len(&self) -> Result<u64> {
-        let _state = self.shared.state.lock();
-        Ok(self.node.lock().visible.len())
+        self.shared.ask(Op::Len, &self.name(), |_| Ok(self.node.lock().visible.len()))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         // The read that follows a short one at a crooked end of the file is not aligned, and finds nothing.
-        if offset < self.len()? {
+        if offset < self.node.lock().visible.len() {
             self.check_aligned(buf.as_ptr(), buf.len(), offset)?;
         }
         let asked = buf.len() as u64;
         let action = |len| Action::Read { offset, len };
-        self.transfer(Op::Read, asked, action, |_, count| {
+        let arrival = Arrival { op: Op::Read, name: &|| self.name(), write: None };
+        let run = |_: &mut State, count| {
             let part = &mut buf[..count as usize];
             Ok(self.node.lock().read(offset, part, self.is_direct()) as u64)
-        })
+        };
+        self.transfer(arrival, asked, action, run, |_, _| Ok(0))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize> {
@@ -171,9 +201,11 @@ impl LogFile for SimFile {
             return Err(ErrorKind::FileTooLarge.into());
         }
         let action = |len| Action::Write { offset, len };
-        self.transfer(Op::Write, buf.len() as u64, action, |state, count| {
-            self.write_now(state, &buf[..count as usize], offset)
-        })
+        let arrival =
+            Arrival { op: Op::Write, name: &|| self.name(), write: Some((&self.node, offset, buf)) };
+        let run = |state: &mut State, count| self.write_now(state, &buf[..count as usize], offset);
+        let tear = |state: &mut State, seed| self.write_now(state, &self.torn(buf, offset, seed), offset);
+        self.transfer(arrival, buf.len() as u64, action, run, tear)
     }
 
     fn allocate(&self, len: u64) -> Result<()> {

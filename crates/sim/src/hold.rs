@@ -13,7 +13,7 @@ use crate::Op;
 use crate::state::{Shared, State};
 
 /// How long a test may wait for an operation before it is taken for stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One hold, as the disk knows it.
 pub(crate) struct Held {
@@ -117,6 +117,10 @@ impl Shared {
 }
 
 impl Holds {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.active.is_empty()
+    }
+
     fn next_matching(&self, op: Op, after: u64) -> Option<u64> {
         self.active.range(after + 1..).find(|(_, held)| held.op.covers(op)).map(|(&id, _)| id)
     }

@@ -4,19 +4,19 @@
 //! many threads run, is one that lies between whole operations.
 
 use std::collections::BTreeMap;
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
-use crate::Op;
 use crate::directory::Directory;
-use crate::fault::{Effect, Faults};
+use crate::fault::Faults;
 use crate::hold::Holds;
 use crate::image::PAGE;
 use crate::node::Node;
-use crate::trace::{Action, Recorder};
+use crate::trace::Recorder;
+use crate::traffic::Traffic;
 
 /// A disk as its handles share it.
 pub(crate) struct Shared {
@@ -35,6 +35,7 @@ pub(crate) struct State {
     pub(crate) is_direct_supported: bool,
     pub(crate) faults: Faults,
     pub(crate) holds: Holds,
+    pub(crate) traffic: Traffic,
     pub(crate) recorder: Recorder,
 }
 
@@ -48,11 +49,12 @@ impl State {
             is_direct_supported: true,
             faults: Faults::default(),
             holds: Holds::default(),
+            traffic: Traffic::default(),
             recorder: Recorder::default(),
         }
     }
 
-    /// An empty disk with the settings and the count of changes of this one, without faults and holds.
+    /// An empty disk with the settings and the count of changes of this one, without faults, holds and operations.
     pub(crate) fn successor(&self) -> State {
         State {
             next_sequence: self.next_sequence,
@@ -109,50 +111,9 @@ impl State {
     }
 }
 
-/// What every operation goes through: holds, faults, its effect, the record.
 impl Shared {
     pub(crate) fn new(state: State) -> Arc<Shared> {
         Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() })
-    }
-
-    /// Runs an operation whose action is known beforehand. `run` gets the state and the place below which a
-    /// sync covers everything.
-    pub(crate) fn operate<T>(
-        &self,
-        directory: &Arc<PathBuf>,
-        name: impl Fn() -> Arc<str>,
-        action: Action,
-        run: impl FnOnce(&mut State, u64) -> Result<T>,
-    ) -> Result<T> {
-        let (mut state, before, effect) = self.enter(action.op(), &name);
-        // A handle that nobody gets is dropped behind the lock, which its drop takes.
-        let mut unwanted = None;
-        let result = match effect {
-            Some(Effect::Fail(code)) => Err(code.error()),
-            Some(Effect::FailAfter(code)) => {
-                unwanted = Some(run(&mut state, before));
-                Err(code.error())
-            }
-            _ => run(&mut state, before),
-        };
-        state.recorder.record(directory, name(), action, &result);
-        drop(state);
-        self.changed.notify_all();
-        drop(unwanted);
-        result
-    }
-
-    /// Passes the holds and draws a fault.
-    pub(crate) fn enter(
-        &self,
-        op: Op,
-        name: &dyn Fn() -> Arc<str>,
-    ) -> (MutexGuard<'_, State>, u64, Option<Effect>) {
-        let mut state = self.state.lock();
-        let before = state.sequence();
-        self.pass_holds(&mut state, op);
-        let effect = state.faults.draw(op, &name());
-        (state, before, effect)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What was asked of the disk: a trace to assert protocols on, and counts.
 //!
 //! The rule: an operation is recorded when it takes effect or fails, in that order, so that the trace is
-//! one order of everything that happened.
+//! one order of everything that happened. Questions (what is there, how long is it, who holds the lock) and
+//! the lock itself are not in it: no crash can tell whether they were asked.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Result};
@@ -76,6 +77,8 @@ pub enum Action {
     Remove,
     /// Syncs the names of a directory.
     SyncDir,
+    /// Makes a directory, whose name is given in place of a file's.
+    MakeDir,
 }
 
 impl Action {
@@ -93,6 +96,7 @@ impl Action {
             Action::Rename { .. } => Op::Rename,
             Action::Remove => Op::Remove,
             Action::SyncDir => Op::SyncDir,
+            Action::MakeDir => Op::MakeDir,
         }
     }
 }
@@ -129,6 +133,8 @@ pub struct Counts {
     pub renames: u64,
     /// Names removed.
     pub removes: u64,
+    /// Directories made.
+    pub dirs_made: u64,
     /// Operations of any kind that failed; they count nowhere else.
     pub failures: u64,
 }
@@ -159,6 +165,7 @@ impl Counts {
             Action::Rename { .. } => &mut self.renames,
             Action::Remove => &mut self.removes,
             Action::SyncDir => &mut self.dir_syncs,
+            Action::MakeDir => &mut self.dirs_made,
         };
         *counter += 1;
     }

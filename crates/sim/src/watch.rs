@@ -21,8 +21,7 @@ pub(crate) struct SimWatch {
 }
 
 impl SimWatch {
-    pub(crate) fn new(shared: Arc<Shared>, key: Arc<PathBuf>) -> SimWatch {
-        let seen = shared.state.lock().directory(&key).version;
+    pub(crate) fn new(shared: Arc<Shared>, key: Arc<PathBuf>, seen: u64) -> SimWatch {
         SimWatch { shared, key, seen }
     }
 }

@@ -67,7 +67,8 @@ pub fn segment_path(base: u64) -> String {
 }
 
 pub fn recovered(disk: &SimDisk) -> Result<Recovered, RecoveryError> {
-    recover(&open_dir(disk), LOG_ID)
+    let told = |source| RecoveryError::Io { operation: "open", file: DIR.to_owned(), source };
+    recover(&disk.open_dir(Path::new(DIR), true).map_err(told)?, LOG_ID)
 }
 
 pub fn verified(disk: &SimDisk) -> Result<VerifyReport, RecoveryError> {

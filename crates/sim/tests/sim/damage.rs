@@ -89,3 +89,78 @@ fn a_file_put_in_place_stays_and_a_removed_one_does_not_come_back() {
     assert_eq!(disk.list_raw("d"), [("f".to_owned(), 3)]);
     assert_eq!(disk.crash_clone(1, Profile::LyingDisk).read_raw("d/f"), b"put");
 }
+
+/// A synced file whose four sectors are filled with these values.
+fn disk_with_sectors(values: [u8; 4]) -> SimDisk {
+    let disk = disk_with_file();
+    disk.put_raw("d/f", &sectors(values));
+    disk
+}
+
+fn sectors(values: [u8; 4]) -> Vec<u8> {
+    values.iter().flat_map(|&value| [value; 512]).collect()
+}
+
+#[test]
+fn zeroed_and_swapped_sectors_leave_the_others_alone() {
+    let disk = disk_with_sectors([1, 2, 3, 4]);
+    disk.zero_raw("d/f", 512, 1024);
+    everywhere(&disk, &sectors([1, 0, 0, 4]));
+    disk.swap_raw("d/f", 0, 1536, 512);
+    everywhere(&disk, &sectors([4, 0, 0, 1]));
+}
+
+#[test]
+fn a_stale_sector_is_as_it_once_was() {
+    let disk = disk_with_sectors([1, 2, 3, 4]);
+    let earlier = disk.crash_clone(0, Profile::Kept);
+    disk.write_raw("d/f", 0, &sectors([5, 6, 7, 8]));
+    disk.stale_raw("d/f", 512, 512, &earlier);
+    everywhere(&disk, &sectors([5, 2, 7, 8]));
+    earlier.truncate_raw("d/f", 512);
+    disk.stale_raw("d/f", 1024, 512, &earlier);
+    everywhere(&disk, &sectors([5, 2, 0, 8]));
+}
+
+#[test]
+fn a_misdirected_write_is_missing_here_and_stands_there() {
+    let disk = disk_with_sectors([1, 2, 3, 4]);
+    let earlier = disk.crash_clone(0, Profile::Kept);
+    disk.write_raw("d/f", 0, &[9; 512]);
+    disk.misdirect_raw("d/f", 0, 1024, 512, &earlier);
+    everywhere(&disk, &sectors([1, 2, 9, 4]));
+}
+
+#[test]
+#[should_panic(expected = "no 512 bytes at 1537")]
+fn sectors_behind_the_end_cannot_be_damaged() {
+    disk_with_sectors([1, 2, 3, 4]).zero_raw("d/f", 1537, 512);
+}
+
+#[test]
+fn files_are_duplicated_renamed_and_swapped_for_good() {
+    let disk = disk_with_file();
+    disk.put_raw("d/f", b"one");
+    disk.put_raw("d/g", b"other");
+    let contents = |disk: &SimDisk| -> Vec<(String, Vec<u8>)> {
+        let names = disk.list_raw("d").into_iter().map(|(name, _)| name);
+        names.map(|name| (name.clone(), disk.read_raw(format!("d/{name}")))).collect()
+    };
+    let check = |expected: &[(&str, &[u8])]| {
+        let expected: Vec<_> =
+            expected.iter().map(|&(name, bytes)| (name.to_owned(), bytes.to_vec())).collect();
+        assert_eq!(contents(&disk), expected);
+        for profile in [Profile::Posix, Profile::Ordered, Profile::Kept] {
+            assert!(
+                (0..50).all(|seed| contents(&disk.crash_clone(seed, profile)) == expected),
+                "{profile:?}"
+            );
+        }
+    };
+    disk.swap_files_raw("d/f", "d/g");
+    check(&[("f", b"other"), ("g", b"one")]);
+    disk.duplicate_raw("d/f", "h");
+    check(&[("f", b"other"), ("g", b"one"), ("h", b"other")]);
+    disk.rename_raw("d/g", "f");
+    check(&[("f", b"one"), ("h", b"other")]);
+}

@@ -1,11 +1,12 @@
 //! Faults strike where they are told to, and do what they say.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use braidlog_sim::{Fault, Op, Profile, SimDisk};
 use braidlog_storage::{
-    AlignedBuf, FileAccess, FileIo, LogDir, LogFile, is_no_space, read_full_at, write_all_at,
+    AlignedBuf, FileAccess, FileIo, LogDir, LogFile, Storage, is_no_space, read_full_at, write_all_at,
 };
 
 use crate::{PAGE, create, names, open_dir, page};
@@ -79,7 +80,15 @@ fn every_operation_can_fail_with_the_error_asked_for() {
     let (disk, dir, file) = disk_with_file();
     file.write_at(b"x", 0).unwrap();
     let open = |access| dir.open("g", access, FileIo::Buffered).map(drop);
-    let operations: [(Op, &dyn Fn() -> std::io::Result<()>); 11] = [
+    let open_dir = |path: &str, create| disk.open_dir(path.as_ref(), create).map(drop);
+    let operations: [(Op, &dyn Fn() -> std::io::Result<()>); 18] = [
+        (Op::MakeDir, &|| open_dir("made", true)),
+        (Op::OpenDir, &|| open_dir("d", false)),
+        (Op::List, &|| dir.list().map(drop)),
+        (Op::Len, &|| file.len().map(drop)),
+        (Op::Lock, &|| dir.try_lock().map(drop)),
+        (Op::IsLocked, &|| dir.is_locked().map(drop)),
+        (Op::Watch, &|| dir.watch().map(drop)),
         (Op::Create, &|| open(FileAccess::CreateNew)),
         (Op::Open, &|| open(FileAccess::Write)),
         (Op::Read, &|| file.read_at(&mut [0; 4], 0).map(drop)),
@@ -102,7 +111,7 @@ fn every_operation_can_fail_with_the_error_asked_for() {
         // The failed calls did nothing, so that this one finds everything as it was.
         operation().unwrap_or_else(|error| panic!("{op:?}: {error}"));
     }
-    assert_eq!(names(&dir), ["f.wal"]);
+    assert_eq!(names(&dir), ["LOCK", "f.wal"]);
 }
 
 #[test]
@@ -170,4 +179,60 @@ fn an_injected_lack_of_space_is_known_as_such() {
     let (disk, _dir, file) = disk_with_file();
     disk.inject(Fault::no_space(Op::Allocate));
     assert!(is_no_space(&file.allocate(10).unwrap_err()));
+}
+
+#[test]
+fn a_torn_write_fails_and_has_changed_a_part_of_its_range() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        let (disk, _dir, file) = disk_with_file();
+        write_all_at(&*file, &[1; 4 * 512], 0).unwrap();
+        disk.inject(Fault::torn_write(seed));
+        file.sync_all().expect("only writes are torn");
+        let error = file.write_at(&[2; 4 * 512], 512 + 100).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5));
+        assert_eq!(disk.faults_struck(), 1);
+
+        let bytes = disk.read_raw("d/f.wal");
+        assert_eq!(bytes[..612], [1; 612], "seed {seed}: nothing changes before the range");
+        assert!(bytes.len() >= 4 * 512 && bytes.len() <= 612 + 4 * 512, "seed {seed}");
+        for (index, sector) in bytes[612..4 * 512].chunks(412).enumerate() {
+            seen.insert(match sector[0] {
+                first if sector.iter().any(|&byte| byte != first) => "garbage",
+                1 => "old",
+                2 => "new",
+                other => panic!("seed {seed}: {other} at {index}"),
+            });
+        }
+        seen.insert(if bytes.len() == 4 * 512 { "not extended" } else { "extended" });
+
+        let again = disk_with_file();
+        write_all_at(&*again.2, &[1; 4 * 512], 0).unwrap();
+        again.0.inject(Fault::torn_write(seed));
+        again.2.write_at(&[2; 4 * 512], 512 + 100).unwrap_err();
+        assert!(again.0.read_raw("d/f.wal") == bytes, "seed {seed}: the same part each time");
+    }
+    assert_eq!(seen, ["old", "new", "garbage", "extended", "not extended"].into());
+}
+
+#[test]
+fn a_hung_operation_goes_on_when_the_faults_are_cleared() {
+    let (disk, dir, file) = disk_with_file();
+    dir.sync().unwrap();
+    file.write_at(b"x", 0).unwrap();
+    disk.inject(Fault::hang(Op::Sync));
+    std::thread::scope(|scope| {
+        let syncing = scope.spawn(|| file.sync_all().unwrap());
+        disk.wait_for_hung(1);
+        assert_eq!(disk.counts().syncs(), 0);
+        file.write_at(b"y", PAGE as u64).expect("others go on");
+        assert!((0..50).any(|seed| disk.crash_clone(seed, Profile::Posix).read_raw("d/f.wal").is_empty()));
+        disk.clear_faults();
+        syncing.join().unwrap();
+    });
+    for seed in 0..50 {
+        let bytes = disk.crash_clone(seed, Profile::Posix).read_raw("d/f.wal");
+        assert_eq!(bytes[0], b'x', "it did its work, for what was written before it was asked for");
+    }
+    file.sync_all().expect("it hung once");
 }

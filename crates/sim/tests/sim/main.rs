@@ -4,11 +4,13 @@
 mod contract;
 mod crash;
 mod damage;
+mod directories;
 mod enumeration;
 mod fault;
 mod names;
 mod protocol;
 mod space;
+mod traffic;
 
 use std::path::Path;
 use std::sync::Arc;

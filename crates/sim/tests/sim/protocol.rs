@@ -28,12 +28,16 @@ fn the_trace_tells_every_operation_in_its_order() {
     dir.remove("1.wal").unwrap();
 
     let trace = disk.take_trace();
-    assert!(trace.iter().all(|traced| traced.directory.to_str() == Some("d")));
+    let directories: Vec<_> = trace.iter().map(|traced| traced.directory.to_str().unwrap()).collect();
+    assert_eq!(directories[..2], ["", ""], "the directory is made in the one above");
+    assert!(directories[2..].iter().all(|directory| *directory == "d"));
     let told: Vec<_> = trace.iter().map(|t| (&*t.name, t.action.clone(), t.error)).collect();
     let rename = Action::Rename { to: "1.wal".to_owned(), replace: false };
     assert_eq!(
         told,
         [
+            ("d", Action::MakeDir, None),
+            ("", Action::SyncDir, None),
             ("1.prep", Action::Create, None),
             ("1.prep", Action::Allocate { len: 9000 }, None),
             ("1.prep", Action::Write { offset: 5, len: 3 }, None),
@@ -55,8 +59,9 @@ fn the_trace_tells_every_operation_in_its_order() {
     assert_eq!((counts.creates, counts.opens, counts.renames, counts.removes), (1, 1, 1, 1));
     assert_eq!((counts.writes, counts.bytes_written, counts.failures), (1, 3, 1));
     assert_eq!((counts.reads, counts.bytes_read), (1, 2));
-    assert_eq!((counts.syncs_data, counts.syncs_all, counts.syncs(), counts.dir_syncs), (1, 1, 2, 1));
+    assert_eq!((counts.syncs_data, counts.syncs_all, counts.syncs(), counts.dir_syncs), (1, 1, 2, 2));
     assert_eq!((counts.allocates, counts.set_lens, counts.cache_drops), (1, 1, 1));
+    assert_eq!(counts.dirs_made, 1);
 }
 
 #[test]
