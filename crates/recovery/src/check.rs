@@ -171,20 +171,12 @@ impl Check<'_> {
                 _ => look_behind(&mut scan.window, &segment.header, &scan.at)?,
             };
             vouched_offset = vouched_offset.max(behind.synced_offset);
-            match judge(Facts::of_stop(Place::Last, &stop, &behind, scan.at.batch_open)) {
-                Verdict::Sealed => {
-                    if let Stop::Seal(facts) = stop {
-                        self.count_bytes(facts.end - facts.offset);
-                    }
-                    self.report.tail = VerifyTail::Sealed;
-                    return Ok(());
-                }
+            let verdict = judge(Facts::of_stop(Place::Last, &stop, &behind, scan.at.batch_open));
+            match verdict {
                 Verdict::CleanEnd | Verdict::TornTail if self.report.live => return Ok(()),
-                Verdict::CleanEnd => {
-                    self.report.tail = VerifyTail::Unsealed;
-                    return Ok(());
+                Verdict::Sealed | Verdict::CleanEnd | Verdict::TornTail => {
+                    return self.end(segment, scan, verdict, &stop, &behind);
                 }
-                Verdict::TornTail => return self.torn_tail(segment, scan, &behind),
                 _ if self.report.live && looked_again != Some(offset) => {
                     looked_again = Some(offset);
                     if !self.look_again(segment, scan)? {
@@ -197,6 +189,35 @@ impl Check<'_> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The scan of the last segment has come to its lawful end.
+    fn end(
+        &mut self,
+        segment: &Segment,
+        scan: &mut Scan,
+        verdict: Verdict,
+        stop: &Stop,
+        behind: &Behind,
+    ) -> Result<(), RecoveryError> {
+        // Recovery takes a seal at the end of the file at its word and reads nothing else. So one that stands
+        // elsewhere than where the entries end, or denies them, is damage: no crash leaves it.
+        if let Some(closing) = seal::at_end(&mut scan.window, &segment.header)?
+            && !matches!(stop, Stop::Seal(facts) if facts.offset == closing.offset)
+        {
+            let lsns = LsnRange { first: scan.at.next, last: closing.last_lsn };
+            self.problem(segment, scan.at.offset, lsns, DamageCause::Seal);
+            return Ok(());
+        }
+        match (verdict, stop) {
+            (Verdict::TornTail, _) => return self.torn_tail(segment, scan, behind),
+            (_, Stop::Seal(facts)) => {
+                self.count_bytes(facts.end - facts.offset);
+                self.report.tail = VerifyTail::Sealed;
+            }
+            _ => self.report.tail = VerifyTail::Unsealed,
         }
         Ok(())
     }

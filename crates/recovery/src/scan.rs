@@ -208,30 +208,19 @@ impl Scan {
             Ok(entry) => entry,
             Err(error) => return Ok(Step::Stop(self.stop(error))),
         };
-        let (header, checksum) = (entry.header, entry.checksum);
-        let sane = match header.kind {
-            Kind::SYNC_MARK => check_mark(&entry, offset).map(|_| None),
-            Kind::SEAL => SealFacts::from_entry(&entry, offset, self.at.base).and_then(|facts| {
-                let seen = self.at.last.filter(|last| last.lsn == facts.last_lsn).map(|last| last.checksum);
-                let named = if facts.last_lsn < self.at.base { Some(0) } else { seen };
-                match named {
-                    // A scan that began in the middle may not have seen the last entry.
-                    None => Ok(Some(facts)),
-                    Some(checksum) if checksum == facts.last_checksum => Ok(Some(facts)),
-                    Some(_) => Err(DecodeError::InvalidField { field: "seal" }),
-                }
-            }),
-            _ => Ok(None),
-        };
+        let header = entry.header;
         let before = self.at;
-        match sane.and_then(|seal| self.at.accept(&header, checksum).map(|()| seal)) {
+        let accepted = self.at.accept(&header, entry.checksum);
+        match accepted.and_then(|()| check_evidence(&entry, &before)) {
             Ok(None) => Ok(Step::Entry(Found { header, offset })),
             Ok(Some(facts)) => {
                 self.at = before;
                 Ok(Step::Stop(Stop::Seal(Box::new(facts))))
             }
-            Err(error) if error.is_newer() => Ok(Step::Stop(Stop::Newer(error))),
-            Err(error) => Ok(Step::Stop(Stop::Invalid(error, None))),
+            Err(error) => {
+                self.at = before;
+                Ok(Step::Stop(if error.is_newer() { Stop::Newer(error) } else { Stop::Invalid(error, None) }))
+            }
         }
     }
 
@@ -301,15 +290,41 @@ impl Scan {
     }
 }
 
+/// What an entry that was accepted at `at` says about others: the facts, if it is a seal.
+///
+/// # Errors
+/// [`DecodeError::InvalidField`] if a mark or a seal says what cannot be, or denies what was read.
+fn check_evidence(entry: &Entry<'_>, at: &Position) -> Result<Option<SealFacts>, DecodeError> {
+    match entry.header.kind {
+        Kind::SYNC_MARK => check_mark(entry, at.offset).map(|_| None),
+        Kind::SEAL => {
+            let facts = SealFacts::from_entry(entry, at.offset, at.base)?;
+            let agrees = match at.last.filter(|last| last.lsn == facts.last_lsn) {
+                Some(last) => {
+                    (last.checksum, last.timestamp_ns) == (facts.last_checksum, facts.last_timestamp_ns)
+                }
+                // A scan that began in the middle may not have seen the last entry.
+                None => facts.last_lsn >= at.base || facts.last_checksum == 0,
+            };
+            if agrees { Ok(Some(facts)) } else { Err(DecodeError::InvalidField { field: "seal" }) }
+        }
+        _ => Ok(None),
+    }
+}
+
 /// What a sync mark at `offset` says.
 ///
 /// # Errors
-/// [`DecodeError::InvalidField`] if a field contradicts another or the mark's place.
+/// [`DecodeError::InvalidField`] if a field contradicts another or the mark's place, or it is no plain mark: one
+/// with a flag would be believed by a scan and vouch for nothing.
 pub(crate) fn check_mark(entry: &Entry<'_>, offset: u64) -> Result<SyncMark, DecodeError> {
     let mark = SyncMark::decode(entry.payload)?;
     #[cfg(braidlog_sabotage)]
     if braidlog_sabotage::is("contradicting_mark_believed") {
         return Ok(mark);
+    }
+    if entry.header.flags != Flags::NONE {
+        return Err(DecodeError::InvalidField { field: "sync mark flags" });
     }
     if mark.durable_lsn >= entry.header.lsn || mark.synced_offset > offset {
         return Err(DecodeError::InvalidField { field: "sync mark" });
