@@ -10,7 +10,8 @@ use braidlog_format::{
     Seal, SealView, SegmentHeader, SegmentName, SyncMark, TornName, pad_len,
 };
 
-use crate::naive::{self, BLOCK, Fields, HEAD, Verdict};
+use crate::naive::{self, BLOCK, Fields, HEAD, Link, SegmentFields, Verdict};
+use crate::naive_log;
 
 /// What was found in a file: how much of the format an input reaches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,7 +46,7 @@ pub fn check(bytes: &[u8]) -> Found {
     let mut offset = BLOCK;
     let mut broken = false;
     while offset < bytes.len() {
-        let len = check_entry(bytes, offset, salt, &mut found);
+        let len = check_entry(&bytes[offset..], offset as u64, salt, &mut found);
         match len {
             Some(_) if broken => found.behind += 1,
             Some(_) => found.entries += 1,
@@ -56,12 +57,17 @@ pub fn check(bytes: &[u8]) -> Found {
     found
 }
 
-fn check_header(bytes: &[u8]) -> bool {
+pub(crate) fn check_header(bytes: &[u8]) -> bool {
     let Some(block) = bytes.first_chunk::<BLOCK>() else { return false };
     let decoded = SegmentHeader::decode(block);
-    assert_eq!(decoded.is_ok(), naive::is_segment_header(block), "{decoded:?}");
+    let expected = naive::segment_header(block);
+    assert_eq!(decoded.ok().map(|header| fields_of(&header)), expected, "{decoded:?}");
     match decoded {
         Ok(header) => {
+            assert_eq!(
+                header.user_metadata.as_bytes(),
+                &block[92..][..header.user_metadata.as_bytes().len()]
+            );
             let mut again = [0xFF; BLOCK];
             header.encode(&mut again);
             assert!(again == *block, "{header:?} is encoded otherwise");
@@ -73,13 +79,30 @@ fn check_header(bytes: &[u8]) -> bool {
     decoded.is_ok()
 }
 
-/// Checks what stands at `offset`; the bytes it takes if it is an entry.
-fn check_entry(bytes: &[u8], offset: usize, salt: Salt, found: &mut Found) -> Option<usize> {
-    let here = &bytes[offset..];
-    let at = offset as u64;
+/// A header's fields, in the naive decoder's words.
+fn fields_of(header: &SegmentHeader) -> SegmentFields {
+    SegmentFields {
+        log_id: header.log_id.0,
+        incarnation: header.incarnation.0,
+        salt: header.salt.0,
+        base: header.base.0,
+        link: header.predecessor.map(|named| Link {
+            base: named.base.0,
+            last: named.last.0,
+            timestamp_ns: named.last_timestamp_ns,
+            checksum: named.last_checksum,
+            sealed: named.sealed,
+        }),
+        created_at_ns: header.created_at_ns,
+        metadata_len: header.user_metadata.as_bytes().len(),
+    }
+}
+
+/// Checks `here`, the bytes of a file from offset `at` on; the bytes that its entry takes, if it begins with one.
+pub(crate) fn check_entry(here: &[u8], at: u64, salt: Salt, found: &mut Found) -> Option<usize> {
     let expected = naive::entry(here, salt.0, at);
     let decoded = Entry::decode(here, salt, at);
-    assert_eq!(verdict(here, &decoded), expected, "at {offset}: {decoded:?}");
+    assert_eq!(verdict(here, &decoded), expected, "at {at}: {decoded:?}");
 
     if let Some(head) = here.first_chunk::<HEAD>() {
         let alone = EntryHeader::decode(head, salt, at);
@@ -112,7 +135,7 @@ fn check_entry(bytes: &[u8], offset: usize, salt: Salt, found: &mut Found) -> Op
         && let PadLen::Payload(pad) = pad_len(at)
         && pad == header.payload_len
     {
-        assert!((offset + len).is_multiple_of(BLOCK), "a pad ends on a boundary");
+        assert!((at + len as u64).is_multiple_of(BLOCK as u64), "a pad ends on a boundary");
     }
     Some(len)
 }
@@ -159,11 +182,13 @@ fn check_payloads(bytes: &[u8]) {
 }
 
 /// Whether a payload is that of a sync mark, of a seal, and of an extended entry.
-fn check_payload(payload: &[u8]) -> (bool, bool, bool) {
+pub(crate) fn check_payload(payload: &[u8]) -> (bool, bool, bool) {
     let mark = SyncMark::decode(payload);
     assert_eq!(mark.is_ok(), naive::is_sync_mark(payload), "{mark:?}");
     if let Ok(mark) = mark {
         assert_eq!(mark.encode(), payload);
+        assert_eq!(mark.durable_lsn.0, naive::number(&payload[..8]));
+        assert_eq!(mark.synced_offset, naive::number(&payload[8..]));
     }
 
     let seal = SealView::decode(payload);
@@ -179,6 +204,11 @@ fn check_payload(payload: &[u8]) -> (bool, bool, bool) {
             open_transactions: &open,
             index: &index,
         };
+        let counted = [naive::number(&payload[28..32]), naive::number(&payload[32..36])];
+        assert_eq!([open.len() as u64, index.len() as u64], counted);
+        let numbers = [seal.count, seal.last_lsn.0, seal.last_timestamp_ns];
+        assert_eq!(numbers, [0, 8, 16].map(|at| naive::number(&payload[at..at + 8])));
+        assert_eq!(u64::from(seal.last_checksum), naive::number(&payload[24..28]));
         let mut again = vec![0xFF; payload.len()];
         seal.encode(&mut again);
         assert!(again == payload, "{view:?} is encoded otherwise");
@@ -232,13 +262,18 @@ fn check_locate(bytes: &[u8], salt: Salt) {
 }
 
 /// A name that is accepted is the one that is written for what it says.
-fn check_names(bytes: &[u8]) {
+pub(crate) fn check_names(bytes: &[u8]) {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or(bytes);
     let Ok(name) = std::str::from_utf8(&line[..line.len().min(64)]) else { return };
-    if let Some(segment) = SegmentName::parse(name) {
+    let segment = SegmentName::parse(name);
+    assert_eq!(segment.map(|segment| segment.0.0), naive_log::segment_base(name), "{name}");
+    if let Some(segment) = segment {
         assert_eq!(segment.to_string(), name);
     }
-    if let Some(torn) = TornName::parse(name) {
+    let torn = TornName::parse(name);
+    let expected = naive_log::torn_name(name);
+    assert_eq!(torn.map(|torn| (torn.incarnation.0, torn.base.0)), expected, "{name}");
+    if let Some(torn) = torn {
         assert_eq!(torn.to_string(), name);
     }
 }

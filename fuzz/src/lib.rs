@@ -4,6 +4,14 @@
 //! checks are tested (`cargo test --manifest-path fuzz/Cargo.toml`) and every finding can be replayed.
 #![forbid(unsafe_code)]
 
-pub mod check;
-pub mod mutate;
 pub mod naive;
+pub mod naive_log;
+
+pub mod check;
+pub mod fragment;
+
+pub mod container;
+pub mod directory;
+
+pub mod mutate;
+pub mod rewrite;

@@ -99,7 +99,7 @@ fn entries(bytes: &[u8]) -> Vec<(usize, usize)> {
 }
 
 /// Changes one thing that the file says.
-fn structural(
+pub(crate) fn structural(
     bytes: &mut Vec<u8>,
     random: &mut Random,
     raw: &mut dyn FnMut(&mut [u8], usize, usize) -> usize,
@@ -164,7 +164,7 @@ fn structural(
 }
 
 /// Sets a little-endian number to one at an edge, or near the one that it was.
-fn set_number(bytes: &mut [u8], random: &mut Random) {
+pub(crate) fn set_number(bytes: &mut [u8], random: &mut Random) {
     let was = number(bytes);
     let edge =
         [0, 1, 7, 8, 31, 32, 255, 4063, 4064, 4065, 4096, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX];

@@ -125,23 +125,74 @@ pub fn entry(bytes: &[u8], salt: u32, offset: u64) -> Verdict {
     Verdict::Entry(fields)
 }
 
-/// Whether a block is a segment header that version 1 accepts.
-pub fn is_segment_header(block: &[u8]) -> bool {
+/// The fields of a segment header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentFields {
+    /// Offset 8.
+    pub log_id: [u8; 16],
+    /// Offset 24.
+    pub incarnation: u64,
+    /// Offset 32.
+    pub salt: u32,
+    /// Offset 40.
+    pub base: u64,
+    /// Offset 48 to 76, if one is named.
+    pub link: Option<Link>,
+    /// Offset 80.
+    pub created_at_ns: u64,
+    /// Offset 90.
+    pub metadata_len: usize,
+}
+
+/// How a header names the segment before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Its base.
+    pub base: u64,
+    /// Its last LSN.
+    pub last: u64,
+    /// That entry's timestamp.
+    pub timestamp_ns: u64,
+    /// That entry's header checksum.
+    pub checksum: u32,
+    /// Whether a synced seal ends it.
+    pub sealed: bool,
+}
+
+/// What a block says that is a segment header which version 1 accepts.
+pub fn segment_header(block: &[u8]) -> Option<SegmentFields> {
     let zeros = |from: usize, to: usize| block[from..to].iter().all(|&byte| byte == 0);
     let at = |from: usize, to: usize| number(&block[from..to]);
     let largest = u64::MAX >> 1;
     let base = at(40, 48);
     let metadata_len = at(90, 92) as usize;
-    let chained = zeros(48, 77)
-        || (at(76, 77) <= 1 && at(48, 56) <= at(56, 64) && at(56, 64).checked_add(1) == Some(base));
-    block[..5] == *b"GWAL\x01"
+    let link = (!zeros(48, 77)).then(|| Link {
+        base: at(48, 56),
+        last: at(56, 64),
+        timestamp_ns: at(64, 72),
+        checksum: at(72, 76) as u32,
+        sealed: block[76] == 1,
+    });
+    let linked = link.is_none_or(|link| {
+        block[76] <= 1 && link.base <= link.last && link.last.checked_add(1) == Some(base)
+    });
+    let accepted = block[..5] == *b"GWAL\x01"
         && at(4092, 4096) == u64::from(crc32(0, &block[..4092]))
         && block[88] == 1
         && metadata_len <= 256
         && [(5, 8), (36, 40), (77, 80), (89, 90), (348, 4092)].iter().all(|&(from, to)| zeros(from, to))
         && zeros(92 + metadata_len, 348)
         && (1..=largest).contains(&base)
-        && chained
+        && linked;
+    accepted.then(|| SegmentFields {
+        log_id: std::array::from_fn(|index| block[8 + index]),
+        incarnation: at(24, 32),
+        salt: at(32, 36) as u32,
+        base,
+        link,
+        created_at_ns: at(80, 88),
+        metadata_len,
+    })
 }
 
 /// Whether a payload is that of a seal.

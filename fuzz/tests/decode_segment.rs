@@ -1,4 +1,4 @@
-//! The checks of the fuzz targets on the kept inputs and on mutations of them, without libFuzzer: that they
+//! The checks of `decode_segment` on the kept inputs and on mutations of them, without libFuzzer: that they
 //! pass, and that the mutations do get past the checksums.
 
 use std::fs;
@@ -6,21 +6,24 @@ use std::path::{Path, PathBuf};
 
 use braidlog_format::{Flags, Incarnation, IndexPoint, Kind, LogId, Lsn, Salt, SegmentHeader, UserMetadata};
 use braidlog_fuzz::check::{Found, check};
-use braidlog_fuzz::mutate::{Random, mutate, repair};
+use braidlog_fuzz::mutate::{mutate, repair};
 
+#[path = "support/kept.rs"]
+mod kept;
 #[path = "../../crates/format/tests/support/segment_writer.rs"]
 mod segment_writer;
 
 use segment_writer::SegmentWriter;
 
+/// The kept inputs, and the files of the format's own tests.
 fn inputs() -> Vec<(PathBuf, Vec<u8>)> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dirs = [top.join("seeds/decode_segment"), top.join("../crates/format/tests/fixtures/v1")];
-    let files = dirs.iter().flat_map(|dir| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()));
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/format/tests/fixtures/v1");
+    let files = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|path| path.extension().is_none_or(|extension| extension != "txt"));
     let mut inputs: Vec<_> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    assert_eq!(inputs.len(), 4);
+    inputs.extend(kept::inputs("decode_segment"));
     inputs.sort();
-    assert_eq!(inputs.len(), 8);
     inputs
 }
 
@@ -76,13 +79,7 @@ fn seeds_are_what_this_file_makes() {
         ("torn", torn()),
         ("name", b"00000000000000000042-3.torn\n".to_vec()),
     ];
-    for (name, bytes) in seeds {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/decode_segment").join(name);
-        if std::env::var("BRAIDLOG_WRITE_FIXTURES").is_ok_and(|wanted| wanted == "seeds") {
-            fs::write(&path, &bytes).unwrap();
-        }
-        assert!(fs::read(&path).unwrap() == bytes, "{name}");
-    }
+    kept::assert_kept("decode_segment", &seeds);
 }
 
 #[test]
@@ -117,30 +114,20 @@ fn repair_makes_stale_checksums_right() {
 #[test]
 fn mutations_pass_and_get_past_the_checksums() {
     const RUNS: u32 = 20_000;
-    let inputs = inputs();
-    let mut raw_random = Random(1);
-    let mut raw = |bytes: &mut [u8], size: usize, max: usize| {
-        let size = size.clamp(1, max);
-        for _ in 0..1 + raw_random.below(4) {
-            bytes[raw_random.below(size)] = raw_random.bits() as u8;
-        }
-        size
-    };
+    let mut raw = kept::plain(1);
     let (mut sound, mut deep, mut newer, mut broken) = (0, 0, 0, 0);
-    for run in 0..RUNS {
-        let (_, input) = &inputs[run as usize % inputs.len()];
-        let mut data = input.clone();
-        data.resize(input.len().max(64) + 4096, 0);
-        let mut size = input.len();
-        for turn in 0..1 + run % 3 {
-            size = mutate(&mut data, size, run.wrapping_mul(31).wrapping_add(turn), &mut raw);
-        }
-        let found = check(&data[..size]);
-        sound += u32::from(found.header);
-        deep += u32::from(found.entries >= 3);
-        newer += u32::from(found.newer > 0);
-        broken += u32::from(found.behind > 0);
-    }
+    kept::mutations(
+        &inputs(),
+        RUNS,
+        |data, size, seed| mutate(data, size, seed, &mut raw),
+        |bytes| {
+            let found = check(bytes);
+            sound += u32::from(found.header);
+            deep += u32::from(found.entries >= 3);
+            newer += u32::from(found.newer > 0);
+            broken += u32::from(found.behind > 0);
+        },
+    );
     let shares = [sound, deep, newer, broken].map(|count| 100 * count / RUNS);
     println!("per cent with a valid header, three entries, newer ones, entries behind a break: {shares:?}");
     assert!(shares[0] >= 40 && shares[1] >= 40 && shares[2] >= 1 && shares[3] >= 1, "{shares:?}");

@@ -1,0 +1,570 @@
+//! A whole log read once more, from `docs/format.md` and `docs/recovery.md` alone: all files in memory, no
+//! windows, no streaming, and without a line of the crates that are tested.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+use crate::container::Files;
+use crate::naive::{self, BLOCK, Fields, HEAD, Link, SegmentFields, Verdict, crc32, number};
+
+/// The largest LSN.
+const LSN_MAX: u64 = u64::MAX >> 1;
+/// The most `.torn` files that a directory keeps.
+const TORN_FILES_MAX: usize = 4;
+
+/// Why a log is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Something that was promised is not there.
+    Damaged {
+        /// Name of the segment.
+        segment: String,
+        /// Where in it.
+        offset: u64,
+        /// The first LSN that cannot be had.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// A newer version wrote it.
+    Newer {
+        /// Name of the segment.
+        file: String,
+        /// Where in it.
+        offset: u64,
+    },
+    /// It is none of this log's.
+    Foreign {
+        /// Name of the file.
+        file: String,
+    },
+}
+
+/// How a log ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// There is no segment.
+    New,
+    /// A seal ends it.
+    Sealed,
+    /// A whole batch ends it.
+    Clean,
+    /// So many bytes are cut.
+    Torn(u64),
+}
+
+/// What opening for writing comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Opening {
+    /// The log's identity, if it has one.
+    pub log_id: Option<[u8; 16]>,
+    /// The opening's number.
+    pub incarnation: u64,
+    /// The LSN that the next record takes.
+    pub next: u64,
+    /// What the next segment's header has to name.
+    pub predecessor: Option<Link>,
+    /// No entry is younger.
+    pub timestamp_ns: u64,
+    /// Transactions that are open.
+    pub open_transactions: Vec<u64>,
+    /// Whether a file already has the name of the next segment.
+    pub replaces_empty: bool,
+    /// How it ended.
+    pub ending: Ending,
+    /// Seals that should be there and are not.
+    pub damaged_seals: Vec<String>,
+    /// The directory afterwards.
+    pub after: Files,
+}
+
+/// A record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<'a> {
+    /// Its header.
+    pub fields: Fields,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// A segment with a valid header that belongs where it stands.
+struct Segment<'a> {
+    name: &'a str,
+    bytes: &'a [u8],
+    header: SegmentFields,
+}
+
+/// The segments of a directory, and the base of a last file that never began.
+struct Chain<'a> {
+    segments: Vec<Segment<'a>>,
+    absent: Option<u64>,
+}
+
+/// The base that a segment's name says.
+pub fn segment_base(name: &str) -> Option<u64> {
+    decimal(name.strip_suffix(".wal")?, 20)
+}
+
+/// Incarnation and base that the name of a kept tail says.
+pub fn torn_name(name: &str) -> Option<(u64, u64)> {
+    let (base, incarnation) = name.strip_suffix(".torn")?.split_once('-')?;
+    let incarnation = decimal(incarnation, incarnation.len()).filter(|n| n.to_string() == incarnation)?;
+    Some((incarnation, decimal(base, 20)?))
+}
+
+fn is_prepared(name: &str) -> bool {
+    let number = name.strip_suffix(".prep");
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn decimal(text: &str, digits: usize) -> Option<u64> {
+    let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
+}
+
+/// What opening this directory for writing must come to.
+///
+/// # Errors
+/// Why it must be refused.
+pub fn opening(files: &Files) -> Result<Opening, Refusal> {
+    let chain = chain(files)?;
+    let newest = chain.segments.iter().map(|segment| segment.header.incarnation).max();
+    let mut opening = Opening {
+        log_id: chain.segments.first().map(|first| first.header.log_id),
+        incarnation: newest.unwrap_or(0) + 1,
+        next: 1,
+        predecessor: None,
+        timestamp_ns: 0,
+        open_transactions: Vec::new(),
+        replaces_empty: chain.absent.is_some(),
+        ending: Ending::New,
+        damaged_seals: Vec::new(),
+        after: files.clone(),
+    };
+    for pair in chain.segments.windows(2) {
+        if let [before, Segment { header: SegmentFields { link: Some(link), .. }, .. }] = pair
+            && link.sealed
+            && !seal_at_end(before).is_some_and(|seal| {
+                (seal.last, seal.timestamp_ns, seal.checksum) == (link.last, link.timestamp_ns, link.checksum)
+            })
+        {
+            opening.damaged_seals.push(before.name.to_owned());
+        }
+    }
+    opening.after.retain(|name, _| !is_prepared(name));
+    if let Some(last) = chain.segments.last() {
+        end_in(last, &mut opening)?;
+    }
+    match chain.absent {
+        Some(base) if base != opening.next => Err(Refusal::Damaged {
+            segment: format!("{base:020}.wal"),
+            offset: 0,
+            first: base.min(opening.next),
+            last: base.max(opening.next) - 1,
+        }),
+        _ => Ok(opening),
+    }
+}
+
+/// The records that a reader must get from the log that opens so.
+///
+/// # Errors
+/// Why a reader must be refused on the way.
+pub fn records<'a>(files: &'a Files, opening: &Opening) -> Result<Vec<Record<'a>>, Refusal> {
+    let chain = chain(files)?;
+    let last = opening.next - 1;
+    let mut all = Vec::new();
+    for (index, segment) in chain.segments.iter().enumerate() {
+        let next = chain.segments.get(index + 1);
+        let until = next.map_or(last, |next| next.header.base - 1);
+        if segment.header.base > last {
+            break;
+        }
+        let walk = walk(segment, until);
+        match walk.stop {
+            Stop::Reached => {}
+            Stop::Newer => {
+                return Err(Refusal::Newer { file: segment.name.to_owned(), offset: walk.at as u64 });
+            }
+            _ => {
+                return Err(damaged(segment.name, walk.at, walk.next, until));
+            }
+        }
+        // A reader that goes on into the next segment has compared the last entry with the one named there.
+        if until < last
+            && let Some(link) = next.and_then(|next| next.header.link)
+            && let Some(entry) = walk.records.last()
+            && ((link.checksum, link.timestamp_ns) != (entry.fields.checksum, entry.fields.timestamp_ns)
+                || walk.batch_open)
+        {
+            return Err(damaged(segment.name, walk.at, link.last, link.last));
+        }
+        all.extend(walk.records);
+    }
+    Ok(all)
+}
+
+fn damaged(segment: &str, offset: usize, first: u64, last: u64) -> Refusal {
+    Refusal::Damaged { segment: segment.to_owned(), offset: offset as u64, first, last }
+}
+
+/// What the first block of a file is.
+enum Header {
+    Valid(SegmentFields),
+    NotStarted,
+    Foreign,
+    Newer,
+    Damaged,
+}
+
+fn header(bytes: &[u8]) -> Header {
+    let all_zero = bytes.iter().all(|&byte| byte == 0);
+    let Some(block) = bytes.first_chunk::<BLOCK>() else {
+        let foreign = bytes.len() >= 4 && bytes[..4] != *b"GWAL" && !all_zero;
+        return if foreign { Header::Foreign } else { Header::NotStarted };
+    };
+    if all_zero {
+        return Header::NotStarted;
+    }
+    if let Some(fields) = naive::segment_header(block) {
+        return Header::Valid(fields);
+    }
+    let right = crc32(0, &block[..BLOCK - 4]) == number(&block[BLOCK - 4..]) as u32;
+    match &block[..4] {
+        // One flipped bit makes no file foreign or newer, and neither do lost bytes.
+        [0, 0, 0, 0] => Header::Damaged,
+        _ if !right && is_one_bit_off(block) => Header::Damaged,
+        magic if magic != b"GWAL" => Header::Foreign,
+        _ if block[4] > 1 => Header::Newer,
+        _ if !right || block[4] == 0 => Header::Damaged,
+        _ if block[88] != 1 || block[6..8] != [0, 0] => Header::Newer,
+        _ => Header::Damaged,
+    }
+}
+
+/// Whether one flipped bit would make the checksum of a header block right.
+fn is_one_bit_off(block: &[u8; BLOCK]) -> bool {
+    static CHANGES: OnceLock<HashSet<u32>> = OnceLock::new();
+    // A CRC is linear: the change that one bit makes is the same whatever the other bytes are.
+    let changes = CHANGES.get_or_init(|| {
+        let mut block = [0; BLOCK - 4];
+        let zeros = crc32(0, &block);
+        let mut changes: HashSet<u32> = (0..32).map(|bit| 1 << bit).collect();
+        for bit in 0..8 * block.len() {
+            let before = crc32(0, &[0; BLOCK][..bit / 8]);
+            block[bit / 8] = 1 << (bit % 8);
+            changes.insert(zeros ^ crc32(before, &block[bit / 8..]));
+            block[bit / 8] = 0;
+        }
+        changes
+    });
+    changes.contains(&(crc32(0, &block[..BLOCK - 4]) ^ number(&block[BLOCK - 4..]) as u32))
+}
+
+fn chain(files: &Files) -> Result<Chain<'_>, Refusal> {
+    let named: Vec<(u64, &str, &[u8])> = files
+        .iter()
+        .filter_map(|(name, bytes)| segment_base(name).map(|base| (base, name.as_str(), bytes.as_slice())))
+        .collect();
+    let mut chain = Chain { segments: Vec::new(), absent: None };
+    for (index, &(base, name, bytes)) in named.iter().enumerate() {
+        let next = named.get(index + 1).map(|&(base, ..)| base);
+        let bad_header = damaged(name, 0, base, next.map_or(LSN_MAX, |next| next - 1));
+        let header = match header(bytes) {
+            Header::Valid(header) => header,
+            Header::NotStarted if next.is_none() => {
+                chain.absent = Some(base);
+                break;
+            }
+            Header::Foreign => return Err(Refusal::Foreign { file: name.to_owned() }),
+            Header::Newer => return Err(Refusal::Newer { file: name.to_owned(), offset: 0 }),
+            Header::NotStarted | Header::Damaged => return Err(bad_header),
+        };
+        // There must be a next incarnation.
+        if header.incarnation == u64::MAX {
+            return Err(bad_header);
+        }
+        if chain.segments.first().is_some_and(|first: &Segment<'_>| first.header.log_id != header.log_id) {
+            return Err(Refusal::Foreign { file: name.to_owned() });
+        }
+        if header.base != base {
+            return Err(bad_header);
+        }
+        let missing = |first: u64| damaged(&format!("{first:020}.wal"), 0, first, base - 1);
+        match (chain.segments.last(), header.link) {
+            (None, _) if base == 1 => {}
+            (None, _) => return Err(missing(1)),
+            (Some(before), Some(link))
+                if link.base == before.header.base && header.incarnation >= before.header.incarnation => {}
+            (Some(before), Some(link)) if link.base > before.header.base => return Err(missing(link.base)),
+            // Nothing is known to be lost: the header is there, and leads elsewhere.
+            _ => return Err(damaged(name, 0, base, base - 1)),
+        }
+        chain.segments.push(Segment { name, bytes, header });
+    }
+    Ok(chain)
+}
+
+/// A seal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Seal {
+    offset: usize,
+    end: usize,
+    last: u64,
+    timestamp_ns: u64,
+    checksum: u32,
+    /// That of the seal's own entry.
+    own_timestamp_ns: u64,
+    open_transactions: Vec<u64>,
+}
+
+fn seal_at(segment: &Segment<'_>, offset: usize) -> Option<Seal> {
+    let here = segment.bytes.get(offset..)?;
+    let Verdict::Entry(fields) = naive::entry(here, segment.header.salt, offset as u64) else { return None };
+    let payload = &here[HEAD..][..fields.payload_len as usize];
+    if fields.kind != 242 || fields.flags != 0 || !naive::is_seal(payload) {
+        return None;
+    }
+    let (count, last) = (number(&payload[..8]), number(&payload[8..16]));
+    let next = last.checked_add(1)?;
+    let agrees = fields.lsn == next && segment.header.base.checked_add(count) == Some(next);
+    let open = number(&payload[28..32]) as usize;
+    (agrees && next <= LSN_MAX).then(|| Seal {
+        offset,
+        end: offset + fields.entry_len() as usize,
+        last,
+        timestamp_ns: number(&payload[16..24]),
+        checksum: number(&payload[24..28]) as u32,
+        own_timestamp_ns: fields.timestamp_ns,
+        open_transactions: payload[40..][..8 * open].chunks(8).map(number).collect(),
+    })
+}
+
+/// Where the last four bytes say that the seal starts.
+fn claimed_seal(bytes: &[u8]) -> Option<usize> {
+    let len = number(bytes.last_chunk::<4>()?) as usize;
+    let start = bytes.len().checked_sub(HEAD + len)?;
+    (len > 0 && bytes.len().is_multiple_of(BLOCK) && start.is_multiple_of(BLOCK) && start >= BLOCK)
+        .then_some(start)
+}
+
+fn seal_at_end(segment: &Segment<'_>) -> Option<Seal> {
+    seal_at(segment, claimed_seal(segment.bytes)?)
+}
+
+/// Why a walk ended.
+enum Stop {
+    /// All that was wanted was found.
+    Reached,
+    EndOfFile,
+    Zeros,
+    Bytes,
+    Newer,
+    Seal(Seal),
+}
+
+/// A walk through a segment, entry by entry.
+struct Walk<'a> {
+    records: Vec<Record<'a>>,
+    at: usize,
+    next: u64,
+    timestamp_ns: u64,
+    batch_open: bool,
+    /// Offset, records and timestamp where the last whole batch ends.
+    kept: (usize, usize, u64),
+    stop: Stop,
+}
+
+fn walk<'a>(segment: &Segment<'a>, until: u64) -> Walk<'a> {
+    let timestamp_ns = segment.header.link.map_or(0, |link| link.timestamp_ns);
+    let mut walk = Walk {
+        records: Vec::new(),
+        at: BLOCK,
+        next: segment.header.base,
+        timestamp_ns,
+        batch_open: false,
+        kept: (BLOCK, 0, timestamp_ns),
+        stop: Stop::Reached,
+    };
+    while walk.next <= until {
+        if let Err(stop) = step(segment, &mut walk) {
+            walk.stop = stop;
+            break;
+        }
+    }
+    walk
+}
+
+fn step<'a>(segment: &Segment<'a>, walk: &mut Walk<'a>) -> Result<(), Stop> {
+    let at = walk.at;
+    let here = segment.bytes.get(at..).filter(|here| !here.is_empty()).ok_or(Stop::EndOfFile)?;
+    let fields = match naive::entry(here, segment.header.salt, at as u64) {
+        Verdict::Entry(fields) => fields,
+        _ if here.iter().take(HEAD).all(|&byte| byte == 0) => return Err(Stop::Zeros),
+        Verdict::NewerFlags | Verdict::NewerKind => return Err(Stop::Newer),
+        _ => return Err(Stop::Bytes),
+    };
+    let payload = &here[HEAD..][..fields.payload_len as usize];
+    if fields.lsn != walk.next || fields.lsn > LSN_MAX || fields.timestamp_ns < walk.timestamp_ns {
+        return Err(Stop::Bytes);
+    }
+    // Compressed and extended payloads, and a recorded loss, are what this version's reader cannot follow.
+    if fields.flags & 6 != 0 || fields.kind == 251 {
+        return Err(Stop::Newer);
+    }
+    if fields.kind == 240 && mark(&fields, payload, at).is_none() {
+        return Err(Stop::Bytes);
+    }
+    if fields.kind == 242 {
+        let last = walk.records.last().map(|last| (last.fields.checksum, last.fields.timestamp_ns));
+        let seal = seal_at(segment, at);
+        let seal = seal.filter(|seal| match last {
+            Some(last) => last == (seal.checksum, seal.timestamp_ns),
+            None => seal.checksum == 0,
+        });
+        return Err(seal.map_or(Stop::Bytes, Stop::Seal));
+    }
+    walk.at += fields.entry_len() as usize;
+    walk.timestamp_ns = fields.timestamp_ns;
+    if fields.kind < 240 || (243..=250).contains(&fields.kind) {
+        walk.records.push(Record { fields, payload });
+        walk.next += 1;
+        walk.batch_open = fields.flags & 1 != 0;
+    }
+    if !walk.batch_open {
+        walk.kept = (walk.at, walk.records.len(), walk.timestamp_ns);
+    }
+    Ok(())
+}
+
+/// Durable LSN and synced offset, if what a mark at `at` says can be true.
+fn mark(fields: &Fields, payload: &[u8], at: usize) -> Option<(u64, u64)> {
+    if fields.kind != 240 || fields.flags != 0 || !naive::is_sync_mark(payload) {
+        return None;
+    }
+    let (durable, synced) = (number(&payload[..8]), number(&payload[8..]));
+    (durable < fields.lsn && synced <= at as u64).then_some((durable, synced))
+}
+
+/// The last LSN that was durable, says what stands behind the failing offset and vouches for it.
+fn vouched(segment: &Segment<'_>, walk: &Walk<'_>) -> Option<u64> {
+    let base = segment.header.base;
+    let boundaries = (walk.at / BLOCK + 1..).map(|block| block * BLOCK);
+    let vouching = boundaries.take_while(|&at| at < segment.bytes.len()).filter_map(|at| {
+        let here = &segment.bytes[at..];
+        let Verdict::Entry(fields) = naive::entry(here, segment.header.salt, at as u64) else { return None };
+        let (durable, synced) = match fields.kind {
+            240 if (base..=LSN_MAX).contains(&fields.lsn) => {
+                mark(&fields, &here[HEAD..][..fields.payload_len as usize], at)?
+            }
+            242 => seal_at(segment, at).map(|seal| (seal.last, seal.offset as u64))?,
+            _ => return None,
+        };
+        // What denies the records that were read, or the segments before, vouches for nothing.
+        let sane = durable + 1 >= base && fields.lsn >= walk.next;
+        (sane && synced > walk.at as u64).then_some(durable)
+    });
+    vouching.max()
+}
+
+/// Whether the bytes at `at` were meant to be a seal.
+fn seal_was_meant(segment: &Segment<'_>, at: usize) -> bool {
+    let here = segment.bytes.get(at..).unwrap_or(&[]);
+    let proved = match naive::entry(here, segment.header.salt, at as u64) {
+        Verdict::Short { need } => need > HEAD as u64 || here.len() >= HEAD,
+        Verdict::PayloadChecksum | Verdict::Padding | Verdict::Entry(_) => true,
+        _ => false,
+    };
+    (proved && here[20] == 242) || claimed_seal(segment.bytes) == Some(at)
+}
+
+/// Whether the last file ends with a seal that a walk through its entries does not come to. A seal inside another
+/// entry, right for its place, is made by somebody who knows the salt, or by a mutation; recovery takes it at its
+/// word, and verification tells.
+pub fn ends_in_a_forged_seal(files: &Files) -> bool {
+    let Ok(Chain { segments, .. }) = chain(files) else { return false };
+    segments.last().is_some_and(|last| {
+        seal_at_end(last)
+            .is_some_and(|seal| !matches!(walk(last, u64::MAX).stop, Stop::Seal(found) if found == seal))
+    })
+}
+
+/// How the log ends in its last segment.
+fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<(), Refusal> {
+    let header = &segment.header;
+    let linked = |last: u64, timestamp_ns: u64, checksum: u32, sealed: bool| {
+        (last >= header.base)
+            .then_some(Link { base: header.base, last, timestamp_ns, checksum, sealed })
+            .or(header.link)
+    };
+    if let Some(seal) = seal_at_end(segment) {
+        opening.next = seal.last + 1;
+        opening.predecessor = linked(seal.last, seal.timestamp_ns, seal.checksum, true);
+        opening.replaces_empty |= seal.last < header.base;
+        opening.timestamp_ns = seal.own_timestamp_ns.max(seal.timestamp_ns);
+        opening.open_transactions = seal.open_transactions;
+        opening.ending = Ending::Sealed;
+        return Ok(());
+    }
+    let walk = walk(segment, u64::MAX);
+    let behind = segment.bytes.get(walk.at..).unwrap_or(&[]);
+    let last_nonzero = behind.iter().rposition(|&byte| byte != 0).map(|index| walk.at + index);
+    let (end, records, timestamp_ns) = walk.kept;
+    let mut keep_until = end;
+    let batch_cut = || damaged(segment.name, walk.at, walk.next, walk.next - 1);
+    opening.timestamp_ns = timestamp_ns;
+    opening.ending = match &walk.stop {
+        Stop::Newer => {
+            return Err(Refusal::Newer { file: segment.name.to_owned(), offset: walk.at as u64 });
+        }
+        Stop::Seal(_) if walk.batch_open => return Err(batch_cut()),
+        Stop::Seal(seal) => {
+            keep_until = seal.end;
+            opening.timestamp_ns = timestamp_ns.max(seal.own_timestamp_ns);
+            opening.open_transactions = seal.open_transactions.clone();
+            Ending::Sealed
+        }
+        _ => {
+            if let Some(durable) = vouched(segment, &walk) {
+                return Err(damaged(segment.name, walk.at, walk.next, durable));
+            }
+            if last_nonzero.is_none() && !walk.batch_open {
+                Ending::Clean
+            } else {
+                Ending::Torn((last_nonzero.map_or(walk.at, |last| last + 1) - end) as u64)
+            }
+        }
+    };
+    let sealed = opening.ending == Ending::Sealed;
+    let last = walk.records[..records].last();
+    opening.next = last.map_or(header.base, |last| last.fields.lsn + 1);
+    opening.predecessor = last.map_or(header.link, |last| {
+        linked(last.fields.lsn, last.fields.timestamp_ns, last.fields.checksum, sealed)
+    });
+    opening.replaces_empty |= last.is_none();
+    if !sealed && !walk.batch_open && seal_was_meant(segment, walk.at) {
+        opening.damaged_seals.push(segment.name.to_owned());
+    }
+    if let Ending::Torn(bytes) = opening.ending
+        && bytes > 0
+    {
+        keep_torn(opening, header.base, segment.bytes[end..][..bytes as usize].to_vec());
+    }
+    if segment.bytes.len() > keep_until {
+        opening.after.insert(segment.name.to_owned(), segment.bytes[..keep_until].to_vec());
+    }
+    Ok(())
+}
+
+/// Puts what is cut beside the log, and removes the oldest such files beyond the newest few.
+fn keep_torn(opening: &mut Opening, base: u64, bytes: Vec<u8>) {
+    let name = format!("{base:020}-{}.torn", opening.incarnation);
+    let others = opening.after.keys().filter(|other| **other != name);
+    let mut others: Vec<_> =
+        others.filter_map(|other| torn_name(other).map(|key| (key, other.clone()))).collect();
+    others.sort();
+    for (_, oldest) in others.iter().take(others.len().saturating_sub(TORN_FILES_MAX - 1)) {
+        opening.after.remove(oldest);
+    }
+    opening.after.insert(name, bytes);
+}
