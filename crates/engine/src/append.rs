@@ -145,6 +145,11 @@ impl Shared {
                 self.blocked.leave(number);
                 return placed.map(|placed| placed.expect("just matched"));
             }
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("writer_sleeps_without_asking_for_the_role") {
+                how.wait.park();
+                continue;
+            }
             // Nobody has the role: its last holder may have woken the blocked before this writer was one.
             let nobody_drives = self.leads(how.wait) && self.try_role().is_some();
             let in_time = nobody_drives || how.wait.park();
@@ -253,6 +258,10 @@ impl Shared {
 
     /// Why the log accepts nothing any more.
     pub(crate) fn not_accepted(&self) -> EngineError {
+        // Looked at first: who sees the end sees the failure that was set before it, and does not take a log
+        // that failed for one that was closed.
+        let is_ended = self.lsns.is_ended();
+        debug_assert!(is_ended, "asked by one who met the end");
         match self.failure.get() {
             Some(failure) => EngineError::Failed { failure: failure.clone(), lsns: None },
             None => EngineError::Closed,

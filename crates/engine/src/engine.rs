@@ -27,7 +27,7 @@ const SLOW_SYNC: Duration = Duration::from_secs(1);
 
 /// The write side of an open log.
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     log_id: LogId,
     incarnation: Incarnation,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -255,10 +255,12 @@ impl Engine {
         let shared = &self.shared;
         let since = shared.counters.sync_since.load(Relaxed).checked_sub(1).map(Duration::from_nanos);
         let sync_running_for = since.map(|since| shared.clock.monotonic().saturating_sub(since));
+        // The end first: a failure is set before it ends the log, and must not look like a close.
+        let is_ended = shared.lsns.is_ended();
         let failure = shared.failure.get().cloned();
         let state = if failure.is_some() {
             HealthState::Failed
-        } else if shared.lsns.is_ended() {
+        } else if is_ended {
             HealthState::Closed
         } else if shared.space.gate() == Gate::NoSpace {
             HealthState::NoSpace

@@ -47,13 +47,21 @@ impl LsnAllocator {
         self.last.lock().expect("set in the lock in which the bit is set")
     }
 
+    /// Whether the log accepts no more. Who is told so sees what whoever ended it had done before.
     pub(crate) fn is_ended(&self) -> bool {
-        self.next.load(Relaxed) & ENDED != 0
+        // The bit tells nothing of what came before it; the lock in which it was set does.
+        self.next.load(Relaxed) & ENDED != 0 && self.last.lock().is_some()
     }
 
     /// Ends the log; gives the last LSN that was accepted. Only the first call counts.
     pub(crate) fn end(&self) -> Lsn {
         let mut last = self.last.lock();
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("end_in_two_steps") && last.is_none() {
+            let next = self.next.load(Relaxed);
+            self.next.store(next | ENDED, Relaxed);
+            *last = Some(Lsn(next - 1));
+        }
         *last.get_or_insert_with(|| Lsn(self.next.fetch_or(ENDED, Relaxed) - 1))
     }
 }
