@@ -39,6 +39,11 @@ impl Shared {
             let Some(key) = self.waiters.enter_thread(lsns.last, thread::current()) else { continue };
             // The holder may have given the role up before this thread was in the list; and a failure may
             // have been told to those in the list before that.
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("committer_sleeps_without_asking_again") {
+                thread::park();
+                continue;
+            }
             if self.failure.get().is_none() {
                 match self.try_role() {
                     Some(role) => {
@@ -48,6 +53,10 @@ impl Shared {
                     }
                     None => thread::park(),
                 }
+            }
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("woken_means_durable") {
+                return Ok(());
             }
             if self.waiters.durable() < lsns.last {
                 self.waiters.leave(key);
@@ -95,7 +104,7 @@ impl Shared {
         while self.waiters.durable() < lsn && self.failure.get().is_none() {
             self.hold(&role);
             let stepped = role.step(self, Want::Sync);
-            if !stepped.progress {
+            if stepped.gap && !stepped.progress {
                 // A gap before `lsn`: its writer needs the processor, and then a handful of instructions.
                 thread::yield_now();
             }
@@ -145,6 +154,11 @@ impl Shared {
         {
             self.forget_key(key);
             self.lead(role, lsns.last);
+        }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("task_enters_without_a_look") {
+            self.signal.notify();
+            return Poll::Pending;
         }
         if let Some(settled) = self.settled(lsns) {
             self.forget_key(key);

@@ -50,9 +50,23 @@ impl Signal {
         Signal { state: AtomicU8::new(RUNNING), unparker: Mutex::new(None) }
     }
 
+    /// What the thread sleeps on.
+    pub(crate) fn parker(&self) -> Parker {
+        let parker = Parker::new();
+        *self.unparker.lock() = Some(parker.unparker().clone());
+        parker
+    }
+
     /// After a record was published that its writer does not wait for. `due` says that a ring is half full, or
     /// that as many records wait as start a round.
     pub(crate) fn published(&self, due: bool) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("published_without_a_fence") {
+            if self.state.load(Relaxed) == IDLE {
+                self.wake(IDLE);
+            }
+            return;
+        }
         fence(SeqCst); // [flusher.sleep]
         let state = self.state.load(Relaxed);
         if matches!(state, IDLE | MARKING) || (due && state == ARMED) {
@@ -63,6 +77,10 @@ impl Signal {
     /// After a sync, which its writer may have led.
     pub(crate) fn synced(&self) {
         fence(SeqCst); // [flusher.sleep]
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("idle_thread_not_told_of_a_sync") {
+            return;
+        }
         if self.state.load(Relaxed) == IDLE {
             self.wake(IDLE);
         }
@@ -89,16 +107,16 @@ impl Signal {
 
 /// Starts the thread. It ends when `shared.closing` is set and the signal given.
 pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
-    let parker = Parker::new();
-    *shared.signal.unparker.lock() = Some(parker.unparker().clone());
+    let parker = shared.signal.parker();
     let shared = Arc::clone(shared);
-    thread::Builder::new()
-        .name("braidlog-flush".to_owned())
-        .spawn(move || Flusher { shared: &shared, pending: None, active: Duration::ZERO }.run(&parker))
+    thread::Builder::new().name("braidlog-flush".to_owned()).spawn(move || Flusher::new(&shared).run(&parker))
 }
 
-struct Flusher<'a> {
+/// What the thread knows.
+pub(crate) struct Flusher<'a> {
     shared: &'a Shared,
+    /// The durable LSN when the thread last looked.
+    seen: Lsn,
     /// The last LSN when unsynced records were first seen, and when that was on the monotonic clock. Once it
     /// is durable the next ones begin to count.
     pending: Option<(Lsn, Duration)>,
@@ -115,42 +133,62 @@ enum Due {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Work {
+pub(crate) enum Work {
     Round(Want),
     IdleMark,
     Rotate,
 }
 
+impl<'a> Flusher<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Flusher<'a> {
+        Flusher { shared, seen: shared.waiters.durable(), pending: None, active: Duration::ZERO }
+    }
+}
+
 impl Flusher<'_> {
-    fn run(&mut self, parker: &Parker) {
-        let shared = self.shared;
-        let state = &shared.signal.state;
-        let mut seen = shared.waiters.durable();
-        while !shared.closing.load(Relaxed) && shared.failure.get().is_none() {
-            let durable = shared.waiters.durable();
-            if durable != seen {
-                seen = durable;
-                self.active = shared.clock.monotonic();
-            }
-            let asleep = match self.due() {
-                Due::Now(work) => {
-                    self.work(work);
-                    continue;
-                }
-                Due::Later(_, asleep) => asleep,
-            };
-            state.store(asleep, Relaxed);
-            fence(SeqCst); // [flusher.sleep]
-            match self.due() {
-                _ if shared.closing.load(Relaxed) => {}
-                Due::Later(at, still) if still == asleep => match at {
-                    Some(at) => parker.park_timeout(at.saturating_sub(shared.clock.monotonic())),
-                    None => parker.park(),
-                },
-                _ => {}
-            }
-            state.store(RUNNING, Relaxed);
+    pub(crate) fn run(&mut self, parker: &Parker) {
+        while !self.shared.closing.load(Relaxed) && self.shared.failure.get().is_none() {
+            self.turn(parker);
         }
+    }
+
+    /// Does what is due and says so; or sleeps until something may be.
+    pub(crate) fn turn(&mut self, parker: &Parker) -> Option<Work> {
+        let durable = self.shared.waiters.durable();
+        if durable != self.seen {
+            self.seen = durable;
+            self.active = self.shared.clock.monotonic();
+        }
+        match self.due() {
+            Due::Now(work) => {
+                self.work(work);
+                Some(work)
+            }
+            Due::Later(_, asleep) => {
+                self.sleep(parker, asleep);
+                None
+            }
+        }
+    }
+
+    /// Sleeps in this state, unless there is something to do by now.
+    fn sleep(&mut self, parker: &Parker, asleep: u8) {
+        let shared = self.shared;
+        shared.signal.state.store(asleep, Relaxed);
+        fence(SeqCst); // [flusher.sleep]
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("flusher_sleeps_without_a_look") && asleep == IDLE {
+            parker.park();
+        }
+        match self.due() {
+            _ if shared.closing.load(Relaxed) => {}
+            Due::Later(at, still) if still == asleep => match at {
+                Some(at) => parker.park_timeout(at.saturating_sub(shared.clock.monotonic())),
+                None => parker.park(),
+            },
+            _ => {}
+        }
+        shared.signal.state.store(RUNNING, Relaxed);
     }
 
     fn due(&mut self) -> Due {

@@ -18,7 +18,7 @@ use crate::shared::Shared;
 const SPACE_RETRY: Duration = Duration::from_millis(50);
 /// What the thread is asked to do.
 #[derive(Debug)]
-enum Job {
+pub(crate) enum Job {
     /// Prepare a file if the log wants one.
     Prepare,
     /// Lay zeros ahead of the pen.
@@ -40,6 +40,13 @@ pub(crate) struct Jobs {
 impl Jobs {
     pub(crate) fn new() -> Jobs {
         Jobs { sender: Mutex::new(None), preparing: AtomicBool::new(false), laying: AtomicBool::new(false) }
+    }
+
+    /// From now on there is a thread, which takes its jobs here.
+    pub(crate) fn connect(&self) -> Receiver<Job> {
+        let (sender, receiver) = bounded(2);
+        *self.sender.lock() = Some(sender);
+        receiver
     }
 
     /// Asks for a file to be prepared; says whether there is a thread to do it.
@@ -71,18 +78,14 @@ impl Jobs {
 
 /// Starts the thread. It ends with [`Jobs::end`].
 pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
-    let (sender, receiver) = bounded(2);
-    let thread = {
-        let shared = Arc::clone(shared);
-        thread::Builder::new()
-            .name("braidlog-maintenance".to_owned())
-            .spawn(move || run(&shared, &receiver))?
-    };
-    *shared.jobs.sender.lock() = Some(sender);
-    Ok(thread)
+    let receiver = shared.jobs.connect();
+    let shared = Arc::clone(shared);
+    // If it cannot be started, the sender is dropped with the engine, which does not start either.
+    thread::Builder::new().name("braidlog-maintenance".to_owned()).spawn(move || run(&shared, &receiver))
 }
 
-fn run(shared: &Shared, jobs: &Receiver<Job>) {
+/// The thread: does jobs until [`Jobs::end`].
+pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     let zeros = Frontier::zeros();
     loop {
         let job = if shared.space.is_refused() {
@@ -92,12 +95,21 @@ fn run(shared: &Shared, jobs: &Receiver<Job>) {
         };
         // After a timeout a job may wait by now: its flag stays, or a second one could be sent, and a third
         // would find the queue full and block its sender, who holds the role.
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("job_cleared_after_the_work") && matches!(job, Ok(Job::Prepare)) {
+            let _ = prepare(shared);
+        }
         match &job {
             Ok(Job::LayZeros(_)) => shared.jobs.laying.swap(false, AcqRel), // [jobs.wait]
             Ok(Job::Prepare) => shared.jobs.preparing.swap(false, AcqRel),  // [jobs.wait]
             Err(_) => false,
         };
         // A panic is the storage's; it must not leave a log that waits for this thread for ever.
+        #[cfg(braidlog_sabotage)]
+        let job = match job {
+            Ok(Job::Prepare) if braidlog_sabotage::is("job_cleared_after_the_work") => continue,
+            job => job,
+        };
         let done = match job {
             Ok(Job::LayZeros(frontier)) => {
                 catch_unwind(AssertUnwindSafe(|| lay_zeros(shared, &frontier, &zeros)))

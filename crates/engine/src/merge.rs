@@ -102,6 +102,10 @@ impl Merge {
                 && frame.lsn == self.next
             {
                 self.last = stripe;
+                #[cfg(braidlog_sabotage)]
+                if braidlog_sabotage::is("released_before_the_copy") {
+                    stripes.get(stripe).release(frame.end());
+                }
                 return Some(Next::InRing { stripe, frame });
             }
         }

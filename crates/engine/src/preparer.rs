@@ -169,6 +169,10 @@ impl Frontier {
     /// over.
     pub(crate) fn take_over(&self, end: u64) {
         let mut state = self.state.lock();
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("pen_does_not_wait_for_zeros") {
+            state.step = None;
+        }
         while state.step.is_some_and(|step| step < end) {
             self.step_ended.wait(&mut state);
         }
@@ -190,6 +194,10 @@ impl Frontier {
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         state.limit = 0;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("seal_does_not_wait_for_zeros") {
+            return;
+        }
         while state.step.is_some() {
             self.step_ended.wait(&mut state);
         }

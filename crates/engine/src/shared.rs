@@ -26,7 +26,7 @@ use crate::maintenance::Jobs;
 use crate::metrics::Counters;
 use crate::preparer::Preparer;
 use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use crate::primitive::{Condvar, Mutex, MutexGuard};
+use crate::primitive::{Condvar, Mutex, TriedMutex, TriedMutexGuard};
 use crate::settings::{OnIoError, Settings};
 use crate::space::Space;
 use crate::stripes::Stripes;
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     pub(crate) demand: Demand,
     pub(crate) signal: Signal,
     pub(crate) preparer: Preparer,
-    role: Mutex<Coordinator>,
+    role: TriedMutex<Coordinator>,
     /// The last LSN written; for people, hence Relaxed.
     pub(crate) written: AtomicU64,
     /// The durable LSN that the last sync mark tells. Relaxed: it decides when the next is due, no more.
@@ -75,7 +75,7 @@ pub(crate) struct Shared {
 pub(crate) struct Role<'a> {
     shared: &'a Shared,
     /// `None` only while being dropped.
-    guard: Option<MutexGuard<'a, Coordinator>>,
+    guard: Option<TriedMutexGuard<'a, Coordinator>>,
 }
 
 impl Deref for Role<'_> {
@@ -95,11 +95,25 @@ impl DerefMut for Role<'_> {
 impl Drop for Role<'_> {
     fn drop(&mut self) {
         let shared = self.shared;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("role_given_up_after_the_look") {
+            let wake_ups = shared.waiters.satisfied(true);
+            self.guard = None;
+            return wake_ups.wake();
+        }
         self.guard = None;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("failure_wakes_a_leader_only") && shared.failure.get().is_some() {
+            return shared.waiters.satisfied(true).wake();
+        }
         if shared.failure.get().is_some() {
             shared.waiters.all().wake();
         } else {
             let mut wake_ups = shared.waiters.satisfied(true);
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("task_left_to_nobody") {
+                return wake_ups.wake();
+            }
             if !shared.settings.background {
                 // Nobody would serve a task that found the role taken: it asks again, and leads.
                 wake_ups = shared.waiters.with_sleepers(wake_ups);
@@ -107,6 +121,10 @@ impl Drop for Role<'_> {
                 shared.signal.notify();
             }
             wake_ups.wake();
+        }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("role_given_up_without_waking_writers") {
+            return;
         }
         // A writer that found no room may have seen the role taken until now.
         shared.blocked.wake_all();
@@ -172,7 +190,7 @@ impl Shared {
             demand: Demand::new(),
             signal: Signal::new(),
             preparer,
-            role: Mutex::new(Coordinator::new(tail, &settings)),
+            role: TriedMutex::new(Coordinator::new(tail, &settings)),
             written: AtomicU64::new(tail.next_lsn.prev().0),
             marked: AtomicU64::new(tail.next_lsn.prev().0),
             ages_since: AtomicU64::new(0),

@@ -188,6 +188,10 @@ impl Stripe {
 
     /// Gives the bytes before `position` back to writers. Only the coordinator calls this.
     pub(crate) fn release(&self, position: u64) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("released_relaxed") {
+            return self.head.store(position, Relaxed);
+        }
         self.head.store(position, Release); // [stripe.release]
     }
 }
@@ -223,6 +227,12 @@ impl Claim<'_> {
         if free(stripe.producer.head_seen.load(Relaxed)) >= need {
             return true;
         }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("room_believed_without_a_look") {
+            // What the writer would find if the coordinator had kept up.
+            stripe.producer.head_seen.store(tail, Relaxed);
+            return true;
+        }
         let head = stripe.head.load(Acquire); // [stripe.release]
         stripe.producer.head_seen.store(head, Relaxed);
         free(head) >= need
@@ -255,9 +265,17 @@ impl Claim<'_> {
         let mut header = [0; FRAME_HEADER_LEN as usize];
         header[..8].copy_from_slice(&lsn.0.to_le_bytes());
         header[8..].copy_from_slice(&sizes.to_le_bytes());
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("published_before_the_copy") {
+            stripe.tail.store(end, Release);
+        }
         // SAFETY: as above.
         unsafe { stripe.ring.write(tail, &header) };
-        stripe.tail.store(end, Release); // [stripe.publish]
+        #[cfg(not(braidlog_sabotage))]
+        let order = Release;
+        #[cfg(braidlog_sabotage)]
+        let order = if braidlog_sabotage::is("published_relaxed") { Relaxed } else { Release };
+        stripe.tail.store(end, order); // [stripe.publish]
         stripe.producer.tail.store(end, Relaxed);
         let half_full = used > stripe.ring.capacity() / 2 && {
             let head = stripe.head.load(Acquire); // [stripe.release]
@@ -270,6 +288,10 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("claim_given_up_relaxed") {
+            return self.stripe.producer.claimed.store(false, Relaxed);
+        }
         self.stripe.producer.claimed.store(false, Release); // [stripe.claim]
     }
 }

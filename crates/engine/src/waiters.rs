@@ -95,6 +95,10 @@ impl Waiters {
     /// Moves the durable LSN. Only the role holder calls this, after the sync that covers it has completed.
     pub(crate) fn advance(&self, durable: Lsn) {
         debug_assert!(self.durable() <= durable, "the durable LSN only grows");
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("durable_told_relaxed") {
+            return self.durable.store(durable.0, std::sync::atomic::Ordering::Relaxed);
+        }
         self.durable.store(durable.0, Release); // [durable.advance]
     }
 
@@ -111,6 +115,10 @@ impl Waiters {
     pub(crate) fn enter_sleeper(&self, lsn: Lsn, key: Option<Key>, sleeper: Sleeper) -> Option<Key> {
         let mut lists = self.lock_unless_durable(lsn)?;
         let key = key.unwrap_or_else(|| lists.key(lsn));
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("waker_not_replaced") && lists.tasks.contains_key(&key) {
+            return Some(key);
+        }
         let replaced = lists.tasks.insert(key, sleeper);
         drop(lists);
         // After the lock, as in `leave`: the last waker of a task may drop a ticket, which leaves this list.
@@ -120,6 +128,10 @@ impl Waiters {
 
     fn lock_unless_durable(&self, lsn: Lsn) -> Option<MutexGuard<'_, Lists>> {
         let lists = self.lists.lock();
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("waiter_enters_without_a_look") {
+            return Some(lists);
+        }
         (self.durable() < lsn).then_some(lists)
     }
 
@@ -127,6 +139,10 @@ impl Waiters {
     pub(crate) fn leave(&self, key: Key) {
         let mut lists = self.lists.lock();
         // The value is dropped after the lock: a waker may run foreign code.
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("ticket_not_forgotten") {
+            return;
+        }
         let gone = (lists.threads.remove(&key), lists.tasks.remove(&key));
         drop(lists);
         drop(gone);

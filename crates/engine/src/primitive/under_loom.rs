@@ -3,12 +3,16 @@
 //! Parking is built on loom's `Notify` and not on its `park`: that one's token is lost when the thread meets a
 //! mutex between the call that wakes it and its sleep, and a thread that waits for a mutex is let run without it.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::sync::Notify;
 pub(crate) use loom::sync::atomic;
 pub(super) use loom::sync::{Condvar as InnerCondvar, Mutex as Inner, MutexGuard as InnerGuard};
+
+use super::{Mutex, MutexGuard};
 
 pub(crate) mod thread {
     //! Loom's threads, parked by tokens of the seam's own.
@@ -100,6 +104,56 @@ pub(crate) mod thread {
         pub(crate) fn thread(&self) -> &loom::thread::Thread {
             self.0.thread()
         }
+    }
+}
+
+/// A mutex that others try to take. Loom switches threads where a lock is taken and not where it is given up, since
+/// nobody who waits for it can tell the difference; one who tries can. So giving this one up is seen beforehand.
+#[derive(Debug)]
+pub(crate) struct TriedMutex<T> {
+    mutex: Mutex<T>,
+    given_up: AtomicUsize,
+}
+
+/// The right to use what a [`TriedMutex`] guards.
+#[derive(Debug)]
+pub(crate) struct TriedMutexGuard<'a, T> {
+    guard: MutexGuard<'a, T>,
+    given_up: &'a AtomicUsize,
+}
+
+impl<T> TriedMutex<T> {
+    pub(crate) fn new(value: T) -> TriedMutex<T> {
+        TriedMutex { mutex: Mutex::new(value), given_up: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn lock(&self) -> TriedMutexGuard<'_, T> {
+        TriedMutexGuard { guard: self.mutex.lock(), given_up: &self.given_up }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<TriedMutexGuard<'_, T>> {
+        self.given_up.load(Relaxed);
+        self.mutex.try_lock().map(|guard| TriedMutexGuard { guard, given_up: &self.given_up })
+    }
+}
+
+impl<T> Deref for TriedMutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for TriedMutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+impl<T> Drop for TriedMutexGuard<'_, T> {
+    fn drop(&mut self) {
+        self.given_up.store(0, Relaxed);
     }
 }
 

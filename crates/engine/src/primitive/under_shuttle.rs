@@ -9,6 +9,8 @@ pub(crate) use shuttle::sync::atomic;
 pub(super) use shuttle::sync::{Condvar as InnerCondvar, Mutex as Inner, MutexGuard as InnerGuard};
 
 use super::{Condvar, Mutex};
+/// Shuttle switches threads where a lock is given up, too.
+pub(crate) use super::{Mutex as TriedMutex, MutexGuard as TriedMutexGuard};
 
 pub(crate) mod thread {
     //! Shuttle's threads, for which a time limit may be over at any moment.

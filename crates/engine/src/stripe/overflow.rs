@@ -65,7 +65,11 @@ impl Overflow {
         loop {
             // SAFETY: `frame` came from the box above and is not shared before the exchange succeeds.
             unsafe { (*frame).next = newest };
-            match self.newest.compare_exchange_weak(newest, frame, Release, Relaxed) {
+            #[cfg(not(braidlog_sabotage))]
+            let order = Release;
+            #[cfg(braidlog_sabotage)]
+            let order = if braidlog_sabotage::is("boxed_frame_pushed_relaxed") { Relaxed } else { Release };
+            match self.newest.compare_exchange_weak(newest, frame, order, Relaxed) {
                 // [overflow.publish] pairs with the swap in `take`.
                 Ok(_) => return,
                 Err(other) => newest = other,
@@ -79,7 +83,16 @@ impl Overflow {
             return; // Relaxed is enough: a push that is missed here is seen at the next look.
         }
         // [overflow.publish]
+        #[cfg(not(braidlog_sabotage))]
         let mut node = self.newest.swap(ptr::null_mut(), Acquire);
+        #[cfg(braidlog_sabotage)]
+        let mut node = if braidlog_sabotage::is("list_taken_in_two_steps") {
+            let node = self.newest.load(Acquire);
+            self.newest.store(ptr::null_mut(), Relaxed);
+            node
+        } else {
+            self.newest.swap(ptr::null_mut(), Acquire)
+        };
         while !node.is_null() {
             // SAFETY: the swap detached the list, so this thread alone owns its nodes; each came from
             // `Box::into_raw` and is turned back once.

@@ -18,8 +18,10 @@ fn gather(merge: &mut Merge, stripes: &Stripes, out: &mut Vec<(Lsn, u8)>) {
         let mut payload = [0];
         match next {
             Next::InRing { stripe, frame } => {
-                stripes.get(stripe).read_body(&frame, 32, &mut payload);
+                let mut body = vec![0; frame.body_len as usize];
+                stripes.get(stripe).read_body(&frame, 0, &mut body);
                 merge.pass(stripe, &frame);
+                payload[0] = body[32];
             }
             Next::Boxed { .. } => payload[0] = merge.take_boxed().body[32],
         }
@@ -66,4 +68,31 @@ fn loom_merge_of_two_stripes_stops_at_the_gap() {
 #[test]
 fn loom_merge_finds_a_writer_that_moved_on_from_a_claimed_stripe() {
     check([0, 0]);
+}
+
+#[test]
+fn loom_merge_releases_what_was_copied_and_no_more() {
+    model(|| {
+        // The ring takes two frames: the third stands where the first stood.
+        let shared = Arc::new((Stripes::new(1, 128), LsnAllocator::new(Lsn(1))));
+        let place = |shared: &(Stripes, LsnAllocator), payload| {
+            let content = Content::Record { kind: Kind(1), payload: &[payload], checksum: 0 };
+            shared.0.place(0, &content, &shared.1, || true)
+        };
+        for payload in *b"12" {
+            assert!(matches!(place(&shared, payload), Placed::Yes { .. }));
+        }
+        let writer = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || matches!(place(&shared, b'3'), Placed::Yes { .. }))
+        };
+        let (stripes, _) = &*shared;
+        let mut merge = Merge::new(1, Lsn(1));
+        let mut gathered = Vec::new();
+        gather(&mut merge, stripes, &mut gathered);
+        let wrote = 2 + usize::from(writer.join().unwrap());
+        gather(&mut merge, stripes, &mut gathered);
+        let all = [(Lsn(1), b'1'), (Lsn(2), b'2'), (Lsn(3), b'3')];
+        assert_eq!(gathered, all[..wrote], "dense, in order, each once");
+    });
 }

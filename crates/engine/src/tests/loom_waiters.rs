@@ -6,7 +6,7 @@ use braidlog_format::Lsn;
 
 use super::model;
 use crate::primitive::thread;
-use crate::waiters::{Sleeper, Waiters};
+use crate::waiters::Waiters;
 
 /// Waits as [`Shared::wait_for`](crate::shared::Shared) does for one who cannot lead.
 fn wait(waiters: &Waiters, lsn: Lsn) {
@@ -57,52 +57,22 @@ fn loom_each_waiter_returns_at_its_own_lsn() {
 }
 
 #[test]
-fn loom_chosen_leader_is_taken_out_and_woken() {
-    model(|| {
-        let waiters = Arc::new(Waiters::new(Lsn(0)));
-        let follower = {
-            let waiters = Arc::clone(&waiters);
-            // One that is woken as leader before its LSN is durable: it makes it durable itself.
-            thread::spawn(move || {
-                if waiters.enter_thread(Lsn(2), thread::current()).is_some() {
-                    while waiters.durable() < Lsn(1) {
-                        thread::park();
-                    }
-                    waiters.advance(Lsn(2));
-                }
-            })
-        };
-        // The role holder hands on until somebody was there to take the role.
-        waiters.advance(Lsn(1));
-        while waiters.durable() < Lsn(2) {
-            waiters.satisfied(true).wake();
-            thread::yield_now();
-        }
-        follower.join().unwrap();
-    });
-}
-
-#[test]
-fn loom_failure_reaches_one_who_enters_at_that_moment() {
-    use loom::sync::atomic::{AtomicBool, Ordering::Relaxed};
+fn loom_one_who_sees_its_lsn_durable_sees_the_sync() {
+    use crate::primitive::atomic::{AtomicBool, Ordering::Relaxed};
     model(|| {
         let shared = Arc::new((Waiters::new(Lsn(0)), AtomicBool::new(false)));
-        let sleeper = {
+        let reader = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
-                let (waiters, failed) = &*shared;
-                let key = waiters.enter_sleeper(Lsn(1), None, Sleeper::Thread(thread::current()));
-                // As `poll_durable`: the failure is looked at after entering.
-                if !failed.load(Relaxed) {
-                    thread::park();
+                let (waiters, synced) = &*shared;
+                if waiters.durable() >= Lsn(1) {
+                    assert!(synced.load(Relaxed), "told before the sync");
                 }
-                assert!(failed.load(Relaxed));
-                waiters.leave(key.expect("never durable"));
             })
         };
-        let (waiters, failed) = &*shared;
-        failed.store(true, Relaxed);
-        waiters.all().wake();
-        sleeper.join().unwrap();
+        let (waiters, synced) = &*shared;
+        synced.store(true, Relaxed);
+        waiters.advance(Lsn(1));
+        reader.join().unwrap();
     });
 }

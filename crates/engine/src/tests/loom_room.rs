@@ -1,0 +1,110 @@
+//! Models of a log without room: a writer that finds none sleeps until some is made, and whoever finds some finds
+//! the space gate as the coordinator left it.
+
+use std::sync::Arc;
+
+use braidlog_format::{Kind, Lsn};
+
+use super::small_log::{self, submit};
+use super::{model, model_with};
+use crate::coordinator::Want;
+use crate::lsn::LsnAllocator;
+use crate::primitive::thread;
+use crate::space::Space;
+use crate::stripe::Content;
+use crate::stripes::{Placed, Stripes};
+
+/// A writer meets a full ring while another thread has the role and does `work` with it.
+fn check(work: fn(&small_log::Engine)) {
+    model_with(3, move || {
+        let (engine, _disk) = small_log::open();
+        assert_eq!([1, 2].map(|payload| submit(&engine, payload).unwrap()), [Lsn(1), Lsn(2)]);
+        let writer = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || submit(&engine, 3).unwrap())
+        };
+        work(&engine);
+        assert_eq!(writer.join().unwrap(), Lsn(3), "a writer that may wait is never refused");
+    });
+}
+
+#[test]
+fn loom_writer_without_room_is_woken_by_the_round_that_makes_some() {
+    check(|engine| {
+        let _ = engine.shared.role().step(&engine.shared, Want::Drain);
+    });
+}
+
+#[test]
+fn loom_writer_without_room_leads_when_the_role_made_none() {
+    check(|engine| drop(engine.shared.role()));
+}
+
+/// What two threads share in the models of the gate.
+struct Gated {
+    stripes: Stripes,
+    lsns: LsnAllocator,
+    space: Space,
+}
+
+impl Gated {
+    /// One ring of 128 bytes and an open gate.
+    fn new() -> Arc<Gated> {
+        let gated =
+            Gated { stripes: Stripes::new(1, 128), lsns: LsnAllocator::new(Lsn(1)), space: Space::new(8) };
+        gated.space.set_current(8, 8);
+        Arc::new(gated)
+    }
+
+    fn place(&self, content: &Content<'_>, boxed: bool) -> Placed {
+        let admit = || self.space.is_open();
+        if boxed {
+            self.stripes.place_boxed(content, &self.lsns, admit)
+        } else {
+            self.stripes.place(0, content, &self.lsns, admit)
+        }
+    }
+}
+
+fn record(payload: &[u8]) -> Content<'_> {
+    Content::Record { kind: Kind(1), payload, checksum: 0 }
+}
+
+#[test]
+fn loom_ring_space_is_found_behind_the_closed_gate_only() {
+    model(|| {
+        let gated = Gated::new();
+        for _ in 0..2 {
+            assert!(matches!(gated.place(&record(b"12345678"), false), Placed::Yes { .. }));
+        }
+        let writer = {
+            let gated = Arc::clone(&gated);
+            thread::spawn(move || gated.place(&record(b"12345678"), false))
+        };
+        // The coordinator's order: the round is accounted for, then its ring space is given back.
+        gated.space.set_current(0, 0);
+        gated.stripes.get(0).release(112);
+        let placed = writer.join().unwrap();
+        assert!(matches!(placed, Placed::Full | Placed::Refused), "an LSN without space: {placed:?}");
+    });
+}
+
+#[test]
+fn loom_budget_is_found_behind_the_closed_gate_only() {
+    model(|| {
+        let gated = Gated::new();
+        let all = vec![0; 1 << 20];
+        assert!(gated.stripes.exceeds_budget(all.len() as u64));
+        assert!(matches!(gated.place(&record(&all), true), Placed::Yes { .. }));
+        let writer = {
+            let gated = Arc::clone(&gated);
+            thread::spawn(move || gated.place(&record(b"1"), true))
+        };
+        let mut cost = 0;
+        gated.stripes.overflow.take(|frame| cost = frame.cost);
+        gated.space.set_current(0, 0);
+        gated.stripes.give_back(cost);
+        let placed = writer.join().unwrap();
+        assert!(matches!(placed, Placed::Full | Placed::Refused), "an LSN without space: {placed:?}");
+    });
+}
