@@ -154,7 +154,8 @@ impl Wal {
         self.log.engine.durable_lsn()
     }
 
-    /// Which opening of the log for writing this is, counted from 1.
+    /// Which opening of the log for writing this is, counted from 1. No two give out the same LSN under the same
+    /// number; one that found the device full, and gave out none, may share its number with the next.
     pub fn incarnation(&self) -> Incarnation {
         self.log.engine.incarnation()
     }

@@ -59,6 +59,13 @@ pub struct Operation {
     pub count: u16,
 }
 
+impl Operation {
+    /// Whether the log gave it an LSN, as far as is known.
+    pub fn has_lsn(&self) -> bool {
+        matches!(self.state, State::Placed(_) | State::Durable(_))
+    }
+}
+
 /// Everything that stands on a board.
 #[derive(Clone, Debug)]
 pub struct Told {

@@ -31,7 +31,9 @@ use crate::board::{Board, OPERATIONS_MAX, Phase, Told, memory_dir};
 use crate::counts::Counts;
 use crate::killing_storage::{Moment, Trap};
 use known::{Known, Look};
-use life::{Orders, WRITERS_MAX, any_options};
+use life::{Orders, WRITERS_MAX};
+
+pub(crate) use life::any_options;
 
 /// The variable that makes a process a child: it holds its orders.
 const CHILD: &str = "BRAIDLOG_PROOF_CHILD";
@@ -87,7 +89,7 @@ pub fn run(rounds: u64, seed: u64, deadline: Option<Instant>, child_args: &[&str
 }
 
 fn run_chain(rounds: u64, seed: u64, deadline: Option<Instant>, child_args: &[&str]) -> Counts {
-    let mut chain = Chain::new(seed, child_args);
+    let mut chain = Chain::new(seed, child_args, None);
     let lived = catch_unwind(AssertUnwindSafe(|| {
         for _ in 0..rounds {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -109,16 +111,17 @@ fn run_chain(rounds: u64, seed: u64, deadline: Option<Instant>, child_args: &[&s
 }
 
 /// One log and the processes on it.
-struct Chain<'a> {
+pub(crate) struct Chain<'a> {
     temp: TempDir,
     /// The log's directory, which the first process makes.
     dir: PathBuf,
     board: tempfile::TempPath,
     child_args: &'a [&'a str],
     has_direct_io: bool,
+    may_be_full: bool,
     rng: Rng,
     known: Known,
-    counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 /// How a process ended.
@@ -130,24 +133,27 @@ enum End {
 }
 
 impl<'a> Chain<'a> {
-    fn new(seed: u64, child_args: &'a [&'a str]) -> Chain<'a> {
-        let temp = tempfile::tempdir().expect("there is a place for temporary files");
+    /// A log in a directory for temporary files, or on a file system of its own that may be full.
+    pub(crate) fn new(seed: u64, child_args: &'a [&'a str], small_disk: Option<&Path>) -> Chain<'a> {
+        let temp = small_disk.map_or_else(TempDir::new, TempDir::new_in);
+        let temp = temp.expect("there is a place for temporary files");
         let board =
             tempfile::NamedTempFile::new_in(memory_dir(temp.path())).expect("there is a place for boards");
         Chain {
             dir: temp.path().join("new/wal"),
             board: board.into_temp_path(),
             has_direct_io: has_direct_io(temp.path()),
+            may_be_full: small_disk.is_some(),
             temp,
             child_args,
             rng: Rng::new(seed),
-            known: Known::default(),
+            known: Known::new(small_disk.is_some()),
             counts: Counts::default(),
         }
     }
 
     /// One process, from its start to its death, and mostly a look at what it left.
-    fn round(&mut self) {
+    pub(crate) fn round(&mut self) {
         let orders = self.orders();
         Board::create(&self.board, orders.writers);
         let patience = match orders.trap {
@@ -186,6 +192,7 @@ impl<'a> Chain<'a> {
             operations: (20 << rng.below(8)).min(OPERATIONS_MAX),
             trap,
             has_direct_io: self.has_direct_io,
+            may_be_full: self.may_be_full,
         }
     }
 
@@ -281,7 +288,7 @@ impl<'a> Chain<'a> {
     }
 
     /// The last look: at everything, in every way.
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.look_read_only();
         self.look_by_opening();
         let log = Wal::open_read_only(&self.dir).expect("I12: a reader opens the log");
@@ -311,7 +318,7 @@ fn spawn(orders: &Orders, child_args: &[&str]) -> Child {
 }
 
 /// Whether files in `dir` may be opened for direct I/O.
-fn has_direct_io(dir: &Path) -> bool {
+pub(crate) fn has_direct_io(dir: &Path) -> bool {
     let dir = OsStorage.open_dir(dir, false).expect("the directory is there");
     let is_direct = dir.open("probe", FileAccess::CreateNew, FileIo::Direct).is_ok();
     if is_direct {

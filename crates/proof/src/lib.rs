@@ -22,6 +22,8 @@ pub mod killing_storage;
 pub mod command;
 pub mod line_oracle;
 #[cfg(target_os = "linux")] // it mounts
+pub mod no_space;
+#[cfg(target_os = "linux")] // it mounts
 pub mod power_cut;
 
 pub mod rot;

@@ -54,6 +54,11 @@ impl LineOracle {
         LineOracle { seed, rounds: Vec::new(), acknowledged: BTreeMap::new(), found: Vec::new() }
     }
 
+    /// What the lines are made from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// A new run of the command with so many lines in a batch; its number. Its lines are [`text_of`] it.
     pub fn begin(&mut self, batch: u64) -> u64 {
         self.rounds.push(Round { batch, fed: 0, found_before: self.found.len() as u64 });

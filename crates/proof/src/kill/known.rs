@@ -30,6 +30,10 @@ pub(super) struct Known {
     shown: Option<u64>,
     /// The highest incarnation so far.
     incarnation: u64,
+    /// Whether that one may be seen again: an opening that finds no space for a segment of its own has nowhere to
+    /// put its number, gives out no LSN, and may share it with the next.
+    is_unused: bool,
+    may_be_full: bool,
     /// The last operation found of each writer.
     latest: HashMap<u32, u32>,
 }
@@ -45,6 +49,11 @@ pub(super) struct Look<'a> {
 }
 
 impl Known {
+    /// Nothing is known yet of a log, which may be on a full disk.
+    pub(super) fn new(may_be_full: bool) -> Known {
+        Known { may_be_full, ..Known::default() }
+    }
+
     /// How many processes there were.
     pub(super) fn lives(&self) -> u32 {
         self.lives.len() as u32
@@ -59,6 +68,7 @@ impl Known {
     pub(super) fn bury(&mut self, told: Told) {
         if told.phase != Phase::Started {
             self.opened(told.incarnation, told.recovered);
+            self.is_unused = self.may_be_full && !told.writers.iter().flatten().any(Operation::has_lsn);
             self.shown = None;
         } else {
             let idle = told.writers.iter().all(Vec::is_empty);
@@ -69,12 +79,10 @@ impl Known {
 
     /// The log was opened for writing, and `recovered` was its last LSN.
     pub(super) fn opened(&mut self, incarnation: u64, recovered: u64) {
-        assert!(
-            incarnation > self.incarnation,
-            "I7: incarnation {incarnation} comes after {}",
-            self.incarnation
-        );
+        let is_new = incarnation > self.incarnation || incarnation == self.incarnation && self.is_unused;
+        assert!(is_new, "I7: incarnation {incarnation} comes after {}", self.incarnation);
         self.incarnation = incarnation;
+        self.is_unused = self.may_be_full;
         if let Some(shown) = self.shown {
             assert_eq!(recovered, shown, "I8: opening keeps what a look has shown");
         }

@@ -42,6 +42,8 @@ pub(super) struct Orders {
     pub(super) trap: Option<Trap>,
     /// Whether the file system has direct I/O.
     pub(super) has_direct_io: bool,
+    /// Whether the file system may be full: then appends may be refused for it.
+    pub(super) may_be_full: bool,
 }
 
 /// The most writers that one process has.
@@ -53,7 +55,7 @@ pub(super) fn stamp_writer(life: u32, writer: u32) -> u32 {
 }
 
 /// Any options that suit the file system: no two processes on one log agree in them.
-pub(super) fn any_options(rng: &mut Rng, has_direct_io: bool) -> Options {
+pub(crate) fn any_options(rng: &mut Rng, has_direct_io: bool) -> Options {
     let modes = [
         DurabilityMode::Synchronous,
         DurabilityMode::group_commit(),
@@ -104,6 +106,7 @@ pub(super) fn live(orders: &Orders) {
                 rng: Rng::new(rng.next_u64()),
                 writer,
                 stamp_writer: stamp_writer(orders.life, writer),
+                may_be_full: orders.may_be_full,
                 next: 0,
                 tickets: VecDeque::new(),
             };
@@ -128,6 +131,7 @@ struct Writer<'a> {
     rng: Rng,
     writer: u32,
     stamp_writer: u32,
+    may_be_full: bool,
     /// The next operation.
     next: u32,
     /// Operations that are on their way, in their order.
@@ -163,7 +167,7 @@ impl Writer<'_> {
         let append = Append::new(&payload).kind(self.rng.below(240) as u8).durability(durability);
         let appended =
             if self.rng.one_in(2) { self.handle.append_with(append) } else { self.wal.append_with(append) };
-        let lsn = appended.expect("nothing fails but by a kill");
+        let Some(lsn) = self.accepted(operation, 1, appended) else { return };
         self.placed(operation, only(lsn), floor);
         if durability != Durability::Async {
             self.durable(operation, only(lsn));
@@ -173,7 +177,8 @@ impl Writer<'_> {
     /// What it promises depends on the options, which only the log knows here: so it is not believed.
     fn append_by_mode(&mut self) {
         let (operation, payload, floor) = self.begin_one();
-        let lsn = self.handle.append(&payload).expect("nothing fails but by a kill");
+        let appended = self.handle.append(&payload);
+        let Some(lsn) = self.accepted(operation, 1, appended) else { return };
         self.placed(operation, only(lsn), floor);
         if self.rng.one_in(4) {
             self.wal.wait_durable(lsn).expect("nothing fails but by a kill");
@@ -185,7 +190,7 @@ impl Writer<'_> {
         let (operation, payload, floor) = self.begin_one();
         match self.handle.try_append(&payload) {
             Ok(lsn) => self.placed(operation, only(lsn), floor),
-            Err(error) => self.refused(operation, 1, error.error().kind()),
+            Err(error) => self.refused(operation, 1, error.error()),
         }
     }
 
@@ -193,7 +198,9 @@ impl Writer<'_> {
         let (operation, batch, floor) = self.begin_batch();
         let durable = self.rng.one_in(2);
         let durability = if durable { Durability::GroupCommit } else { Durability::Async };
-        let lsns = batch.durability(durability).commit().expect("nothing fails but by a kill");
+        let count = batch.len() as u16;
+        let committed = batch.durability(durability).commit();
+        let Some(lsns) = self.accepted(operation, count, committed) else { return };
         self.placed(operation, lsns, floor);
         if durable {
             self.durable(operation, lsns);
@@ -205,7 +212,7 @@ impl Writer<'_> {
         let count = batch.len() as u16;
         match batch.submit() {
             Ok(ticket) => self.hold(operation, ticket, floor),
-            Err(error) => self.refused(operation, count, error.error().kind()),
+            Err(error) => self.refused(operation, count, error.error()),
         }
     }
 
@@ -213,7 +220,7 @@ impl Writer<'_> {
         let (operation, payload, floor) = self.begin_one();
         match self.handle.submit(&payload) {
             Ok(ticket) => self.hold(operation, ticket, floor),
-            Err(error) => self.refused(operation, 1, error.error().kind()),
+            Err(error) => self.refused(operation, 1, error.error()),
         }
     }
 
@@ -272,8 +279,19 @@ impl Writer<'_> {
         operation
     }
 
-    fn refused(&self, operation: u32, count: u16, kind: ErrorKind) {
-        assert_eq!(kind, ErrorKind::Full, "nothing but room is short");
+    /// What an append that waits for room returned, unless it was refused.
+    fn accepted<T>(&self, operation: u32, count: u16, appended: braidlog::Result<T>) -> Option<T> {
+        if let Err(error) = &appended {
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "nothing fails but by a kill: {error}");
+            self.refused(operation, count, error);
+        }
+        appended.ok()
+    }
+
+    fn refused(&self, operation: u32, count: u16, error: &braidlog::Error) {
+        let kind = error.kind();
+        let is_lawful = kind == ErrorKind::Full || self.may_be_full && kind == ErrorKind::NoSpace;
+        assert!(is_lawful && !error.is_indeterminate(), "nothing fails but by a kill: {error}");
         self.board.note(self.writer, operation, Operation { state: State::Refused, count });
     }
 
