@@ -48,6 +48,26 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Cut the power under the release binary, on a simulated disk mounted through FUSE
+    #[cfg(target_os = "linux")]
+    PowerCut {
+        /// How many cuts
+        #[arg(long, default_value_t = 2_000)]
+        rounds: u64,
+        /// What everything but the interleaving is drawn from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Fill real file systems: by the library, by processes that are killed, by the command
+    #[cfg(target_os = "linux")]
+    NoSpace {
+        /// How many rounds on each kind of file system
+        #[arg(long, default_value_t = 10)]
+        rounds: u64,
+        /// What everything but moments is drawn from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Damage small logs in every way, and compare the verdicts with the right ones
     Rot {
         /// Only every so many-th damage, and each field once
@@ -95,6 +115,10 @@ fn main() -> ExitCode {
             counted(rot::run(&rot::Options { stride, pairs, seed, ..rot::Options::default() }))
         }
         Command::Kill { rounds, seed } => counted(kill::run(rounds, seed, None, &[])),
+        #[cfg(target_os = "linux")]
+        Command::PowerCut { rounds, seed } => counted(braidlog_proof::power_cut::run(rounds, seed, None)),
+        #[cfg(target_os = "linux")]
+        Command::NoSpace { rounds, seed } => counted(braidlog_proof::no_space::run(rounds, seed, None, &[])),
     }
 }
 
