@@ -61,6 +61,8 @@ pub(super) fn judge(log: &Log, files: &Files, right: &Verdicts, depth: Depth) ->
     for (name, bytes) in files {
         disk.put_raw(format!("{DIR}/{name}"), bytes);
     }
+    // From here on it is the judges who do things.
+    disk.take_trace();
     let options = Wal::options()
         .storage(storage)
         .background_threads(false)
