@@ -12,8 +12,12 @@ pub mod part;
 pub mod counts;
 pub mod extent;
 
+pub mod judge;
+pub mod mix;
 pub mod model;
 pub mod observed;
+
+pub mod single;
 
 pub mod board;
 pub mod kill;

@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
 use braidlog_proof::counts::Counts;
+use braidlog_proof::extent::Extent;
 use braidlog_proof::full::{self, Ledger};
 use braidlog_proof::kill;
 use braidlog_proof::part::PARTS;
 use braidlog_proof::rot;
-use clap::{Parser, Subcommand};
+use braidlog_proof::single;
+use clap::{Args, Parser, Subcommand};
 
 /// Tries to break Braidlog's promises, and counts how often it could not.
 #[derive(Parser)]
@@ -39,6 +43,8 @@ enum Command {
     },
     /// List the parts
     List,
+    /// Random operations, options and faults on one thread, with a crash at every storage operation
+    Single(Seeds),
     /// Kill processes at any moment and at any storage operation
     Kill {
         /// How many
@@ -85,6 +91,34 @@ enum Command {
     },
 }
 
+/// Which seeds a part runs.
+#[derive(Args)]
+struct Seeds {
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds [default: what a full run takes]
+    #[arg(long)]
+    rounds: Option<u64>,
+    /// No seed begins after so many seconds
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// How many threads run seeds [default: as many as there are cores]
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+impl Seeds {
+    fn extent(&self, rounds: u64) -> Extent {
+        Extent {
+            seed: self.seed,
+            rounds: self.rounds.unwrap_or(rounds),
+            until: self.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
+            threads: self.threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     kill::child_main_if_asked();
     match Cli::parse().part {
@@ -114,6 +148,7 @@ fn main() -> ExitCode {
         Command::Rot { stride, pairs, seed, only: None } => {
             counted(rot::run(&rot::Options { stride, pairs, seed, ..rot::Options::default() }))
         }
+        Command::Single(seeds) => counted(single::run(&seeds.extent(8_000))),
         Command::Kill { rounds, seed } => counted(kill::run(rounds, seed, None, &[])),
         #[cfg(target_os = "linux")]
         Command::PowerCut { rounds, seed } => counted(braidlog_proof::power_cut::run(rounds, seed, None)),

@@ -69,7 +69,7 @@ impl Seen {
 
 /// The kind that the record with this stamp is appended with.
 pub fn kind_of(stamp: Stamp) -> u8 {
-    ((stamp.writer * 31 + stamp.seq * 7) % 240) as u8
+    (stamp.writer.wrapping_mul(31).wrapping_add(stamp.seq.wrapping_mul(7)) % 240) as u8
 }
 
 /// What one log has been told, and has promised.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::SimDisk;
 use crate::directory::NameChange;
 use crate::disk::key_of;
-use crate::image::Image;
+use crate::image::{Hash, Image};
 use crate::node::{Node, NodeRef};
 use crate::state::State;
 
@@ -31,6 +31,21 @@ impl SimDisk {
     pub fn read_raw(&self, path: impl AsRef<Path>) -> Vec<u8> {
         let (state, directory, name) = self.locate(path.as_ref());
         find(&state, &directory, &name).lock().visible.to_vec()
+    }
+
+    /// A number that two disks share if all their files have the same names and the same bytes, as reads through
+    /// the cache and past it see them, and else almost never: to check each of many images once.
+    pub fn fingerprint(&self) -> u64 {
+        let state = self.shared.state.lock();
+        let mut hash = Hash::default();
+        for (path, directory) in &state.directories {
+            hash.add(path.as_os_str().as_encoded_bytes());
+            for (name, node) in &directory.visible {
+                hash.add(name.as_bytes());
+                node.lock().hash(&mut hash);
+            }
+        }
+        hash.0
     }
 
     /// Flips bit `bit` (0 to 7) of the byte at `offset`.

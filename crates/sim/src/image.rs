@@ -88,6 +88,17 @@ impl Image {
         bytes
     }
 
+    /// Adds length and bytes to a hash; a page of zeros counts as one that was never written.
+    pub(crate) fn hash(&self, hash: &mut Hash) {
+        hash.add(&self.len.to_le_bytes());
+        for (index, page) in self.pages.iter() {
+            if **page != [0; PAGE] {
+                hash.add(&index.to_le_bytes());
+                hash.add(&**page);
+            }
+        }
+    }
+
     /// Extends with zeros to at least `len`.
     pub(crate) fn grow(&mut self, len: u64) {
         self.len = self.len.max(len);
@@ -109,6 +120,30 @@ impl Image {
         {
             Arc::make_mut(page)[kept..].fill(0);
         }
+    }
+}
+
+/// A running hash of pieces of bytes, each with its length: quick, and no secret.
+#[derive(Default)]
+pub(crate) struct Hash(pub(crate) u64);
+
+impl Hash {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.mix(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        for &byte in rest {
+            self.mix(u64::from(byte));
+        }
+    }
+
+    /// Folds the product with an odd constant (that of the golden ratio), so that every bit reaches every other.
+    fn mix(&mut self, word: u64) {
+        let product =
+            u128::from(self.0.rotate_left(23) ^ word ^ 0x5851_F42D_4C95_7F2D) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::image::{Image, PAGE, SECTOR, pages_of};
+use crate::image::{Hash, Image, PAGE, SECTOR, pages_of};
 
 pub(crate) type NodeRef = Arc<Mutex<Node>>;
 
@@ -281,6 +281,14 @@ impl Node {
             self.on_device().read(offset, buf)
         } else {
             self.visible.read(offset, buf)
+        }
+    }
+
+    /// Adds all that reads can see to a hash.
+    pub(crate) fn hash(&self, hash: &mut Hash) {
+        self.visible.hash(hash);
+        if self.has_lost {
+            self.on_device().hash(hash);
         }
     }
 

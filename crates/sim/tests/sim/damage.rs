@@ -164,3 +164,21 @@ fn files_are_duplicated_renamed_and_swapped_for_good() {
     disk.rename_raw("d/g", "f");
     check(&[("f", b"one"), ("h", b"other")]);
 }
+
+#[test]
+fn a_fingerprint_tells_disks_apart_by_what_reads_see() {
+    let (disk, same) = (disk_with_file(), disk_with_file());
+    assert_eq!(disk.fingerprint(), same.fingerprint());
+    // Pages of zeros and pages that were never written read alike.
+    disk.truncate_raw("d/f", 3 * PAGE as u64);
+    same.write_raw("d/f", PAGE as u64, &[0; 2 * PAGE]);
+    assert_eq!(disk.fingerprint(), same.fingerprint());
+    same.flip_bit("d/f", 5000, 3);
+    assert_ne!(disk.fingerprint(), same.fingerprint(), "a bit");
+    same.flip_bit("d/f", 5000, 3);
+    same.truncate_raw("d/f", 3 * PAGE as u64 - 1);
+    assert_ne!(disk.fingerprint(), same.fingerprint(), "a length");
+    let names = disk.crash_clone(0, Profile::Kept);
+    names.put_raw("d/g", &[]);
+    assert_ne!(disk.fingerprint(), names.fingerprint(), "a name");
+}

@@ -1,0 +1,54 @@
+//! The log on one thread: random operations, options and faults, and a crash at every storage operation.
+//!
+//! Everything is drawn from one seed, and the log has no threads of its own, so that a seed is one run. Images
+//! are taken before and after each storage operation, while the call that asked for it is under way, and
+//! judged by what was promised at that moment; from some of them the run goes on, several crashes in a row.
+//! Between incarnations all options change. In some of them the disk fails or is full: after the first
+//! failure nothing more is acknowledged (I10), a full disk loses nothing and heals (I17), and when the faults
+//! are over the log works again (I13).
+//!
+//! The rule: the model is told before a call begins and after it has returned; whatever it does not know
+//! about a call under way is in doubt, and nothing else.
+
+use std::sync::Arc;
+
+use braidlog_sim::{Profile, SimClock, SimDisk};
+
+use crate::counts::Counts;
+use crate::extent::Extent;
+
+mod crash;
+mod fault;
+mod operation;
+
+use crash::Desk;
+use operation::Driver;
+
+/// Runs the seeds; counts images, operations, crashes and faults.
+///
+/// # Panics
+/// If a promise is broken, with the seed and the command that breaks it again.
+pub fn run(extent: &Extent) -> Counts {
+    extent.run("single", round)
+}
+
+/// One run from one seed.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn round(seed: u64) -> Counts {
+    round_on(seed, |disk, seed, profile| disk.crash_clone(seed, profile))
+}
+
+/// One run in which crashes leave what `crash` says. For tests of this test: with
+/// [`Profile::LyingDisk`] it has to fail.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn round_on(seed: u64, crash: fn(&SimDisk, u64, Profile) -> SimDisk) -> Counts {
+    let desk = Arc::new(Desk::new(seed, crash));
+    let clock = Arc::new(SimClock::new());
+    let mut driver = Driver::new(seed, desk.clone(), clock);
+    driver.run();
+    desk.take_counts()
+}
