@@ -9,7 +9,7 @@
 //! The rule: what an image shows is a function of its bytes, so images of the same bytes are opened once and
 //! held against the model each time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use braidlog::{Append, Durability, Incarnation, Lsn, Options, Records, Wal};
@@ -42,6 +42,8 @@ pub struct Found {
 #[derive(Default, Debug)]
 pub struct Judge {
     memo: HashMap<(u64, bool), Arc<Found>>,
+    /// Fingerprints of images from which recovery was struck.
+    struck: HashSet<u64>,
     counts: Counts,
 }
 
@@ -68,20 +70,21 @@ impl Judge {
     pub fn image_with(&mut self, image: &SimDisk, profile: Profile, model: &Model, seed: u64, struck: u64) {
         self.counts.add("images", 1);
         let mut rng = Rng::new(seed);
-        let (found, is_new) = self.found(image, profile, &mut rng);
+        let (found, fingerprint, is_new) = self.found(image, profile, &mut rng);
         model.check(&found.records, found.incarnation);
-        if is_new && rng.one_in(struck) {
+        // "From each" means also from those that were seen before in another role.
+        if (is_new || struck == 1) && rng.one_in(struck) && self.struck.insert(fingerprint) {
             self.strike_recovery(image, profile, &found, model, &mut rng, true);
         }
     }
 
-    /// What an image shows; whether no other image of the same bytes was opened before.
-    fn found(&mut self, image: &SimDisk, profile: Profile, rng: &mut Rng) -> (Arc<Found>, bool) {
+    /// What an image shows; its fingerprint, and whether no other image of the same bytes was opened before.
+    fn found(&mut self, image: &SimDisk, profile: Profile, rng: &mut Rng) -> (Arc<Found>, u64, bool) {
         let fingerprint = image.fingerprint();
         // What a killed process leaves is not safe from a power cut, which follows.
         let key = (fingerprint, profile == Profile::Kept);
         if let Some(found) = self.memo.get(&key) {
-            return (found.clone(), false);
+            return (found.clone(), fingerprint, false);
         }
         self.counts.add("different images", 1);
         // Opening changes an image, and its bytes are needed for what follows.
@@ -91,7 +94,7 @@ impl Judge {
             self.memo.clear();
         }
         self.memo.insert(key, found.clone());
-        (found, true)
+        (found, fingerprint, true)
     }
 
     fn examine(&mut self, disk: &SimDisk, profile: Profile, fingerprint: u64, rng: &mut Rng) -> Found {
@@ -155,7 +158,7 @@ impl Judge {
         for strike in struck(image, rng) {
             self.counts.add("images", 1);
             self.counts.add("images of a struck recovery", 1);
-            let (again, _) = self.found(&strike, Profile::Posix, rng);
+            let (again, ..) = self.found(&strike, Profile::Posix, rng);
             model.check(&again.records, again.incarnation);
             // What a killed process left is safe from a power cut only once recovery has made it so.
             if profile != Profile::Kept {

@@ -17,6 +17,7 @@ pub mod mix;
 pub mod model;
 pub mod observed;
 
+pub mod enumerate;
 pub mod single;
 
 pub mod board;

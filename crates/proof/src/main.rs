@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use braidlog_proof::counts::Counts;
+use braidlog_proof::enumerate;
 use braidlog_proof::extent::Extent;
 use braidlog_proof::full::{self, Ledger};
 use braidlog_proof::kill;
@@ -43,6 +44,14 @@ enum Command {
     },
     /// List the parts
     List,
+    /// Tiny workloads, each moment of each, and every image of a crash at that moment
+    Enumerate {
+        #[command(flatten)]
+        workloads: Seeds,
+        /// Images of one moment at the most: beyond, a narrower bound is taken
+        #[arg(long, default_value_t = 2000)]
+        images: u64,
+    },
     /// Random operations, options and faults on one thread, with a crash at every storage operation
     Single(Seeds),
     /// Kill processes at any moment and at any storage operation
@@ -95,7 +104,7 @@ enum Command {
 #[derive(Args)]
 struct Seeds {
     /// The first seed
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How many seeds [default: what a full run takes]
     #[arg(long)]
@@ -147,6 +156,9 @@ fn main() -> ExitCode {
         Command::Rot { only: Some(name), .. } => counted(rot::replay(&name)),
         Command::Rot { stride, pairs, seed, only: None } => {
             counted(rot::run(&rot::Options { stride, pairs, seed, ..rot::Options::default() }))
+        }
+        Command::Enumerate { workloads, images } => {
+            counted(enumerate::run(&workloads.extent(enumerate::WORKLOADS), images))
         }
         Command::Single(seeds) => counted(single::run(&seeds.extent(8_000))),
         Command::Kill { rounds, seed } => counted(kill::run(rounds, seed, None, &[])),

@@ -15,6 +15,18 @@ fn every_promise_holds_at_every_storage_operation() {
     }
 }
 
+/// Seeds that once failed, each with its story; none has so far that was not the driver's own fault:
+/// * 113: the disk of a crash that the run went on from was still full, and the driver did not know.
+/// * 6: an image in which a failed sync had lost pages, which a reader drops from the cache.
+const KEPT: [u64; 2] = [6, 113];
+
+#[test]
+fn seeds_that_once_failed_pass() {
+    for seed in KEPT {
+        single::run(&Extent::rounds(seed, 1));
+    }
+}
+
 #[test]
 fn a_device_that_ignores_flushes_is_found_out() {
     let lying = |seed| single::round_on(seed, |disk, seed, _| disk.crash_clone(seed, Profile::LyingDisk));
