@@ -31,7 +31,8 @@ use log::Log;
 /// What to run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Every `stride`-th damage, and those that hit each field of each header and entry once; 1 is all.
+    /// Every `stride`-th flip, cut and misplaced sector, one flip in each field of each header and entry, and all
+    /// other damages; 1 is all.
     pub stride: usize,
     /// Pairs of damages drawn at random for each log.
     pub pairs: usize,
@@ -81,8 +82,10 @@ pub fn replay(name: &str) -> Counts {
 
 fn chosen(log: &Log, options: &Options) -> Vec<Damage> {
     let all = damage::all(log);
-    let mut chosen: Vec<Damage> = all.iter().step_by(options.stride.max(1)).cloned().collect();
+    let mut chosen = all.clone();
     if options.stride > 1 {
+        let (many, few): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Damage::is_one_of_many);
+        chosen = many.into_iter().step_by(options.stride).chain(few).collect();
         chosen.extend(damage::each_field(log));
     }
     let mut rng = Rng::new(options.seed);
@@ -168,11 +171,37 @@ fn failure(log: &Log, damage: &Damage, what: &str) -> String {
 mod tests {
     use super::*;
 
+    fn judge_undamaged(log: &Log) -> Result<(), String> {
+        let nothing = Damage::Zeros { segment: 0, offset: 0, len: 0 };
+        judge_one(log, &nothing, Depth { goes_on: true }, &mut Counts::default())
+    }
+
     #[test]
-    fn undamaged_logs_are_told_from_no_other() {
+    fn undamaged_logs_are_read_exactly() {
         for log in Log::all() {
-            let nothing = Damage::Zeros { segment: 0, offset: 0, len: 0 };
-            judge_one(&log, &nothing, Depth { goes_on: true }, &mut Counts::default()).unwrap();
+            judge_undamaged(&log).unwrap();
+        }
+    }
+
+    /// The trap is set: entries of the earlier life are right in all but the salt, so with the salt of the new life
+    /// they are read as its own, and the judges say so.
+    #[test]
+    fn nothing_but_the_salt_keeps_an_earlier_life_out() {
+        let wrong = judge_undamaged(&Log::with_one_salt()).unwrap_err();
+        assert!(wrong.contains("the count of records is 14, and 12 is right"), "{wrong}");
+    }
+
+    /// Judges that would let anything pass prove nothing: each verdict of the model is replaced by another one.
+    #[test]
+    fn judges_notice_every_verdict_that_is_not_the_right_one() {
+        let log = &Log::all()[1];
+        for damage in damage::each_field(log).iter().step_by(13) {
+            let files = damage.files(log);
+            let right = model::verdicts(log, &files);
+            for wrong in right.others() {
+                let judged = judges::judge(log, &files, &wrong, Depth { goes_on: false });
+                assert!(judged.is_err(), "{damage}: {wrong:?} is let pass, and {right:?} is right");
+            }
         }
     }
 }

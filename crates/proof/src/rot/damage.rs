@@ -59,6 +59,11 @@ impl Damage {
         }
     }
 
+    /// Whether it is of a kind that makes up nearly all damages.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        matches!(self, Damage::Flip { .. } | Damage::Cut { .. } | Damage::Copied { .. })
+    }
+
     /// Does it to the files of `log`.
     pub(super) fn apply(&self, log: &Log, files: &mut Files) {
         let name = |segment: usize| &log.segments[segment].name;

@@ -52,9 +52,20 @@ pub(super) struct Log {
 impl Log {
     /// All of them.
     pub(super) fn all() -> Vec<Log> {
-        vec![closed(), torn(), unsealed()]
+        vec![closed(), torn(EARLIER_SALT), unsealed()]
+    }
+
+    /// A log whose writer took the salt of the earlier life again: what no writer may do.
+    #[cfg(test)]
+    pub(super) fn with_one_salt() -> Log {
+        torn(LAST_SALT)
     }
 }
+
+/// The salt of files in an earlier life.
+const EARLIER_SALT: u32 = 0x01DE_57A1;
+/// The salt of the last segment of the torn log.
+const LAST_SALT: u32 = 0x0F0F_0003;
 
 fn first_header(salt: u32) -> SegmentHeader {
     SegmentHeader {
@@ -78,14 +89,14 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 /// An earlier life of a file: another salt, other LSNs, and its entries such that behind `end` they could go on
 /// where the new life stops: the first one there has the LSN `next`, is valid but for the salt, and so is what
 /// follows, with marks and a seal that vouch for all of it.
-fn earlier_life(base: u64, next: u64, end: u64) -> Vec<u8> {
+fn earlier_life(salt: u32, base: u64, next: u64, end: u64) -> Vec<u8> {
     let mut pen = Pen::new(SegmentHeader {
         base: Lsn(base),
         predecessor: None,
         incarnation: Incarnation(1),
         // Not older than what stands before, so that nothing but the salt keeps it out.
         created_at_ns: 1_700_000_000_000_900_000,
-        ..first_header(0x01DE_57A1)
+        ..first_header(salt)
     });
     let fill = next - base;
     assert!(fill > 0, "the earlier life has entries before the end of the new one");
@@ -120,7 +131,7 @@ fn closed() -> Log {
     two.round(7, 4096).record(1, b"in a recycled file").ignorable(b"of no known kind").pad();
     two.round(8, 8192).opening(4, &noise(3, 33)).record(5, &noise(4, 200)).pad();
     let end = two.offset();
-    let life = earlier_life(4, 11, end);
+    let life = earlier_life(EARLIER_SALT, 4, 11, end);
 
     let mut three = Pen::new(two.successor(0x0CAB_0003, false));
     three.round(10, 4096).record(1, b"the last segment").record(6, &noise(5, 90)).pad();
@@ -137,7 +148,7 @@ fn closed() -> Log {
 
 /// Killed while a round was written into a recycled file. Its last batch is cut in the middle, at a sector; what
 /// the device held there before are entries of the earlier life, the first with the very LSN that is expected.
-fn torn() -> Log {
+fn torn(earlier_salt: u32) -> Log {
     let mut records = Vec::new();
     let mut one = Pen::new(first_header(0x0D0D_0001));
     one.round(0, 4096).record(1, b"first").record(2, &noise(11, 4500)).pad();
@@ -150,7 +161,7 @@ fn torn() -> Log {
     two.round(5, 8192).record(8, &noise(13, fit)).pad();
     two.round(6, 12288).record(4, b"without a pad");
 
-    let mut three = Pen::new(two.successor(0x0F0F_0003, false));
+    let mut three = Pen::new(two.successor(LAST_SALT, false));
     three.round(7, 4096).record(1, b"acknowledged").record(2, &noise(14, 500)).pad();
     three.round(9, 8192).record(1, b"whole, and never acknowledged");
     three.opening(2, b"cut");
@@ -158,7 +169,7 @@ fn torn() -> Log {
     let len = three.len_to(sector);
     three.opening(3, &noise(15, len));
     let end = three.offset();
-    let life = earlier_life(6, 13, end);
+    let life = earlier_life(earlier_salt, 6, 13, end);
 
     let segments = vec![
         one.finish(&[], Vec::new(), &mut records),

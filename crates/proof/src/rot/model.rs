@@ -92,6 +92,41 @@ pub(super) fn verdicts(log: &Log, files: &Files) -> Verdicts {
     Verdicts { open: open(&chain), verify: verify(&chain) }
 }
 
+#[cfg(test)]
+impl Verdicts {
+    /// Verdicts that differ from these in one thing.
+    pub(super) fn others(&self) -> Vec<Verdicts> {
+        let nowhere = Place::new("no file", 0, 1, 1);
+        let mut others = Vec::new();
+        let opens = |open| Verdicts { open, verify: self.verify.clone() };
+        match &self.open {
+            Err(_) => others.push(opens(Err(Refusal::Damaged(nowhere.clone())))),
+            Ok(opened) => {
+                others.push(opens(Err(Refusal::Damaged(nowhere.clone()))));
+                others.push(opens(Ok(Opened { last: opened.last + 1, ..opened.clone() })));
+                others.push(opens(Ok(Opened { last: opened.last - 1, ..opened.clone() })));
+                others.push(opens(Ok(Opened { tail: Tail::Empty, ..opened.clone() })));
+                let broken_seals = vec!["no file".to_owned()];
+                others.push(opens(Ok(Opened { broken_seals, ..opened.clone() })));
+                let unreadable = opened.unreadable.is_none().then_some(nowhere.clone());
+                others.push(opens(Ok(Opened { unreadable, ..opened.clone() })));
+            }
+        }
+        let verifies = |verify| Verdicts { open: self.open.clone(), verify };
+        others.push(verifies(Err(Refusal::Damaged(nowhere.clone()))));
+        if let Ok(verified) = &self.verify {
+            let mut problems = verified.problems.clone();
+            problems.push(nowhere);
+            others.push(verifies(Ok(Verified { problems, ..verified.clone() })));
+            if !verified.more {
+                let records = verified.records + 1;
+                others.push(verifies(Ok(Verified { records, ..verified.clone() })));
+            }
+        }
+        others
+    }
+}
+
 fn open(chain: &Chain<'_>) -> Result<Opened, Refusal> {
     match chain.faults.first() {
         Some(Fault::Damage(place)) => return Err(Refusal::Damaged(place.clone())),
