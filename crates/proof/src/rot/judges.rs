@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use braidlog::{Error, ErrorKind, Options, Records, TailState, VerifyReport, VerifyTail, Wal, Warning};
-use braidlog_format::LsnRange;
+use braidlog_format::{LsnRange, SegmentName};
 use braidlog_sim::{Action, Profile, SimDisk};
 use braidlog_storage::Storage;
 
@@ -259,6 +259,14 @@ fn same_files(disk: &SimDisk, files: &Files, may_differ: impl Fn(&str) -> bool) 
     Ok(())
 }
 
+fn is_prepared(name: &str) -> bool {
+    name.ends_with(".prep")
+}
+
+fn is_unknown(name: &str) -> bool {
+    SegmentName::parse(name).is_none() && !is_prepared(name) && !name.ends_with(".torn")
+}
+
 fn check_open(
     options: &Options,
     disk: &SimDisk,
@@ -280,6 +288,9 @@ fn check_open(
     let report = wal.recovery_report();
     same("the last LSN", report.last_lsn.0, opened.last)?;
     same("the list of broken seals", &report.damaged_seals, &opened.broken_seals)?;
+    let of = |is_it: fn(&str) -> bool| files.keys().filter(|name| is_it(name)).cloned().collect::<Vec<_>>();
+    same("the list of removed files", &report.removed_prepared, &of(is_prepared))?;
+    same("the list of files left alone", &report.ignored, &of(is_unknown))?;
     let mut kept_as = None;
     let found = match &report.tail {
         TailState::NewLog => Tail::Empty,
@@ -303,8 +314,15 @@ fn check_open(
 fn check_kept(disk: &SimDisk, files: &Files, opened: &Opened, kept_as: Option<&str>) -> Result<(), String> {
     let next = name_of(opened.last + 1);
     let kept_name = opened.kept.as_ref().map(|(name, _)| name.as_str());
-    let may_differ = |name: &str| name == next || Some(name) == kept_name || name.ends_with(".prep");
+    let may_differ = |name: &str| name == next || Some(name) == kept_name || is_prepared(name);
     same_files(disk, files, may_differ)?;
+    for (name, bytes) in files.iter().filter(|(name, _)| is_prepared(name)) {
+        // Another of this name may have been made.
+        let is_there = disk.list_raw(DIR).iter().any(|(found, _)| found == name);
+        if is_there && disk.read_raw(format!("{DIR}/{name}")) == *bytes {
+            return Err(format!("{name} was left there"));
+        }
+    }
     let Some((name, end)) = &opened.kept else { return Ok(()) };
     let before = &files[name];
     if *name != next {
