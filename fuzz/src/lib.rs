@@ -13,5 +13,7 @@ pub mod fragment;
 pub mod container;
 pub mod directory;
 
+pub mod operations;
+
 pub mod mutate;
 pub mod rewrite;

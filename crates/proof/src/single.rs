@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use braidlog_sim::{Profile, SimClock, SimDisk};
+use braidlog_sim::{Profile, Rng, SimClock, SimDisk};
 
 use crate::counts::Counts;
 use crate::extent::Extent;
@@ -46,9 +46,24 @@ pub fn round(seed: u64) -> Counts {
 /// # Panics
 /// If a promise is broken.
 pub fn round_on(seed: u64, crash: fn(&SimDisk, u64, Profile) -> SimDisk) -> Counts {
-    let desk = Arc::new(Desk::new(seed, crash));
-    let clock = Arc::new(SimClock::new());
-    let mut driver = Driver::new(seed, desk.clone(), clock);
-    driver.run();
+    drive(Rng::new(seed), Desk::new(seed, crash))
+}
+
+/// One run whose choices are these bytes: operations, options, faults and the moments of crashes. What each crash
+/// leaves follows from the first eight. When they are used up, the run goes on as one of seed 0. At most so many
+/// images are judged.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn round_from(choices: &[u8], images_max: u64) -> Counts {
+    let mut rng = Rng::from_bytes(choices);
+    let desk = Desk::new(rng.next_u64(), |disk, seed, profile| disk.crash_clone(seed, profile));
+    desk.now().images_max = images_max;
+    drive(rng, desk)
+}
+
+fn drive(rng: Rng, desk: Desk) -> Counts {
+    let desk = Arc::new(desk);
+    Driver::new(rng, desk.clone(), Arc::new(SimClock::new())).run();
     desk.take_counts()
 }

@@ -7,6 +7,8 @@
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: [u64; 4],
+    /// What is drawn before the generator begins, last byte first.
+    script: Vec<u8>,
 }
 
 impl Rng {
@@ -20,11 +22,27 @@ impl Rng {
             mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             mixed ^ (mixed >> 31)
         });
-        Rng { state }
+        Rng { state, script: Vec::new() }
+    }
+
+    /// Draws these bytes first, and then goes on as the generator of seed 0: so that a fuzzer's input is a run. A
+    /// draw below a bound of at most 256 takes one byte, any other one eight; what is missing is zero.
+    ///
+    /// ```
+    /// use braidlog_sim::Rng;
+    ///
+    /// let mut rng = Rng::from_bytes(&[7, 200]);
+    /// assert_eq!((rng.below(10), rng.below(10)), (7, 0));
+    /// ```
+    pub fn from_bytes(bytes: &[u8]) -> Rng {
+        Rng { script: bytes.iter().rev().copied().collect(), ..Rng::new(0) }
     }
 
     /// The next number.
     pub fn next_u64(&mut self) -> u64 {
+        if !self.script.is_empty() {
+            return u64::from_le_bytes([(); 8].map(|()| self.script.pop().unwrap_or(0)));
+        }
         let [s0, s1, s2, s3] = &mut self.state;
         let result = s0.wrapping_add(*s3).rotate_left(23).wrapping_add(*s0);
         let shifted = *s1 << 17;
@@ -43,6 +61,15 @@ impl Rng {
     /// If `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "there is no number below 0");
+        if let Some(&byte) = self.script.last()
+            && bound <= 256
+        {
+            self.script.pop();
+            return u64::from(byte) % bound;
+        }
+        if !self.script.is_empty() {
+            return self.next_u64() % bound;
+        }
         // The high half of a product is as good as uniform for bounds of this size, and needs no loop.
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }

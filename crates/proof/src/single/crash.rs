@@ -40,6 +40,8 @@ pub(super) struct Now {
     pub(super) is_watching: bool,
     rng: Rng,
     images: u64,
+    /// After so many images no more are taken.
+    pub(super) images_max: u64,
     crash: fn(&SimDisk, u64, Profile) -> SimDisk,
 }
 
@@ -60,6 +62,7 @@ impl Desk {
             is_watching: true,
             rng: Rng::new(seed ^ 0xC4A5_04E5),
             images: 0,
+            images_max: IMAGES_MAX,
             crash,
         }))
     }
@@ -114,7 +117,7 @@ impl Now {
     /// Takes and judges an image of this moment.
     pub(super) fn image(&mut self) {
         self.images += 1;
-        if self.images > IMAGES_MAX {
+        if self.images > self.images_max {
             return;
         }
         let profile = self.any_profile();

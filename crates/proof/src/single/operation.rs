@@ -45,8 +45,8 @@ struct Open {
 }
 
 impl Driver {
-    pub(super) fn new(seed: u64, desk: Arc<Desk>, clock: Arc<SimClock>) -> Driver {
-        Driver { rng: Rng::new(seed), desk, clock, begun: [0; WRITERS] }
+    pub(super) fn new(rng: Rng, desk: Arc<Desk>, clock: Arc<SimClock>) -> Driver {
+        Driver { rng, desk, clock, begun: [0; WRITERS] }
     }
 
     pub(super) fn run(&mut self) {
