@@ -47,7 +47,7 @@ fn loom_commit_that_races_with_close_returns() {
 
 #[test]
 fn loom_two_appends_that_race_with_close_are_durable_or_refused() {
-    model_with(2, || {
+    model_with(3, || {
         let (engine, _disk) = small_log::open();
         let writers: Vec<_> = [1, 2]
             .into_iter()

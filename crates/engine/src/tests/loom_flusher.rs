@@ -33,7 +33,7 @@ fn loom_flusher_syncs_a_record_that_nobody_waits_for() {
 
 #[test]
 fn loom_flusher_writes_the_mark_that_a_leader_owes() {
-    model_with(2, || {
+    model_with(3, || {
         let (engine, _disk) = small_log::open_for_threads();
         let flusher = start(&engine, |_, work| work == Work::IdleMark);
         commit(&engine, 1).unwrap();

@@ -36,6 +36,7 @@ fn loom_two_committers_hand_the_role_on() {
 
 #[test]
 fn loom_three_committers_hand_the_role_on() {
+    // One preemption: with two it runs for many minutes.
     check(3, 1);
 }
 
