@@ -32,3 +32,4 @@ pub mod no_space;
 pub mod power_cut;
 
 pub mod rot;
+pub mod sabotage;

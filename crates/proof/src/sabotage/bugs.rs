@@ -1,0 +1,81 @@
+//! The deliberate bugs: what each does, which promise it breaks, and which harness has to catch it.
+//!
+//! The rule: every name stands here once and in the product's code once. The numbers are those of the promises in
+//! `docs/durability.md`.
+
+use super::harness::{self, Harness};
+
+/// A deliberate bug.
+pub struct Bug {
+    /// What the code asks for.
+    pub name: &'static str,
+    /// What the log does with it, in a line.
+    pub does: &'static str,
+    /// Which promise that breaks.
+    pub breaks: &'static str,
+    caught_by: &'static str,
+}
+
+impl Bug {
+    /// The harness that has to catch it.
+    ///
+    /// # Panics
+    /// If there is no such harness.
+    pub fn harness(&self) -> &'static Harness {
+        harness::find(self.caught_by).unwrap_or_else(|| panic!("there is no harness `{}`", self.caught_by))
+    }
+}
+
+const fn bug(name: &'static str, does: &'static str, breaks: &'static str, caught_by: &'static str) -> Bug {
+    Bug { name, does, breaks, caught_by }
+}
+
+/// All of them, in the order of a record's life.
+#[rustfmt::skip] // A table: one row, one line.
+pub const BUGS: &[Bug] = &[
+    bug("limit_not_enforced", "a payload above the limit is accepted", "8", "append"),
+    bug("batch_not_bound", "the records of a batch are written as records on their own", "3", "append"),
+    bug("durability_of_append_ignored", "an append gets the durability of its log, whatever it asked for", "1", "durability"),
+    bug("space_not_asked_for", "LSNs are given out though there is no space for their records", "7", "disk failure"),
+    bug("space_not_allocated", "a file is said to have space that was never allocated", "7", "disk failure"),
+    bug("gap_passed_over", "what is published behind a gap is written before the gap is filled", "2", "model: merge"),
+    bug("clock_set_back_believed", "a round is older than the one before it when the clock is set back", "1", "order"),
+    bug("mark_of_unsynced_rounds", "a sync mark tells of rounds that are written and not synced", "6, a torn tail is no damage", "crash"),
+    bug("short_write_taken_for_whole", "the rest of a short write is never written", "1", "disk failure"),
+    bug("failed_write_taken_for_whole", "a write that failed is gone on from", "1, 7", "disk failure"),
+    bug("full_disk_taken_for_written", "a write that found no space is gone on from", "1, 7", "disk failure"),
+    bug("ack_before_sync", "records are acknowledged before the sync that covers them", "1", "durability"),
+    bug("watermark_of_what_was_drawn", "a sync acknowledges records that were appended while it ran", "1", "durability"),
+    bug("failed_sync_tried_again", "a failed sync is tried again, and its success believed", "1, 7", "disk failure"),
+    bug("panic_not_told", "a panic in the middle of a round leaves the log open", "7", "disk failure"),
+    bug("flush_does_not_sync", "`flush` returns at once", "1", "durability"),
+    bug("close_does_not_drain", "`close` leaves in the rings what was accepted", "1", "durability"),
+    bug("close_hides_the_failure", "`close` says that all is well after a failure", "7", "disk failure"),
+    bug("directory_released_first", "`close` lets the next writer in before it has ended", "one writer", "reopen"),
+    bug("direct_sync_without_the_flag", "writes are taken for durable in a file without `O_DSYNC`", "1", "disk failure"),
+    bug("seal_before_sync", "a seal is written before what it vouches for is synced", "a torn tail is no damage", "disk failure"),
+    bug("seal_not_synced", "a segment is followed by the next before its seal is synced", "6", "disk failure"),
+    bug("one_salt_for_all_segments", "every segment has the same salt", "4", "reopen"),
+    bug("named_before_its_header", "a segment gets its name before its header", "1", "disk failure"),
+    bug("name_not_synced", "the directory is not synced after a segment got its name", "1", "crash"),
+    bug("names_not_synced_at_open", "opening builds on names that only the cache knows", "1", "interrupted recovery"),
+    bug("incarnation_not_raised", "an opening has the incarnation of the one before", "5", "reopen"),
+    bug("last_lsn_given_again", "the first append after opening gets an LSN that is taken", "5", "torn tail"),
+    bug("last_timestamp_forgotten", "timestamps begin anew at each opening", "1", "torn tail"),
+    bug("page_cache_believed", "recovery reads what the page cache has, not what the device has", "1", "torn tail"),
+    bug("payload_checksum_ignored", "a damaged payload is given as if it were whole", "6", "damage"),
+    bug("half_a_batch_kept", "the first records of a torn batch are kept", "3", "torn tail"),
+    bug("contradicting_mark_believed", "a sync mark vouches for more than can have been synced", "a torn tail is no damage", "torn tail"),
+    bug("damage_cut_as_torn_tail", "acknowledged records behind a damaged one are cut", "6", "damage"),
+    bug("lost_header_taken_for_none", "a segment whose header is gone is taken for one that never began", "6", "limits"),
+    bug("missing_segment_passed_over", "a missing segment is not told", "6", "limits"),
+    bug("link_not_checked", "a segment that does not follow the one before it is taken", "2, 6", "damage"),
+    bug("prepared_files_left", "files that a killed writer had prepared stay", "8", "torn tail"),
+    bug("torn_tail_not_cut", "a torn tail stays in its segment", "opening is idempotent", "torn tail"),
+    bug("cut_not_synced", "recovery returns before its cut is durable", "opening is idempotent", "interrupted recovery"),
+    bug("torn_bytes_thrown_away", "what is cut is kept nowhere", "6", "torn tail"),
+    bug("torn_copy_not_synced", "a tail is cut before its copy is durable", "6", "interrupted recovery"),
+    bug("reader_passes_the_mark", "a reader beside a writer shows records that may still be lost", "9", "reader"),
+    bug("reader_cuts_the_tail", "reading a dead log cuts its torn tail", "reading changes nothing", "reader"),
+    bug("verify_keeps_quiet", "`verify` finds no damage to entries", "6", "damage"),
+];
