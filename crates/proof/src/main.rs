@@ -12,6 +12,7 @@ use braidlog_proof::full::{self, Ledger};
 use braidlog_proof::kill;
 use braidlog_proof::part::PARTS;
 use braidlog_proof::rot;
+use braidlog_proof::sabotage;
 use braidlog_proof::single;
 use clap::{Args, Parser, Subcommand};
 
@@ -98,6 +99,14 @@ enum Command {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Build deliberate bugs in, and see each caught
+    Sabotage {
+        /// Only these bugs
+        bugs: Vec<String>,
+        /// Each against every harness, not only the one that has to catch it
+        #[arg(long)]
+        matrix: bool,
+    },
 }
 
 /// Which seeds a part runs.
@@ -161,6 +170,13 @@ fn main() -> ExitCode {
             counted(enumerate::run(&workloads.extent(enumerate::WORKLOADS), images))
         }
         Command::Single(seeds) => counted(single::run(&seeds.extent(8_000))),
+        Command::Sabotage { bugs, matrix } => {
+            if let Some(unknown) = bugs.iter().find(|name| sabotage::bugs::find(name).is_none()) {
+                eprintln!("there is no bug `{unknown}`");
+                return ExitCode::from(2);
+            }
+            counted(sabotage::run(&bugs, matrix))
+        }
         Command::Kill { rounds, seed } => counted(kill::run(rounds, seed, None, &[])),
         #[cfg(target_os = "linux")]
         Command::PowerCut { rounds, seed } => counted(braidlog_proof::power_cut::run(rounds, seed, None)),

@@ -32,14 +32,19 @@ struct Job {
     harness: &'static Harness,
 }
 
-/// Runs every bug against the harness that should catch it; with `matrix`, against every harness. Prints a table
-/// for `docs/testing.md`. Counts `bugs caught` and `harnesses`.
+/// Runs the bugs of these names, or all, each against the harness that should catch it; with `matrix`, against every
+/// harness. Prints a table for `docs/testing.md`. Counts `bugs caught` and `harnesses`.
 ///
 /// # Panics
 /// If a harness fails without a bug, or a bug is not caught by the harness that should.
-pub fn run(matrix: bool) -> Counts {
-    let mut wanted: Vec<&Harness> =
-        if matrix { harness::HARNESSES.iter().collect() } else { BUGS.iter().map(Bug::harness).collect() };
+pub fn run(names: &[String], matrix: bool) -> Counts {
+    let is_asked_for = |bug: &&Bug| names.is_empty() || names.iter().any(|name| name == bug.name);
+    let bugs: Vec<&'static Bug> = BUGS.iter().filter(is_asked_for).collect();
+    let mut wanted: Vec<&Harness> = if matrix {
+        harness::HARNESSES.iter().collect()
+    } else {
+        bugs.iter().map(|bug| bug.harness()).collect()
+    };
     wanted.sort_by_key(|harness| harness.name);
     wanted.dedup_by_key(|harness| harness.name);
     let built = harness::build(&wanted);
@@ -54,13 +59,13 @@ pub fn run(matrix: bool) -> Counts {
     }
 
     let against = |bug: &'static Bug| if matrix { wanted.clone() } else { vec![bug.harness()] };
-    let jobs: Vec<_> = BUGS
+    let jobs: Vec<_> = bugs
         .iter()
-        .flat_map(|bug| against(bug).into_iter().map(move |harness| Job { bug: Some(bug), harness }))
+        .flat_map(|&bug| against(bug).into_iter().map(move |harness| Job { bug: Some(bug), harness }))
         .collect();
     let limit = |harness: &Harness| LIMIT_LEAST.max(times[harness.name] * LIMIT_TIMES);
     let outcomes = run_all(&built, &jobs, &limit);
-    println!("{}", if matrix { matrix_of(&wanted, &outcomes) } else { table_of(&outcomes) });
+    println!("{}", if matrix { matrix_of(&bugs, &wanted, &outcomes) } else { table_of(&outcomes) });
 
     let missed: Vec<_> = outcomes
         .iter()
@@ -70,7 +75,7 @@ pub fn run(matrix: bool) -> Counts {
         .collect();
     assert!(missed.is_empty(), "bugs that were not caught:\n{}", missed.join("\n"));
     let mut counts = Counts::default();
-    counts.add("bugs caught", BUGS.len() as u64);
+    counts.add("bugs caught", bugs.len() as u64);
     counts.add("harnesses", wanted.len() as u64);
     counts
 }
@@ -127,10 +132,10 @@ fn table_of(outcomes: &[(Job, Outcome)]) -> String {
 }
 
 /// The table of which harness catches which bug, in Markdown.
-fn matrix_of(harnesses: &[&'static Harness], outcomes: &[(Job, Outcome)]) -> String {
+fn matrix_of(bugs: &[&Bug], harnesses: &[&'static Harness], outcomes: &[(Job, Outcome)]) -> String {
     let names: Vec<_> = harnesses.iter().map(|harness| harness.name).collect();
     let mut table = format!("\n| bug | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
-    for bug in BUGS {
+    for bug in bugs {
         let cells = names.iter().map(|&name| {
             let of_cell =
                 |job: &Job| job.harness.name == name && job.bug.is_some_and(|of| of.name == bug.name);

@@ -26,6 +26,11 @@ impl Bug {
     }
 }
 
+/// The bug of this name.
+pub fn find(name: &str) -> Option<&'static Bug> {
+    BUGS.iter().find(|bug| bug.name == name)
+}
+
 const fn bug(name: &'static str, does: &'static str, breaks: &'static str, caught_by: &'static str) -> Bug {
     Bug { name, does, breaks, caught_by }
 }

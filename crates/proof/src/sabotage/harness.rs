@@ -34,6 +34,8 @@ enum Start {
     Tests { of: &'static str, binary: &'static str, named: &'static [&'static str] },
     /// As `Tests`, of the engine's models.
     Models(&'static [&'static str]),
+    /// A part of the command, with these arguments.
+    Part(&'static [&'static str]),
 }
 
 const fn tests(name: &'static str, of: &'static str, binary: &'static str) -> Harness {
@@ -53,6 +55,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
     tests("torn tail", "recovery", "torn_tail"),
+    Harness { name: "kill", start: Start::Part(&["kill", "--rounds", "60"]) },
     Harness { name: "model: merge", start: Start::Models(&["loom_merge"]) },
 ];
 
@@ -65,7 +68,7 @@ impl Harness {
     /// The file with its code, from the top of the repository; `None` if it is spread over several.
     pub fn source(&self) -> Option<PathBuf> {
         match &self.start {
-            Start::Tests { binary: "lib", .. } | Start::Models(_) => None,
+            Start::Tests { binary: "lib", .. } | Start::Models(_) | Start::Part(_) => None,
             Start::Tests { of, binary, .. } => Some(PathBuf::from(format!("crates/{of}/tests/{binary}.rs"))),
         }
     }
@@ -136,6 +139,7 @@ pub fn build(harnesses: &[&Harness]) -> Built {
         match harness.start {
             Start::Tests { of, .. } => packages.entry(Build::Plain).or_default().push(of),
             Start::Models(_) => packages.entry(Build::Loom).or_default().push("engine"),
+            Start::Part(_) => packages.entry(Build::Plain).or_default().push("proof"),
         }
     }
     for (build, mut directories) in packages {
@@ -177,28 +181,29 @@ impl Built {
         assert!(output.status.success(), "the harnesses do not compile with the bugs in them");
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
-            let (Some(executable), true) =
-                (message["executable"].as_str(), message["profile"]["test"] == true)
-            else {
-                continue;
-            };
+            let Some(executable) = message["executable"].as_str() else { continue };
             let manifest = Path::new(message["manifest_path"].as_str().unwrap_or_default());
             let directory = manifest.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-            let is_lib = message["target"]["kind"][0] == "lib";
-            let binary = if is_lib { "lib" } else { message["target"]["name"].as_str().unwrap_or_default() };
+            let binary = match (&message["target"]["kind"][0], message["profile"]["test"] == true) {
+                (kind, true) if kind == "lib" => "lib",
+                (kind, false) if kind == "bin" => "command",
+                (kind, true) if kind == "bin" => continue,
+                _ => message["target"]["name"].as_str().unwrap_or_default(),
+            };
             self.executables
                 .insert((build, directory.into_owned(), binary.to_owned()), PathBuf::from(executable));
         }
     }
 
     fn command(&self, harness: &Harness) -> Command {
-        let (build, of, binary, named) = match harness.start {
+        let (build, of, binary, arguments) = match harness.start {
             Start::Tests { of, binary, named } => (Build::Plain, of, binary, named),
             Start::Models(named) => (Build::Loom, "engine", "lib", named),
+            Start::Part(arguments) => (Build::Plain, "proof", "command", arguments),
         };
         let executable = &self.executables[&(build, of.to_owned(), binary.to_owned())];
         let mut command = Command::new(executable);
-        command.current_dir(root().join("crates").join(of)).args(named);
+        command.current_dir(root().join("crates").join(of)).args(arguments);
         command
     }
 
