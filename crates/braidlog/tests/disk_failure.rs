@@ -405,6 +405,29 @@ fn a_segment_is_sealed_and_synced_before_the_next_has_a_name() {
     }
 }
 
+/// A seal vouches for all bytes before it. Were it written while a round is still in the cache, a power cut could
+/// leave the seal and not the round, and a tail that was never acknowledged would be called damage.
+#[test]
+fn a_seal_is_written_when_all_before_it_is_synced() {
+    let disk = SimDisk::new();
+    let wal = on(&disk).background_threads(false).open(PATH).unwrap();
+    append_from(&wal, 0, 500);
+    wal.close().unwrap();
+    let trace = disk.take_trace();
+    let mut sealed = 0;
+    for (index, traced) in trace.iter().enumerate() {
+        // The cut to the seal's end comes with the seal, and only with it.
+        if traced.action.op() != Op::SetLen || !traced.name.ends_with(".wal") {
+            continue;
+        }
+        sealed += 1;
+        let before = trace[..index].iter().filter(|t| t.name == traced.name);
+        let last = before.filter(|t| matches!(t.action.op(), Op::Write | Op::Sync)).last();
+        assert_eq!(last.map(|t| t.action.op()), Some(Op::Sync), "{}: sealed on unsynced bytes", traced.name);
+    }
+    assert!(sealed > 3, "{sealed} segments");
+}
+
 #[test]
 fn the_pen_writes_each_byte_once_and_only_moves_on() {
     let disk = SimDisk::new();

@@ -2,6 +2,7 @@
 //!
 //! The disk is simulated, so that a sync can be held while the test looks at what has returned.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use braidlog::storage::Storage;
 use braidlog::{Append, Durability, DurabilityMode, ErrorKind, HealthState, Lsn, Options, Wal};
 use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk, Stamp};
 
@@ -515,6 +517,28 @@ fn close_makes_durable_or_refuses_whatever_races_with_it() {
             assert_eq!(u64::from(found.iter().sum::<u32>()), wal.last_lsn().0);
         }
     }
+}
+
+/// A writer that were let in earlier would judge a log that is still being written, and cut its tail.
+#[test]
+fn no_other_writer_is_let_in_before_close_has_ended() {
+    let disk = SimDisk::new();
+    let patient = DurabilityMode::Async { flush_interval: Duration::from_secs(3600) };
+    let wal = on(&disk, patient).open(PATH).unwrap();
+    wal.append(b"x").unwrap();
+    let dir = disk.open_dir(Path::new(PATH), false).unwrap();
+    let hold = disk.hold_syncs();
+    thread::scope(|scope| {
+        let closing = scope.spawn(|| wal.close());
+        // The record's sync and then the seal's.
+        for _ in 0..2 {
+            hold.wait_for_held(1);
+            assert!(dir.try_lock().unwrap().is_none(), "the log is still being written");
+            hold.let_through(1);
+        }
+        closing.join().unwrap().unwrap();
+    });
+    assert!(dir.try_lock().unwrap().is_some());
 }
 
 fn closed(error: &braidlog::Error, seq: u32) -> u32 {

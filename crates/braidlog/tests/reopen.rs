@@ -1,5 +1,6 @@
 //! Opening again: the log goes on where it ended, whoever ended it and how.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -259,6 +260,28 @@ fn user_metadata_stands_in_every_segment_of_its_opening() {
     for (incarnation, metadata) in found {
         assert_eq!(metadata, if incarnation == Incarnation(1) { &b"first"[..] } else { b"second" });
     }
+}
+
+/// Checksums are seeded with the salt: bytes of one segment that end up in another must not validate there.
+#[test]
+fn no_two_segments_share_a_salt() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let wal = small().background_threads(false).open(dir.path()).unwrap();
+        for _ in 0..20 {
+            wal.append([0; 9000]).unwrap();
+        }
+        wal.close().unwrap();
+    }
+    let mut salts = BTreeSet::new();
+    let mut segments = 0;
+    for (name, _) in directory(dir.path()).into_iter().filter(|(name, _)| name.ends_with(".wal")) {
+        let bytes = fs::read(dir.path().join(name)).unwrap();
+        salts.insert(SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap().salt.0);
+        segments += 1;
+    }
+    assert!(segments > 6);
+    assert_eq!(salts.len(), segments);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod support;
 
 use std::ops::Range;
 
-use braidlog_format::{Kind, Lsn, SEGMENT_HEADER_LEN};
+use braidlog_format::{Incarnation, Kind, Lsn, SEGMENT_HEADER_LEN, SegmentHeader};
 use braidlog_recovery::{DamageCause, LogReader, RecoveryError, TailState, VerifyReport};
 use braidlog_sim::{Profile, SimDisk};
 use support::{
@@ -560,14 +560,44 @@ fn successor_decides_where_its_predecessor_ends() {
     assert_eq!(recovered(&disk).unwrap().report.last_lsn, Lsn(2));
 }
 
+/// What a restored backup or a mixed-up copy brings: a whole segment of this very log, from another time.
+#[test]
+fn segment_from_another_time_of_the_log_is_damage() {
+    let (disk, _) = closed_log();
+    let last = map(&disk).pop().unwrap();
+    let whole = header_of(&disk.read_raw(path(&last.name)));
+    let (mut names_none, mut names_an_earlier_one, mut is_older) = (whole, whole, whole);
+    names_none.predecessor = None;
+    names_an_earlier_one.predecessor.as_mut().unwrap().base = Lsn(1);
+    is_older.incarnation = Incarnation(0);
+    for (what, header) in
+        [("none", names_none), ("an earlier one", names_an_earlier_one), ("an older life", is_older)]
+    {
+        let image = image_of(&disk);
+        write_header(&image, &last.name, &header);
+        let untouched = files(&image);
+        for found in [recovered(&image).map(drop), read_all(&image).map(drop)] {
+            let Err(RecoveryError::Damaged(damage)) = found else { panic!("{what}: taken for the next one") };
+            assert_eq!((damage.cause, &damage.segment), (DamageCause::Unlinked, &last.name), "{what}");
+        }
+        let report = verified(&image).unwrap();
+        assert!(report.problems.iter().any(|problem| problem.what == DamageCause::Unlinked), "{what}");
+        assert_eq!(files(&image), untouched, "{what}");
+    }
+}
+
+fn write_header(disk: &SimDisk, name: &str, header: &SegmentHeader) {
+    let mut block = [0; SEGMENT_HEADER_LEN as usize];
+    header.encode(&mut block);
+    disk.write_raw(path(name), 0, &block);
+}
+
 #[test]
 fn last_entry_that_the_successor_does_not_name_is_damage() {
     let (disk, model) = closed_log();
     let mut header = header_of(&disk.read_raw(segment_path(6)));
     header.predecessor.as_mut().unwrap().last_checksum ^= 1;
-    let mut block = [0; SEGMENT_HEADER_LEN as usize];
-    header.encode(&mut block);
-    disk.write_raw(segment_path(6), 0, &block);
+    write_header(&disk, &segment(6), &header);
     let Err(RecoveryError::Damaged(damage)) = read_all(&disk) else { panic!("another segment stood there") };
     assert_eq!((damage.cause, damage.segment), (DamageCause::LastEntryDiffers, segment(1)));
     let report = verified(&disk).unwrap();
