@@ -433,6 +433,21 @@ fn a_writer_appends_to_the_same_log_and_prefers_no_one() {
 }
 
 #[test]
+fn writers_are_spread_over_all_stripes() {
+    let dir = tempdir();
+    let wal = smallest().num_stripes(8).background_threads(false).mode(DurabilityMode::asynchronous());
+    let wal = wal.open(dir.path()).unwrap();
+    let writers: Vec<_> = (0..8).map(|_| wal.writer()).collect();
+    for writer in &writers {
+        // Most of a ring each: two that shared one would find it full.
+        drop(writer.submit([0; 1500]).unwrap());
+        drop(writer.submit([0; 1500]).unwrap());
+    }
+    assert_eq!(writers[0].submit([0; 1500]).unwrap_err().error().kind(), ErrorKind::Full);
+    wal.close().unwrap();
+}
+
+#[test]
 fn waiting_for_an_lsn_that_no_append_returned_is_refused() {
     let dir = tempdir();
     let wal = Wal::options().open(dir.path()).unwrap();

@@ -262,6 +262,23 @@ fn an_append_has_the_durability_that_it_asked_for() {
 }
 
 #[test]
+fn a_log_with_no_option_set_loses_nothing_that_it_acknowledged() {
+    let disk = SimDisk::new();
+    let defaults = |disk: &SimDisk| Wal::options().storage(Arc::new(disk.clone()));
+    let wal = defaults(&disk).open(PATH).unwrap();
+    for seq in 0..5 {
+        wal.append(Stamp::single(0, seq).payload(100)).unwrap();
+        for seed in 0..5 {
+            let wal = defaults(&disk.crash_clone(seed, Profile::Posix)).open(PATH).unwrap();
+            assert_eq!(wal.last_lsn(), Lsn(u64::from(seq) + 1));
+            for (record, seq) in wal.replay().unwrap().zip(0..) {
+                assert_eq!(Stamp::of(&record.unwrap().payload), Stamp::single(0, seq));
+            }
+        }
+    }
+}
+
+#[test]
 fn synchronous_commits_of_one_thread_take_one_sync_each() {
     for mode in WAITING {
         let disk = SimDisk::new();

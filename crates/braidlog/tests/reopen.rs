@@ -207,6 +207,26 @@ fn segments_rotate_by_size_and_every_finished_one_is_sealed() {
     assert!(braidlog::verify(dir.path()).unwrap().is_clean());
 }
 
+/// A name made of the time would be given twice.
+#[test]
+fn segments_that_begin_in_the_same_instant_are_all_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = small().background_threads(false).clock(Arc::new(SimClock::new()));
+    for opening in 0..3 {
+        let wal = options.open(dir.path()).unwrap();
+        for seq in 0..30 {
+            wal.append(Stamp::single(opening, seq).payload(9000)).unwrap();
+        }
+        assert!(wal.metrics().rotations > 3);
+        wal.close().unwrap();
+    }
+    let reader = Wal::open_read_only(dir.path()).unwrap();
+    let found: Vec<_> = reader.iter(..).unwrap().map(|record| Stamp::of(&record.unwrap().payload)).collect();
+    let appended: Vec<_> =
+        (0..3).flat_map(|opening| (0..30).map(move |seq| Stamp::single(opening, seq))).collect();
+    assert_eq!(found, appended);
+}
+
 #[test]
 fn segments_rotate_by_age_when_they_hold_a_record() {
     let dir = tempfile::tempdir().unwrap();

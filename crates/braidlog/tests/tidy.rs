@@ -101,6 +101,17 @@ fn tests_wait_for_events_and_not_for_time() {
 }
 
 #[test]
+fn the_product_waits_for_events_and_not_for_time() {
+    let words: [&[&str]; 3] = [&["thread::", "sleep"], &["time::", "sleep"], &["sleep", "_ms"]];
+    let in_the_product = |path: &Path| {
+        let path = shown(path);
+        let crates = ["braidlog", "engine", "format", "recovery", "storage"];
+        crates.iter().any(|name| path.starts_with(&format!("crates/{name}/src/")))
+    };
+    assert_none(lines_with(&words, in_the_product), "sleeps in the product");
+}
+
+#[test]
 fn links_in_the_docs_lead_somewhere() {
     let mut broken = Vec::new();
     for path in files("md") {
