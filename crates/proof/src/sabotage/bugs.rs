@@ -1,6 +1,6 @@
 //! The deliberate bugs: what each does, which promise it breaks, and which harness has to catch it.
 //!
-//! The rule: every name stands here once and in the product's code once. The numbers are those of the promises in
+//! The rule: every name stands here once and in one file of the product. The numbers are those of the promises in
 //! `docs/durability.md`.
 
 use super::harness::{self, Harness};
