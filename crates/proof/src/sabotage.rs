@@ -22,8 +22,8 @@ use harness::{Built, Harness, Outcome};
 use crate::counts::Counts;
 
 /// The least time that a harness is given before it counts as hanging, and how many times its time without a bug.
-const LIMIT_LEAST: Duration = Duration::from_secs(30);
-const LIMIT_TIMES: u32 = 10;
+const LIMIT_LEAST: Duration = Duration::from_secs(60);
+const LIMIT_TIMES: u32 = 5;
 
 /// One run of a harness, with a bug or without.
 #[derive(Clone, Copy)]

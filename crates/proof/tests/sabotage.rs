@@ -68,13 +68,9 @@ fn no_normal_build_knows_the_bugs() {
 fn every_bug_says_what_it_does_and_has_a_harness_that_exists() {
     let names: BTreeSet<_> = HARNESSES.iter().map(|harness| harness.name).collect();
     assert_eq!(names.len(), HARNESSES.len(), "a harness stands in the list twice");
-    let models: String = product().into_iter().map(|(_, text)| text).collect();
     for bug in BUGS {
         assert!(!bug.does.is_empty() && !bug.breaks.is_empty(), "{}", bug.name);
         let harness = bug.harness();
         assert!(harness.source().is_none_or(|source| root().join(source).is_file()), "{}", harness.name);
-        for model in harness.models() {
-            assert!(models.contains(&format!("fn {model}")), "{}: no model {model}", harness.name);
-        }
     }
 }
