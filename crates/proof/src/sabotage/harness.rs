@@ -62,6 +62,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("append", "braidlog", "append"),
     only("crash", "braidlog", "crash", &["rounds_that_no_sync_covers"]),
     tests("disk failure", "braidlog", "disk_failure"),
+    only("full disk", "braidlog", "disk_failure", &["lack_of_space", "full_disk"]),
     tests("durability", "braidlog", "durability"),
     tests("limits", "braidlog", "limits"),
     tests("order", "braidlog", "order"),
