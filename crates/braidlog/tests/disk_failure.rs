@@ -421,8 +421,8 @@ fn a_seal_is_written_when_all_before_it_is_synced() {
             continue;
         }
         sealed += 1;
-        let before = trace[..index].iter().filter(|t| t.name == traced.name);
-        let last = before.filter(|t| matches!(t.action.op(), Op::Write | Op::Sync)).next_back();
+        let mut before = trace[..index].iter().filter(|t| t.name == traced.name).rev();
+        let last = before.find(|t| matches!(t.action.op(), Op::Write | Op::Sync));
         assert_eq!(last.map(|t| t.action.op()), Some(Op::Sync), "{}: sealed on unsynced bytes", traced.name);
     }
     assert!(sealed > 3, "{sealed} segments");
