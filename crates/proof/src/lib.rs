@@ -19,6 +19,8 @@ pub mod observed;
 
 pub mod enumerate;
 pub mod single;
+#[cfg(braidlog_shuttle)]
+pub mod threaded;
 
 pub mod board;
 pub mod kill;

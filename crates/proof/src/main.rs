@@ -53,6 +53,9 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         images: u64,
     },
+    /// The whole log with its threads in random schedules; the rest of this command does not work in such a build
+    #[cfg(braidlog_shuttle)]
+    Threaded(Seeds),
     /// Random operations, options and faults on one thread, with a crash at every storage operation
     Single(Seeds),
     /// Kill processes at any moment and at any storage operation
@@ -169,6 +172,8 @@ fn main() -> ExitCode {
         Command::Enumerate { workloads, images } => {
             counted(enumerate::run(&workloads.extent(enumerate::WORKLOADS), images))
         }
+        #[cfg(braidlog_shuttle)]
+        Command::Threaded(seeds) => counted(braidlog_proof::threaded::run(&seeds.extent(6_000))),
         Command::Single(seeds) => counted(single::run(&seeds.extent(8_000))),
         Command::Sabotage { bugs, matrix } => {
             if let Some(unknown) = bugs.iter().find(|name| sabotage::bugs::find(name).is_none()) {

@@ -86,8 +86,6 @@ pub struct Model {
     returned: Lsn,
     /// The highest incarnation that is durable.
     incarnation: Incarnation,
-    /// How often it changed.
-    version: u64,
 }
 
 impl Model {
@@ -106,7 +104,6 @@ impl Model {
             floor: self.returned,
             may_be_present: true,
         });
-        self.version += 1;
         id
     }
 
@@ -134,20 +131,17 @@ impl Model {
             assert!(place.is_none(), "I4: {lsns:?} were given out before");
             *place = Some(id);
         }
-        self.version += 1;
     }
 
     /// The append has failed and said that nothing was accepted: its records must never be found.
     pub fn refuse(&mut self, id: UnitId) {
         self.units[id.0].may_be_present = false;
-        self.version += 1;
     }
 
     /// Everything up to this LSN was promised to be durable.
     pub fn acknowledge(&mut self, lsn: Lsn) {
         if lsn > self.durable {
             self.durable = lsn;
-            self.version += 1;
         }
     }
 
@@ -166,14 +160,14 @@ impl Model {
         Lsn(self.at.len() as u64)
     }
 
-    /// How many appends have begun.
-    pub fn begun(&self) -> usize {
-        self.units.len()
+    /// The highest LSN that an append has returned.
+    pub fn returned(&self) -> Lsn {
+        self.returned
     }
 
-    /// Changes whenever something else may be found than before.
-    pub fn version(&self) -> u64 {
-        self.version
+    /// Whether it is known of every LSN up to the last whose it is.
+    pub fn is_dense(&self) -> bool {
+        self.at.iter().all(Option::is_some)
     }
 
     /// Holds what recovery found against what was promised, and the incarnation it writes in.
@@ -181,14 +175,22 @@ impl Model {
     /// # Panics
     /// If a promise is broken.
     pub fn check(&self, found: &[Seen], incarnation: Incarnation) {
-        self.check_content(found);
-        let last = Lsn(found.len() as u64);
-        assert!(last >= self.durable, "I1: {last} is the last record found, {} were promised", self.durable);
+        self.check_recovered(found);
         assert!(
             incarnation > self.incarnation,
             "I7: the incarnation is {incarnation:?} after {:?}",
             self.incarnation
         );
+    }
+
+    /// As [`Model::check`], for a log that is not opened for writing.
+    ///
+    /// # Panics
+    /// If a promise is broken.
+    pub fn check_recovered(&self, found: &[Seen]) {
+        self.check_content(found);
+        let last = Lsn(found.len() as u64);
+        assert!(last >= self.durable, "I1: {last} is the last record found, {} were promised", self.durable);
     }
 
     /// Holds what a reader of an open log was shown against what may be shown, at most up to `durable`.
@@ -256,7 +258,6 @@ impl Model {
         }
         self.durable = self.last();
         self.returned = self.durable;
-        self.version += 1;
     }
 }
 
