@@ -33,7 +33,7 @@ const FILLINGS: u32 = 3;
 /// nothing is ever admitted.
 const COMMAND_MIB: u64 = 64;
 /// How many processes are killed on one full file system.
-const KILLS: u64 = 12;
+const KILLS: u64 = 8;
 
 /// Fills file systems: `rounds` times each kind in each way, drawn from `seed`. After `deadline` no new round is
 /// begun. `child_args` are as in [`kill::run`](crate::kill::run).
@@ -45,7 +45,7 @@ const KILLS: u64 = 12;
 pub fn run(rounds: u64, seed: u64, deadline: Option<Instant>, child_args: &[&str]) -> Counts {
     let mut counts = Counts::default();
     for kind in [Kind::Ext4, Kind::Tmpfs] {
-        if let Err(why) = SmallDisk::new(kind, 16) {
+        if let Err(why) = SmallDisk::new(kind, COMMAND_MIB) {
             println!(
                 "SKIPPED: no full {kind:?}, as none can be mounted ({why}); the simulated disk stands in for it"
             );
@@ -58,8 +58,8 @@ pub fn run(rounds: u64, seed: u64, deadline: Option<Instant>, child_args: &[&str
             let seed = seed + round;
             let filled = catch_unwind(AssertUnwindSafe(|| {
                 let mut rng = Rng::new(seed);
-                fill_with_library(&mounted(kind, 16 + rng.below(16)), &mut rng, &mut counts);
-                kill_while_full(&mounted(kind, 16 + rng.below(16)), &mut rng, child_args, &mut counts);
+                fill_with_library(&mounted(kind, 24 + rng.below(16)), &mut rng, &mut counts);
+                kill_while_full(&mounted(kind, 24 + rng.below(16)), &mut rng, child_args, &mut counts);
                 let filled = fill_with_command(&mounted(kind, COMMAND_MIB), &mut rng, &mut counts);
                 filled.unwrap_or_else(|broken| panic!("{broken}"));
             }));

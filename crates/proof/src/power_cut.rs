@@ -90,8 +90,9 @@ pub fn notices_a_lying_disk(seed: u64) -> io::Result<Option<String>> {
     Ok(Chain::new(seed, Some(Profile::LyingDisk)).run(CHAIN_CUTS, None).err())
 }
 
-/// Whether a FUSE file system can be mounted.
+/// Whether a FUSE file system can be mounted. Mounts that a killed run has left behind go first.
 fn probe() -> io::Result<()> {
+    fuse::sweep()?;
     let place = TempDir::new()?;
     let outcome = Outcome { seed: 0, profile: Profile::Ordered };
     let mounted = Mounted::new(SimDisk::new(), place.path(), outcome, true)?;

@@ -82,14 +82,14 @@ impl SmallDisk {
         let mut file = File::create(self.mounted.join(STUFFING)).expect("a name needs no space");
         for len in [1 << 20, 64 << 10, 4096] {
             let zeros = vec![0; len];
-            // Until it does not fit any more. A file system that allocates late tells at the sync.
-            loop {
-                match file.write_all(&zeros).and_then(|()| file.sync_data()) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => panic!("filling fails for another reason: {error}"),
+            let refused = loop {
+                if let Err(error) = file.write_all(&zeros) {
+                    break error;
                 }
-            }
+            };
+            assert_eq!(refused.kind(), ErrorKind::StorageFull, "filling fails for another reason: {refused}");
+            // What the file system allocates late is taken now.
+            file.sync_data().expect("what was written has space");
         }
     }
 

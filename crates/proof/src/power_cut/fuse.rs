@@ -26,6 +26,8 @@ use fuser::{
 use rustix::fs::OFlags;
 use rustix::mount::{UnmountFlags, unmount};
 
+/// What the mounts are called in the system's list.
+const MOUNT_NAME: &str = "braidlog-proof";
 /// Where the root of the mount lies on the disk.
 const ROOT: &str = "disk";
 /// How long the kernel may believe a name or an attribute.
@@ -71,7 +73,7 @@ impl Mounted {
             live: Mutex::new(Live { numbers: Numbers::new(), ..Live::default() }),
         });
         let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("braidlog-proof".into()), MountOption::NoAtime];
+        config.mount_options = vec![MountOption::FSName(MOUNT_NAME.into()), MountOption::NoAtime];
         let session = fuser::spawn_mount(Mount { shared: shared.clone() }, path, &config)?;
         Ok(Mounted { shared, path: path.to_owned(), session: Some(session) })
     }
@@ -117,6 +119,24 @@ impl Drop for Mounted {
             drop(session);
         }
     }
+}
+
+/// Undoes the mounts of runs that were killed and could not do so themselves. A mount whose process is alive
+/// answers, and is left alone.
+///
+/// # Errors
+/// What the system says if its list of mounts cannot be read.
+pub(super) fn sweep() -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let ours = mounts.lines().filter_map(|line| line.strip_prefix(MOUNT_NAME)?.split_whitespace().next());
+    for path in ours.map(Path::new) {
+        let is_dead = std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotConnected);
+        if is_dead {
+            // Another run may sweep at this moment.
+            let _ = unmount(path, UnmountFlags::DETACH);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
