@@ -170,5 +170,6 @@ fn mutations_pass_and_reach_every_verdict() {
             "{outcome:?}: {outcomes:?}"
         );
     }
-    assert!(read >= RUNS / 10 && unread >= RUNS / 200, "{read} {unread}");
+    // Kept findings are small, often of one segment, and take their share of the runs.
+    assert!(read >= RUNS / 20 && unread >= RUNS / 200, "{read} {unread}");
 }
