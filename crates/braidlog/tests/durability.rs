@@ -545,16 +545,19 @@ fn no_other_writer_is_let_in_before_close_has_ended() {
     wal.append(b"x").unwrap();
     let dir = disk.open_dir(Path::new(PATH), false).unwrap();
     let hold = disk.hold_syncs();
-    thread::scope(|scope| {
+    let let_in = thread::scope(|scope| {
         let closing = scope.spawn(|| wal.close());
         // The record's sync and then the seal's.
-        for _ in 0..2 {
+        let let_in = [(); 2].map(|()| {
             hold.wait_for_held(1);
-            assert!(dir.try_lock().unwrap().is_none(), "the log is still being written");
+            let is_let_in = dir.try_lock().unwrap().is_some();
             hold.let_through(1);
-        }
+            is_let_in
+        });
         closing.join().unwrap().unwrap();
+        let_in
     });
+    assert_eq!(let_in, [false; 2], "the log is still being written");
     assert!(dir.try_lock().unwrap().is_some());
 }
 

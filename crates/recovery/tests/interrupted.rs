@@ -5,7 +5,9 @@ mod support;
 use braidlog_format::Lsn;
 use braidlog_recovery::{RecoveryError, TailState};
 use braidlog_sim::{Fault, Op, Profile, SimDisk};
-use support::{DIR, Pen, assert_holds, disk_with, files, path, recovered, segment_path, verified};
+use support::{
+    DIR, Pen, assert_holds, disk_with, files, open_dir, path, recovered, segment, segment_path, verified,
+};
 
 /// A log with everything that recovery has to do: an earlier segment, a torn tail, prepared files, and more
 /// `.torn` files than are kept.
@@ -108,6 +110,23 @@ fn what_recovery_returned_is_durable() {
             // A removed `.torn` file may be back: its name is removed again with the next torn tail.
             assert!(disk_names(&after).iter().filter(|name| name.ends_with(".torn")).count() >= 4);
         }
+    }
+}
+
+/// A writer that is killed between a rename and the sync of the directory leaves a name that only the cache knows.
+/// Were records acknowledged on top of it, the next power cut would take the segment below them.
+#[test]
+fn name_that_only_the_cache_knew_is_durable_when_recovery_returns() {
+    let disk = SimDisk::new();
+    let mut pen = Pen::new(&disk);
+    pen.records(&[b"one", b"two"]).seal();
+    let dir = open_dir(&disk);
+    dir.rename(&segment(1), "elsewhere", false).unwrap();
+    dir.sync().unwrap();
+    dir.rename("elsewhere", &segment(1), false).unwrap();
+    recovered(&disk).unwrap();
+    for seed in 0..20 {
+        assert_holds(&disk.crash_clone(seed, Profile::Posix), &pen.model);
     }
 }
 
