@@ -7,7 +7,7 @@ use braidlog_proof::counts::Counts;
 use braidlog_proof::single;
 
 /// Images that one input may have judged, at most: an input is to be over in milliseconds.
-const IMAGES_MAX: u64 = 60;
+const IMAGES_MAX: u64 = 16;
 /// Bytes of an input that are used.
 pub const CHOICES_MAX: usize = 1024;
 

@@ -22,7 +22,7 @@ fn seeds_are_what_this_file_makes() {
 
 #[test]
 fn kept_inputs_and_mutations_pass_and_reach_crashes_and_faults() {
-    const RUNS: u32 = 150;
+    const RUNS: u32 = 450;
     let mut counts = Counts::default();
     let inputs = kept::inputs("operations");
     for (path, bytes) in &inputs {
