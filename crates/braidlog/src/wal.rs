@@ -230,6 +230,8 @@ impl Wal {
     /// # Errors
     /// [`Failed`](crate::ErrorKind::Failed) if the log has failed: [`Error::lsns`](crate::Error::lsns) names what
     /// had been accepted and may not have been saved. The directory is released all the same.
+    /// [`Closed`](crate::ErrorKind::Closed) to a waker that calls this while another call closes the log, which may
+    /// be waiting for that very waker: what closing comes to is told to the other.
     pub fn close(&self) -> Result<()> {
         self.log.close()
     }

@@ -279,6 +279,46 @@ fn a_write_refused_for_lack_of_space_is_written_again_at_the_same_place() {
 }
 
 #[test]
+fn a_seal_refused_for_lack_of_space_is_written_again() {
+    // A file system that never writes in place may refuse a write into allocated space. What holds an LSN waited
+    // for space then, but the seal between two segments failed the log for good, and the record that came next.
+    for (op, background) in [(Op::SetLen, false), (Op::SetLen, true), (Op::Write, false)] {
+        let disk = SimDisk::new();
+        let wal = on(&disk).background_threads(background).open(PATH).unwrap();
+        // The last write to the first segment is its seal.
+        let writes_before = if op == Op::Write { writes_to_first_segment() - 1 } else { 0 };
+        disk.inject(Fault::no_space(op).nth(writes_before + 1).on(".wal"));
+        let mut acknowledged = 0;
+        while wal.metrics().rotations == 0 {
+            let (count, error) = append_from(&wal, acknowledged, 1);
+            acknowledged += count;
+            // Appends without an LSN are refused until the log has seen that there is space.
+            assert!(error.is_none_or(|error| error.kind() == ErrorKind::NoSpace));
+        }
+        assert_eq!(disk.faults_struck(), 1);
+        wal.close().unwrap();
+        check_after_crashes(&disk, acknowledged, acknowledged);
+    }
+}
+
+/// How many writes the first segment takes after opening, its seal included, if nothing fails.
+fn writes_to_first_segment() -> u64 {
+    let disk = SimDisk::new();
+    let wal = on(&disk).background_threads(false).open(PATH).unwrap();
+    disk.take_trace();
+    for seq in 0.. {
+        append_from(&wal, seq, 1);
+        if wal.metrics().rotations > 0 {
+            break;
+        }
+    }
+    let trace = disk.take_trace();
+    let is_write = |traced: &&Traced| traced.action.op() == Op::Write;
+    let first = trace.iter().find(is_write).expect("it was written").name.clone();
+    trace.iter().filter(is_write).filter(|traced| traced.name == first).count() as u64
+}
+
+#[test]
 fn a_record_refused_for_lack_of_space_takes_none() {
     let disk = SimDisk::new();
     let wal = on(&disk).segment_age_max(Some(Duration::from_millis(1))).open(PATH).unwrap();

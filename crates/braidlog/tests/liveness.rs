@@ -23,6 +23,8 @@ use patience::until;
 const PATH: &str = "wal";
 /// How long a call may take that must return.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The number of "too many open files", the same on every Unix.
+const EMFILE: i32 = 24;
 /// An interval that no test sits out.
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -234,6 +236,97 @@ fn an_aged_segment_stays_while_there_is_no_space_for_the_next() {
         wal.append(b"space has returned").unwrap();
         assert_eq!(wal.metrics().rotations, 1);
     }
+}
+
+#[test]
+fn an_aged_segment_stays_while_the_next_cannot_be_made() {
+    // A process that is out of file descriptors when a segment's time is up: there is room in it for all that can
+    // hold an LSN, so nothing is wrong with the log. It used to fail for good, and the record with it.
+    for background in [true, false] {
+        let disk = SimDisk::new();
+        let clock = Arc::new(SimClock::new());
+        let options = on(&disk, DurabilityMode::Synchronous).background_threads(background);
+        let options = options.clock(clock.clone()).segment_age_max(Some(Duration::from_secs(1)));
+        let wal = options.open(PATH).unwrap();
+        wal.append(b"it ages from here").unwrap();
+        disk.inject(Fault::errno(Op::Create, EMFILE).forever());
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(wal.append(b"there is room for this one").unwrap(), Lsn(2));
+        assert_eq!((wal.metrics().rotations, wal.health().state), (0, HealthState::Ok));
+        disk.clear_faults();
+        clock.advance(Duration::from_secs(2));
+        wal.append(b"in a segment of its own").unwrap();
+        assert_eq!(wal.metrics().rotations, 1);
+    }
+}
+
+#[test]
+fn without_threads_an_append_is_told_that_no_file_can_be_made() {
+    // The round that wants the next file tries once to make it. If it failed, and the room behind the gate was used
+    // up, nobody tried again: every append from then on went in circles, also when the fault was over.
+    let disk = SimDisk::new();
+    let wal = on(&disk, DurabilityMode::Synchronous).background_threads(false).open(PATH).unwrap();
+    disk.inject(Fault::eio(Op::Create).forever());
+    let handle = wal.clone();
+    let error = returns(move || {
+        loop {
+            if let Err(error) = handle.append([1; 1000]) {
+                return error;
+            }
+        }
+    });
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(!error.is_indeterminate());
+    let accepted = wal.last_lsn();
+    assert_eq!(wal.durable_lsn(), accepted);
+    assert_eq!(wal.submit([1; 1000]).unwrap_err().error().kind(), ErrorKind::Io);
+    disk.clear_faults();
+    let handle = wal.clone();
+    assert_eq!(returns(move || handle.append([1; 1000]).unwrap()), accepted.next());
+    wal.close().unwrap();
+}
+
+#[test]
+fn a_log_opened_on_a_full_disk_without_direct_io_heals() {
+    // Not even the file fits with which the way of I/O is tried. It used to be taken for direct, and the first file
+    // for which there was space then failed the log.
+    let disk = SimDisk::new();
+    disk.set_direct_supported(false);
+    disk.inject(Fault::no_space(Op::Create).forever());
+    let wal = on(&disk, DurabilityMode::Synchronous).open(PATH).unwrap();
+    assert_eq!(wal.append(b"no").unwrap_err().kind(), ErrorKind::NoSpace);
+    disk.clear_faults();
+    until(|| wal.health().state != HealthState::NoSpace);
+    assert_eq!(wal.append(b"yes").unwrap(), Lsn(1));
+    wal.close().unwrap();
+}
+
+#[test]
+fn a_waker_may_close_a_log_that_another_closes() {
+    // A close waits for the background thread, which makes a record durable and wakes its task, which closes the log
+    // and waits for that very close. Both used to wait for ever.
+    struct Closes(Wal, mpsc::Sender<ErrorKind>);
+    impl Wake for Closes {
+        fn wake(self: Arc<Self>) {
+            self.1.send(self.0.close().unwrap_err().kind()).unwrap();
+        }
+    }
+
+    let disk = SimDisk::new();
+    let wal = on(&disk, DurabilityMode::asynchronous()).open(PATH).unwrap();
+    let hold = disk.hold_syncs();
+    let mut ticket = wal.submit(b"awaited").unwrap();
+    let (sender, told) = mpsc::channel();
+    assert!(poll(&mut ticket, &Arc::new(Closes(wal.clone(), sender)).into()).is_pending());
+    hold.wait_for_held(1);
+    let handle = wal.clone();
+    let closing = thread::spawn(move || handle.close());
+    until(|| wal.submit(b"too late").is_err());
+    hold.release();
+    returns(move || closing.join().unwrap()).unwrap();
+    assert_eq!(told.recv().unwrap(), ErrorKind::Closed);
+    assert!(ticket.is_durable());
+    wal.close().unwrap();
 }
 
 #[test]

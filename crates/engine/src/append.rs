@@ -150,8 +150,10 @@ impl Shared {
                 how.wait.park();
                 continue;
             }
-            // Nobody has the role: its last holder may have woken the blocked before this writer was one.
-            let nobody_drives = self.leads(how.wait) && self.try_role().is_some();
+            // Nobody has the role: its last holder may have woken the blocked before this writer was one. No
+            // round makes a file that is late: whoever does opens the gate first and then wakes the blocked.
+            let is_late = self.settings.background && self.space.gate() == Gate::Late;
+            let nobody_drives = self.leads(how.wait) && !is_late && self.try_role().is_some();
             let in_time = nobody_drives || how.wait.park();
             self.blocked.leave(number);
             if !in_time {
@@ -211,6 +213,7 @@ impl Shared {
             Placed::Full | Placed::Refused if self.lsns.is_ended() => Err(self.not_accepted()),
             // Full too: what stands in the way may be what waits for space.
             Placed::Full | Placed::Refused if self.space.gate() == Gate::NoSpace => self.refused_for_space(),
+            Placed::Full | Placed::Refused if self.space.gate() == Gate::Late => self.late().map(|()| None),
             Placed::Full | Placed::Refused => Ok(None),
         }
     }
@@ -225,6 +228,22 @@ impl Shared {
         }
         self.counters.space_refusals.fetch_add(1, Relaxed);
         Err(EngineError::NoSpace)
+    }
+
+    /// The next file is not there. Where there is no maintenance thread to make it, the round that wanted it has
+    /// tried once; the caller tries again, and nobody else would.
+    fn late(&self) -> Result<(), EngineError> {
+        if self.settings.background {
+            return Ok(());
+        }
+        match self.preparer.prepare_if_wanted() {
+            Ok(()) => Ok(()),
+            Err(error) if is_no_space(&error) => self.refused_for_space().map(drop),
+            Err(_) if self.lsns.is_ended() => Err(self.not_accepted()),
+            Err(error) => {
+                Err(EngineError::Start { what: "prepare the next segment", source: Arc::new(error) })
+            }
+        }
     }
 
     /// Sees to it that one file has room for a frame that is larger than the budget, beside everything else

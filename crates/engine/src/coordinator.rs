@@ -25,7 +25,6 @@ use braidlog_format::{
     BLOCK_LEN, ENTRY_HEADER_LEN, EntryHeader, Kind, LogTail, Lsn, Predecessor, Salt, SegmentHeader,
     SegmentName, SyncMark,
 };
-use braidlog_storage::is_no_space;
 
 /// Bytes of entries behind which a round ends, so that ring space, waiters and sync marks keep moving.
 const ROUND_MAX: u64 = 1 << 20;
@@ -142,7 +141,7 @@ impl Coordinator {
     /// Ends the segment under the pen, if it holds a record, and begins the next.
     pub(crate) fn rotate(&mut self, shared: &Shared) -> Stepped {
         self.guarded(shared, |this| {
-            if !this.segment.as_ref().is_some_and(Segment::holds_records) || !this.has_next(shared, 0)? {
+            if !this.segment.as_ref().is_some_and(Segment::holds_records) || !this.has_next(shared, 0) {
                 return Ok(Stepped::default());
             }
             this.end_segment(shared)?;
@@ -240,7 +239,7 @@ impl Coordinator {
             .zip(segment.first_written())
             .is_some_and(|(max, since)| shared.clock.monotonic().saturating_sub(since) >= max);
         let holds_records = segment.holds_records();
-        let due = (aged && self.has_next(shared, need)?) || (over && shared.space.has_prepared(need));
+        let due = (aged && self.has_next(shared, need)) || (over && shared.space.has_prepared(need));
         if holds_records && (!fits || due) {
             self.end_segment(shared)?;
             self.begin_segment(shared, need)?;
@@ -250,22 +249,19 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Whether a file with this much room is there to follow an aged segment. If there is no space for one, the
-    /// segment's own space is not given away: it ages anew.
-    fn has_next(&mut self, shared: &Shared, need: u64) -> Result<bool, Failure> {
+    /// Whether a file with this much room is there to follow an aged segment. If none can be made, the segment
+    /// ages anew: its own space is not given away, and a log that can go on in it has not failed.
+    fn has_next(&mut self, shared: &Shared, need: u64) -> bool {
         if shared.space.has_prepared(need) {
-            return Ok(true);
+            return true;
         }
-        match shared.preparer.prepare(0) {
-            Ok(()) => Ok(shared.space.has_prepared(need)),
-            Err(error) if is_no_space(&error) => {
-                let now = shared.clock.monotonic();
-                self.segment.as_mut().expect("it is under the pen").age_from(now);
-                shared.ages_since.store(now.as_nanos() as u64 + 1, Relaxed);
-                Ok(false)
-            }
-            Err(error) => Err(Failure::new(FailedOperation::NextSegment, "the next segment", error)),
+        if shared.preparer.prepare(0).is_ok() {
+            return shared.space.has_prepared(need);
         }
+        let now = shared.clock.monotonic();
+        self.segment.as_mut().expect("it is under the pen").age_from(now);
+        shared.ages_since.store(now.as_nanos() as u64 + 1, Relaxed);
+        false
     }
 
     /// Begins the next segment, with room for `need` bytes of rounds.
@@ -321,13 +317,16 @@ impl Coordinator {
     fn end_segment(&mut self, shared: &Shared) -> Result<(), Failure> {
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("seal_before_sync") {
-            self.segment.as_ref().expect("a segment is under the pen").write_seal(self.last_timestamp_ns)?;
+            self.segment
+                .as_ref()
+                .expect("a segment is under the pen")
+                .write_seal(shared, self.last_timestamp_ns)?;
         }
         self.sync(shared)?;
         let segment = self.segment.as_mut().expect("a segment is under the pen");
         // Those whom the sync satisfied need not wait for the seal.
         shared.waiters.wake_threads();
-        segment.seal(self.last_timestamp_ns)?;
+        segment.seal(shared, self.last_timestamp_ns)?;
         if let Some(predecessor) = segment.as_predecessor(true) {
             self.predecessor = Some(predecessor);
             shared.counters.rotations.fetch_add(1, Relaxed);

@@ -15,8 +15,8 @@ use crate::commit::TaskKey;
 use crate::coordinator::Want;
 use crate::error::EngineError;
 use crate::metrics::{Health, HealthState, Metrics};
-use crate::primitive::Mutex;
-use crate::primitive::thread::{self, JoinHandle};
+use crate::primitive::thread::{self, JoinHandle, ThreadId};
+use crate::primitive::{Mutex, TriedMutex};
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
 use crate::space::Gate;
@@ -31,8 +31,11 @@ pub struct Engine {
     log_id: LogId,
     incarnation: Incarnation,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// What the first close came to.
-    closed: Mutex<Option<Result<(), EngineError>>>,
+    /// What the first close came to; it holds the lock until then.
+    closed: TriedMutex<Option<Result<(), EngineError>>>,
+    /// The threads that a close under way waits for: the log's own, and the one that closes. A real lock: nobody
+    /// holds it for longer than a look.
+    awaited: parking_lot::Mutex<Vec<ThreadId>>,
 }
 
 impl fmt::Debug for Engine {
@@ -85,7 +88,8 @@ impl Engine {
             log_id: tail.log_id,
             incarnation: tail.incarnation,
             threads: Mutex::new(Vec::new()),
-            closed: Mutex::new(None),
+            closed: TriedMutex::new(None),
+            awaited: parking_lot::Mutex::default(),
         };
         if background {
             let start = |what, started: std::io::Result<JoinHandle<()>>| {
@@ -94,6 +98,7 @@ impl Engine {
             let mut threads = engine.threads.lock();
             threads.push(start("start the maintenance thread", maintenance::start(&engine.shared))?);
             threads.push(start("start the background thread", flusher::start(&engine.shared))?);
+            engine.awaited.lock().extend(threads.iter().map(|thread| thread.thread().id()));
             drop(threads);
         }
         Ok(engine)
@@ -156,12 +161,18 @@ impl Engine {
     /// the directory. Later calls give what the first came to.
     ///
     /// # Errors
-    /// [`EngineError::Failed`] with the LSNs that were accepted and could not be made durable.
+    /// [`EngineError::Failed`] with the LSNs that were accepted and could not be made durable;
+    /// [`EngineError::Closed`] to a waker that the log runs while another call closes it.
     pub fn close(&self) -> Result<(), EngineError> {
-        let mut closed = self.closed.lock();
+        let this_thread = thread::current().id();
+        let is_awaited = self.awaited.lock().contains(&this_thread);
+        // Another close waits for this thread, which may be running a waker: neither would come to its end.
+        let closed = if is_awaited { self.closed.try_lock() } else { Some(self.closed.lock()) };
+        let Some(mut closed) = closed else { return Err(EngineError::Closed) };
         if let Some(result) = &*closed {
             return result.clone();
         }
+        self.awaited.lock().push(this_thread);
         let shared = &*self.shared;
         let last = shared.lsns.end();
         #[cfg(braidlog_sabotage)]
@@ -207,6 +218,7 @@ impl Engine {
         #[cfg(braidlog_sabotage)]
         let result = if braidlog_sabotage::is("close_hides_the_failure") { Ok(()) } else { result };
         *closed = Some(result.clone());
+        self.awaited.lock().clear();
         result
     }
 
@@ -296,15 +308,18 @@ fn probe(dir: &dyn LogDir, settings: &Settings) -> Result<FileIo, EngineError> {
         wanted => wanted,
     };
     let _ = dir.remove(name);
-    let probed = dir.open(name, FileAccess::CreateNew, wanted).and_then(|file| {
+    let opened = dir.open(name, FileAccess::CreateNew, wanted);
+    let mode_is_known = opened.is_ok();
+    let probed = opened.and_then(|file| {
         let block = braidlog_storage::AlignedBuf::zeroed(braidlog_storage::IO_ALIGN);
         braidlog_storage::write_all_at(&*file, &block, 0)
     });
     let _ = dir.remove(name);
     match probed {
         Ok(()) => Ok(wanted),
-        // A full device says nothing about the mode: the first real write will.
-        Err(error) if is_no_space(&error) => Ok(wanted),
+        // A device too full for the block has opened the file so. One too full for the file says nothing: who
+        // asks for the mode learns of it at the first real write, who does not must not.
+        Err(error) if is_no_space(&error) && (mode_is_known || !what.is_empty()) => Ok(wanted),
         Err(_) if what.is_empty() => Ok(FileIo::Buffered),
         Err(source) => Err(EngineError::UnsupportedIo { what, source: Arc::new(source) }),
     }

@@ -216,9 +216,12 @@ impl Segment {
 
     /// Ends the segment with a synced seal and cuts what was not used. Everything before the pen is synced.
     /// `timestamp_ns` is the last round's; a mark's round may be younger than the last record.
-    pub(crate) fn seal(&mut self, timestamp_ns: u64) -> Result<(), Failure> {
+    ///
+    /// A refusal for lack of space is tried again: the seal has space, but a file system that never writes in
+    /// place may refuse it all the same.
+    pub(crate) fn seal(&mut self, shared: &Shared, timestamp_ns: u64) -> Result<(), Failure> {
         debug_assert_eq!(self.synced_offset, self.offset, "a seal vouches for synced bytes");
-        self.write_seal(timestamp_ns)?;
+        self.write_seal(shared, timestamp_ns)?;
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("seal_not_synced") {
             return Ok(());
@@ -227,7 +230,7 @@ impl Segment {
     }
 
     /// The writing half of [`seal`](Segment::seal).
-    pub(crate) fn write_seal(&self, timestamp_ns: u64) -> Result<(), Failure> {
+    pub(crate) fn write_seal(&self, shared: &Shared, timestamp_ns: u64) -> Result<(), Failure> {
         self.frontier.stop();
         let last_lsn = self.last.map_or(self.base.prev(), |last| last.lsn);
         let seal = Seal {
@@ -245,9 +248,11 @@ impl Segment {
             EntryHeader::for_payload(last_lsn.next(), timestamp_ns, Kind::SEAL, Flags::NONE, payload);
         head.copy_from_slice(&header.encode(self.salt, self.offset));
         // The length first: it becomes durable with the seal, which is found from the end of the file.
-        self.file
-            .set_len(self.offset + blocks.len() as u64)
-            .and_then(|()| write_all_at(&*self.file, &blocks, self.offset))
+        let end = self.offset + blocks.len() as u64;
+        shared
+            .with_space(|| {
+                self.file.set_len(end).and_then(|()| write_all_at(&*self.file, &blocks, self.offset))
+            })
             .map_err(|error| self.failed(FailedOperation::Seal, error))
     }
 }

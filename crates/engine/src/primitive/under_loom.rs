@@ -22,7 +22,7 @@ pub(crate) mod thread {
     use std::time::Instant;
 
     use loom::sync::Notify;
-    pub(crate) use loom::thread::yield_now;
+    pub(crate) use loom::thread::{ThreadId, yield_now};
 
     loom::thread_local! {
         static TOKEN: Arc<Notify> = Arc::new(Notify::new());
@@ -36,7 +36,7 @@ pub(crate) mod thread {
     }
 
     impl Thread {
-        pub(crate) fn id(&self) -> loom::thread::ThreadId {
+        pub(crate) fn id(&self) -> ThreadId {
             self.inner.id()
         }
 

@@ -18,7 +18,7 @@ pub(crate) mod thread {
     use std::time::Instant;
 
     use shuttle::rand::{RngCore, thread_rng};
-    pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, current, park, yield_now};
+    pub(crate) use shuttle::thread::{Builder, JoinHandle, Thread, ThreadId, current, park, yield_now};
 
     /// Lets others run; says by chance whether the deadline has passed.
     pub(crate) fn park_until(_deadline: Instant) -> bool {

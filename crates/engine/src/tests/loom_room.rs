@@ -40,6 +40,23 @@ fn loom_writer_without_room_leads_when_the_role_made_none() {
     check(|engine| drop(engine.shared.role()));
 }
 
+#[test]
+fn loom_writer_sleeps_until_a_late_file_is_there() {
+    // It looks at the gate once more when it is among the blocked: woken before that, it would sleep for ever.
+    model(|| {
+        let (engine, _disk) = small_log::open_for_threads();
+        engine.shared.space.set_current(0, 0);
+        let writer = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || submit(&engine, 1).unwrap())
+        };
+        // As the maintenance thread does when it has made one.
+        engine.shared.space.set_current(1 << 40, 1 << 40);
+        engine.shared.wake_writers();
+        assert_eq!(writer.join().unwrap(), Lsn(1), "a writer that may wait is never refused");
+    });
+}
+
 /// What two threads share in the models of the gate.
 struct Gated {
     stripes: Stripes,
