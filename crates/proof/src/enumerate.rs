@@ -21,6 +21,8 @@ use crate::mix::{AGE, PATH, plain};
 use crate::model::{Model, UnitId, kind_of};
 use crate::observed::{Observed, Observer, Side};
 
+/// Bytes of a payload in a batch: of two batches the ring takes one.
+const BATCHED: usize = 1500;
 /// The steps of a workload at most.
 const STEPS_MAX: u32 = 3;
 
@@ -31,7 +33,7 @@ enum Step {
     Sync,
     /// A record that nobody waits for.
     Async,
-    /// A batch of two that nobody waits for.
+    /// A batch of two that nobody waits for. A second one finds the ring full: the first is written, and not synced.
     Batch,
     /// A record that fills more than a page, and is durable when its append returns.
     Large,
@@ -158,10 +160,12 @@ impl Run {
                 self.append(&wal, 40, Durability::Synchronous);
             }
             Step::Batch => {
-                let (id, stamps) = self.begin(2, 40);
+                let (id, stamps) = self.begin(2, BATCHED);
                 let mut batch = wal.batch().durability(Durability::Async);
                 for stamp in stamps {
-                    batch.push(kind_of(stamp), stamp.payload(40)).unwrap_or_else(|error| panic!("{error}"));
+                    batch
+                        .push(kind_of(stamp), stamp.payload(BATCHED))
+                        .unwrap_or_else(|error| panic!("{error}"));
                 }
                 self.accepted(id, batch.commit(), false);
             }

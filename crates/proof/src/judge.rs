@@ -4,7 +4,8 @@
 //! power cut at once, and now and then written on: a reader shows what recovery keeps, and changes nothing;
 //! what was recovered is durable (I9) and recovered again as it was (I8); the log goes on right behind it
 //! (I7); nothing is called damage (I12). From some images recovery itself is struck, at each of its storage
-//! operations, and the recovery of that again.
+//! operations, and the recovery of that again. In some, damage is done to a record for which the log itself
+//! vouches by what it wrote later: that is never taken for a torn tail (I11).
 //!
 //! The rule: what an image shows is a function of its bytes, so images of the same bytes are opened once and
 //! held against the model each time.
@@ -12,7 +13,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use braidlog::{Append, Durability, Incarnation, Lsn, Options, Records, Wal};
+use braidlog::{Append, Durability, ErrorKind, Incarnation, Lsn, Options, Records, Wal};
+use braidlog_format::SegmentName;
 use braidlog_sim::{Op, Profile, Rng, STAMP_LEN, SimDisk, Stamp};
 
 use crate::counts::Counts;
@@ -26,8 +28,13 @@ const MEMO_MAX: usize = 4096;
 const APPENDED: u64 = 5;
 const VERIFIED: u64 = 5;
 const STRUCK: u64 = 60;
+/// In one of so many images a record is damaged.
+const DAMAGED: u64 = 20;
 /// Of so many images that strikes at recovery leave, from one recovery is struck again.
 const STRUCK_AGAIN: u64 = 40;
+
+/// Bytes of the header in front of a payload.
+const HEADER_LEN: u64 = braidlog_format::ENTRY_HEADER_LEN;
 
 /// What an image showed.
 #[derive(Debug)]
@@ -72,10 +79,38 @@ impl Judge {
         let mut rng = Rng::new(seed);
         let (found, fingerprint, is_new) = self.found(image, profile, &mut rng);
         model.check(&found.records, found.incarnation);
+        if rng.one_in(DAMAGED) {
+            self.damage(image, model, &mut rng);
+        }
         // "From each" means also from those that were seen before in another role.
         if (is_new || struck == 1) && rng.one_in(struck) && self.struck.insert(fingerprint) {
             self.strike_recovery(image, profile, &found, model, &mut rng, true);
         }
+    }
+
+    /// Flips a bit of a record, or of its header, for which something durable behind it vouches. What the log wrote to
+    /// that end is put to the test here: rot is tried on logs that the harness itself has written.
+    fn damage(&mut self, image: &SimDisk, model: &Model, rng: &mut Rng) {
+        if model.vouched() == Lsn::ZERO {
+            return;
+        }
+        // The last ones are those which a mark that tells too little would lose.
+        let behind = if rng.one_in(2) { rng.below(3) } else { rng.below(model.vouched().0) };
+        let lsn = Lsn(model.vouched().0.saturating_sub(behind).max(1));
+        let Some(payload) = model.payload(lsn) else { return };
+        let copy = image.crash_clone(0, Profile::Kept);
+        let (path, at) = place_of(&copy, lsn, &payload);
+        let offset = at - HEADER_LEN + rng.below(HEADER_LEN + payload.len() as u64);
+        copy.flip_bit(&path, offset, rng.below(8) as u32);
+        let told = match on(plain(), &copy).open_read_only(PATH).and_then(|reader| reader.iter(..)) {
+            Err(error) => Some(error),
+            Ok(mut records) => std::iter::from_fn(|| records.next()).find_map(Result::err),
+        };
+        let Some(error) = told else { panic!("I11: damage to {lsn} in {path} at {offset} is not told") };
+        assert_eq!(error.kind(), ErrorKind::Damaged, "I11: damage to {lsn} in {path} at {offset}: {error}");
+        let is_told = error.lsns().is_some_and(|lsns| lsns.first <= lsn && lsn <= lsns.last);
+        assert!(is_told, "I11: damage to {lsn} in {path} at {offset} is told as {error}");
+        self.counts.add("damaged records told", 1);
     }
 
     /// What an image shows; its fingerprint, and whether no other image of the same bytes was opened before.
@@ -169,6 +204,19 @@ impl Judge {
             }
         }
     }
+}
+
+/// The file that holds this record, and where its payload stands in it.
+fn place_of(disk: &SimDisk, lsn: Lsn, payload: &[u8]) -> (String, u64) {
+    let names = disk.list_raw(PATH).into_iter().map(|(name, _)| name);
+    let bases = names.filter_map(|name| Some((SegmentName::parse(&name)?.0, name)));
+    let (_, name) =
+        bases.filter(|(base, _)| *base <= lsn).max().expect("I1: a segment holds what is durable");
+    let path = format!("{PATH}/{name}");
+    let bytes = disk.read_raw(&path);
+    // Every entry starts at a multiple of eight, and its header as well.
+    let at = (0..bytes.len()).step_by(8).find(|&at| bytes[at..].starts_with(payload));
+    (path, at.unwrap_or_else(|| panic!("I1: {lsn} stands nowhere in {name}")) as u64)
 }
 
 /// What a crash before or after each storage operation of opening this image leaves.

@@ -82,6 +82,9 @@ pub struct Model {
     at: Vec<Option<UnitId>>,
     /// Everything up to here was acknowledged, or shown.
     durable: Lsn,
+    /// The log itself vouches for everything up to here, by something durable that was written later: its damage
+    /// can be told from a torn tail.
+    vouched: Lsn,
     /// The highest LSN that an append has returned.
     returned: Lsn,
     /// The highest incarnation that is durable.
@@ -143,6 +146,25 @@ impl Model {
         if lsn > self.durable {
             self.durable = lsn;
         }
+    }
+
+    /// Something that is durable was written when everything up to this LSN was: a round with its sync mark, or a
+    /// segment that names the one before it.
+    pub fn vouch(&mut self, lsn: Lsn) {
+        self.vouched = self.vouched.max(lsn);
+    }
+
+    /// The log itself vouches for everything up to this LSN.
+    pub fn vouched(&self) -> Lsn {
+        self.vouched
+    }
+
+    /// The payload at an LSN, if it is known whose that is.
+    pub fn payload(&self, lsn: Lsn) -> Option<Vec<u8>> {
+        let unit = &self.units[(*self.at.get(lsn.0.checked_sub(1)? as usize)?)?.0];
+        let index = lsn.0 - unit.first?.0;
+        let stamp = Stamp { seq: unit.stamp.seq + index as u32, index: index as u16, ..unit.stamp };
+        Some(stamp.payload(unit.lens[index as usize] as usize))
     }
 
     /// A handle has this incarnation, and has made that durable.

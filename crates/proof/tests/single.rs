@@ -8,9 +8,20 @@ use braidlog_sim::Profile;
 
 #[test]
 fn every_promise_holds_at_every_storage_operation() {
-    let counts = single::run(&Extent::rounds(0, 20));
+    let counts = single::run(&Extent { threads: 2, ..Extent::rounds(0, 60) });
     println!("{counts}");
-    for what in ["images", "images of a struck recovery", "crashes gone on from", "logs failed"] {
+    for what in [
+        "images",
+        "images of a struck recovery",
+        "crashes gone on from",
+        "logs failed",
+        "full disks healed",
+        "errors told",
+        "failed openings",
+        "logs gone on with",
+        "damaged records told",
+        "bursts that no sync covered",
+    ] {
         assert!(counts.get(what) > 0, "no {what}: {counts}");
     }
 }

@@ -110,7 +110,11 @@ impl Now {
         let durable = wal.durable_lsn();
         match self.failed_at {
             Some(failed_at) => assert_eq!(durable, failed_at, "I10: an acknowledgement after the failure"),
-            None => self.model.acknowledge(durable),
+            None => {
+                let promised = self.model.durable();
+                assert!(durable >= promised, "I6: {durable} is durable, {promised} was");
+                self.model.acknowledge(durable);
+            }
         }
     }
 

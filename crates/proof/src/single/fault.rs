@@ -53,6 +53,10 @@ impl Illness {
                 Illness::fill(disk, rng);
                 Illness::Full
             }
+            3 => {
+                disk.inject(Fault::torn_write(rng.next_u64()).nth(1 + rng.below(20)));
+                Illness::Failing
+            }
             _ => Illness::None,
         }
     }

@@ -16,7 +16,7 @@ use braidlog_sim::{Rng, STAMP_LEN, SimClock, Stamp};
 
 use super::crash::{Desk, Now};
 use super::fault::Illness;
-use crate::mix::{PATH, any_durability, any_len, mixed, plain};
+use crate::mix::{AGE, PATH, any_durability, any_len, mixed, plain};
 use crate::model::{Seen, UnitId, kind_of};
 use crate::observed::Observed;
 
@@ -106,6 +106,9 @@ impl Driver {
         now.model.settle(&found);
         if wal.health().state == HealthState::Ok {
             now.model.incarnate(wal.incarnation());
+            // The segment that it has begun names the last record before it.
+            let found = now.model.durable();
+            now.model.vouch(found);
         }
         now.wal = Some(wal.clone());
         now.failed_at = None;
@@ -183,7 +186,7 @@ impl Driver {
 
     fn operation(&mut self, open: &mut Open) {
         self.now().judge.count("operations", 1);
-        match self.rng.below(26) {
+        match self.rng.below(28) {
             0..7 => self.append(open),
             7..10 => self.batch(open),
             10..12 => self.submit(open),
@@ -197,19 +200,29 @@ impl Driver {
             22 => self.read_beside(open),
             23 => self.images(),
             24 => self.space(open),
-            _ => self.wrong_call(open),
+            25 => self.wrong_call(open),
+            _ => self.burst(open),
         }
     }
 
     /// Begins an append of `count` records.
     fn begin(&mut self, count: u16) -> (UnitId, Vec<(Stamp, Vec<u8>)>) {
+        self.begin_with(count, |rng| if count == 1 { any_len(rng) } else { STAMP_LEN + rng.index(300) })
+    }
+
+    /// As [`Driver::begin`], with payloads of these lengths.
+    fn begin_with(
+        &mut self,
+        count: u16,
+        any_len: impl Fn(&mut Rng) -> usize,
+    ) -> (UnitId, Vec<(Stamp, Vec<u8>)>) {
         let writer = self.rng.index(WRITERS);
         let seq = self.begun[writer];
         self.begun[writer] += u32::from(count);
         let stamp_of = |index| Stamp { writer: writer as u32, seq: seq + u32::from(index), index, count };
         let records: Vec<_> = (0..count)
             .map(|index| {
-                let len = if count == 1 { any_len(&mut self.rng) } else { STAMP_LEN + self.rng.index(300) };
+                let len = any_len(&mut self.rng);
                 (stamp_of(index), stamp_of(index).payload(len))
             })
             .collect();
@@ -218,8 +231,8 @@ impl Driver {
         (id, records)
     }
 
-    /// What an append came to, told to the model.
-    fn told(&mut self, open: &Open, id: UnitId, result: &Result<LsnRange>, is_durable: bool) {
+    /// What an append came to, told to the model; `durable` was so when it began.
+    fn told(&self, open: &Open, id: UnitId, result: &Result<LsnRange>, is_durable: bool, durable: Lsn) {
         let mut now = self.now();
         match result {
             Ok(lsns) => {
@@ -228,6 +241,8 @@ impl Driver {
                 now.model.accept(id, *lsns);
                 if is_durable {
                     now.model.acknowledge(lsns.last);
+                    // The round that made it durable begins with a mark that tells what was durable before.
+                    now.model.vouch(durable);
                 }
             }
             Err(error) => {
@@ -256,12 +271,13 @@ impl Driver {
         let writer = &open.writers[self.rng.index(2)];
         let durability = any_durability(&mut self.rng);
         let append = Append::new(payload).kind(kind_of(*stamp));
+        let durable = open.wal.durable_lsn();
         // The other ways to append take no kind.
         let (result, is_durable) = match self.rng.below(4) {
             0 => (writer.append_with(append), open.waits),
             _ => (writer.append_with(append.durability(durability)), durability != Durability::Async),
         };
-        self.told(open, id, &result.map(|lsn| LsnRange { first: lsn, last: lsn }), is_durable);
+        self.told(open, id, &result.map(|lsn| LsnRange { first: lsn, last: lsn }), is_durable, durable);
     }
 
     fn batch(&mut self, open: &Open) {
@@ -273,8 +289,32 @@ impl Driver {
         }
         let durability = any_durability(&mut self.rng);
         let is_durable = durability != Durability::Async;
+        let durable = open.wal.durable_lsn();
         let result = batch.durability(durability).commit();
-        self.told(open, id, &result, is_durable);
+        self.told(open, id, &result, is_durable, durable);
+    }
+
+    /// More than a ring takes, and nobody waits for it: rounds are written that no sync covers. If the segment ends
+    /// now, it ends with them.
+    fn burst(&mut self, open: &Open) {
+        for _ in 0..2 + self.rng.below(5) {
+            let (id, records) = self.begin_with(1, |rng| 1500 + rng.index(1500));
+            let (stamp, payload) = &records[0];
+            let append = Append::new(payload).kind(kind_of(*stamp)).durability(Durability::Async);
+            let appended = open.writers[0].append_with(append);
+            let is_refused = appended.is_err();
+            self.told(open, id, &appended.map(|lsn| LsnRange { first: lsn, last: lsn }), false, Lsn::ZERO);
+            if is_refused {
+                return;
+            }
+        }
+        if open.wal.metrics().written_lsn > open.wal.durable_lsn() {
+            self.now().judge.count("bursts that no sync covered", 1);
+        }
+        if self.rng.one_in(2) {
+            self.clock.advance(2 * AGE);
+            self.append(open);
+        }
     }
 
     fn submit(&mut self, open: &mut Open) {
@@ -286,11 +326,11 @@ impl Driver {
         }
         match batch.submit() {
             Ok(ticket) => {
-                self.told(open, id, &Ok(ticket.lsns()), false);
+                self.told(open, id, &Ok(ticket.lsns()), false, Lsn::ZERO);
                 open.tickets.push_back(ticket);
             }
             Err(failed) if failed.error().kind() == ErrorKind::Full => self.now().model.refuse(id),
-            Err(failed) => self.told(open, id, &Err(failed.error().clone()), false),
+            Err(failed) => self.told(open, id, &Err(failed.error().clone()), false, Lsn::ZERO),
         }
     }
 
@@ -358,6 +398,7 @@ impl Driver {
         assert_eq!(record.is_some(), lsn >= Lsn::FIRST && lsn <= durable, "{lsn} of {durable}");
         if let Some(record) = record {
             assert_eq!((record.lsn, record.kind.0), (lsn, kind_of(Stamp::of(&record.payload))));
+            assert_eq!(self.now().model.payload(lsn), Some(record.payload), "I4: {lsn}");
         }
     }
 
