@@ -15,6 +15,7 @@ fn every_promise_holds_in_every_schedule() {
     println!("{counts}");
     assert_eq!(counts.get("schedules"), 150 * threaded::SCHEDULES as u64);
     assert!(counts.get("images") > counts.get("schedules"), "{counts}");
+    assert!(counts.get("segments that another follows") > counts.get("schedules") / 10, "{counts}");
 }
 
 #[test]
