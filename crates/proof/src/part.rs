@@ -37,33 +37,36 @@ enum Start {
     ThreadSanitizer,
 }
 
+/// The engine's models: a run that filtered some out, or lost a file of them, is none.
+const MODELS: u64 = 33;
+
 /// All parts, the long ones first.
 pub const PARTS: &[Part] = &[
     Part {
         name: "fuzz-operations",
         what: "operations, faults and crashes from fuzzed bytes, against the model",
-        least: &[("executions", 1)],
+        least: &[("executions", 1_000)],
         is_narrow: true,
         start: Start::Fuzz("operations", 600),
     },
     Part {
         name: "fuzz-recover_directory",
         what: "fuzzed directories through recovery, beside a naive reader",
-        least: &[("executions", 1)],
+        least: &[("executions", 1_000)],
         is_narrow: true,
         start: Start::Fuzz("recover_directory", 600),
     },
     Part {
         name: "fuzz-decode_segment",
         what: "fuzzed segments through the decoders, beside a naive decoder",
-        least: &[("executions", 1)],
+        least: &[("executions", 1_000)],
         is_narrow: true,
         start: Start::Fuzz("decode_segment", 600),
     },
     Part {
         name: "fuzz-decode_entry",
         what: "fuzzed entries through the decoders, beside a naive decoder",
-        least: &[("executions", 1)],
+        least: &[("executions", 1_000)],
         is_narrow: true,
         start: Start::Fuzz("decode_entry", 600),
     },
@@ -77,7 +80,7 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "enumerate",
         what: "tiny workloads, every crash point, every image",
-        least: &[("images", 1)],
+        least: &[("workloads", crate::enumerate::WORKLOADS)],
         is_narrow: false,
         start: Start::Own(&["enumerate"]),
     },
@@ -105,7 +108,7 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "no-space",
         what: "a file system that is really full",
-        least: &[("fillings", 1)],
+        least: &[("fillings", 80)],
         is_narrow: false,
         start: Start::Own(&["no-space"]),
     },
@@ -119,14 +122,14 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "loom",
         what: "the engine's protocols in every interleaving within the bounds",
-        least: &[("models", 1)],
+        least: &[("models", MODELS)],
         is_narrow: true,
         start: Start::Loom,
     },
     Part {
         name: "sabotage",
         what: "deliberate bugs, each of which a harness must catch",
-        least: &[("bugs caught", 20)],
+        least: &[("bugs caught", crate::sabotage::bugs::BUGS.len() as u64)],
         is_narrow: false,
         start: Start::Own(&["sabotage"]),
     },
@@ -287,6 +290,22 @@ mod tests {
         let sanitizer =
             tally("thread-sanitizer", "test result: ok. 4 passed; 0 failed\ntest result: ok. 2 passed");
         assert_eq!(sanitizer, Tally::from([("tests".to_owned(), 6)]));
+    }
+
+    #[test]
+    fn a_full_run_asks_for_every_model_that_there_is() {
+        let files = std::fs::read_dir(root().join("crates/engine/src/tests")).unwrap();
+        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        let models: usize = texts
+            .map(|text| {
+                text.matches(
+                    "#[test]
+fn loom_",
+                )
+                .count()
+            })
+            .sum();
+        assert_eq!(models as u64, MODELS);
     }
 
     #[test]
