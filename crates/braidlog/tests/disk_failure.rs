@@ -249,17 +249,23 @@ fn short_and_interrupted_calls_are_finished() {
 
 #[test]
 fn a_write_refused_for_lack_of_space_is_written_again_at_the_same_place() {
-    for times in [1, 3] {
+    // The first record that needs two blocks is refused: whole, or when one of its blocks is written.
+    const REFUSED: u32 = 30;
+    const ALL: u32 = REFUSED + 20;
+    for (times, is_short) in [(1, false), (3, false), (1, true), (3, true)] {
         let disk = SimDisk::new();
         // Without threads nobody lays zeros ahead: the refused write is the pen's.
         let wal = on(&disk).background_threads(false).open(PATH).unwrap();
-        append_from(&wal, 0, 3);
+        append_from(&wal, 0, REFUSED);
         disk.take_trace();
-        disk.inject(Fault::no_space(Op::Write).times(times).on(".wal"));
-        assert_eq!(append_from(&wal, 3, 1).0, 1, "it holds an LSN: it is not refused");
-        let mut acknowledged = 4;
-        while acknowledged < 23 {
-            let (count, error) = append_from(&wal, acknowledged, 23 - acknowledged);
+        if is_short {
+            disk.inject(Fault::short(Op::Write).on(".wal"));
+        }
+        disk.inject(Fault::no_space(Op::Write).nth(1 + u64::from(is_short)).times(times).on(".wal"));
+        assert_eq!(append_from(&wal, REFUSED, 1).0, 1, "it holds an LSN: it is not refused");
+        let mut acknowledged = REFUSED + 1;
+        while acknowledged < ALL {
+            let (count, error) = append_from(&wal, acknowledged, ALL - acknowledged);
             acknowledged += count;
             // Appends without an LSN are refused until the log has seen that there is space.
             assert!(error.is_none_or(|error| error.kind() == ErrorKind::NoSpace));
@@ -267,14 +273,23 @@ fn a_write_refused_for_lack_of_space_is_written_again_at_the_same_place() {
         let trace = disk.take_trace();
         let refused: Vec<_> = trace.iter().filter(|traced| traced.error.is_some()).collect();
         assert_eq!(refused.len() as u64, times);
+        let place = |traced: &Traced| match traced.action {
+            Action::Write { offset, len } => offset..offset + len,
+            ref other => panic!("{other:?} is no write"),
+        };
         for refusal in refused {
+            assert!(is_short || place(refusal).end - place(refusal).start == 8192, "two blocks");
             let again = trace.iter().any(|traced| {
-                traced.error.is_none() && traced.name == refusal.name && traced.action == refusal.action
+                traced.error.is_none()
+                    && traced.name == refusal.name
+                    && matches!(traced.action, Action::Write { .. })
+                    && place(traced).start <= place(refusal).start
+                    && place(traced).end >= place(refusal).end
             });
             assert!(again, "{refusal:?}");
         }
         wal.close().unwrap();
-        check_after_crashes(&disk, 23, 23);
+        check_after_crashes(&disk, ALL, ALL);
     }
 }
 

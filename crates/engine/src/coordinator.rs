@@ -322,6 +322,10 @@ impl Coordinator {
                 .expect("a segment is under the pen")
                 .write_seal(shared, self.last_timestamp_ns)?;
         }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("end_of_segment_acks_before_its_sync") {
+            shared.waiters.advance(self.written);
+        }
         self.sync(shared)?;
         let segment = self.segment.as_mut().expect("a segment is under the pen");
         // Those whom the sync satisfied need not wait for the seal.
@@ -390,6 +394,9 @@ impl Coordinator {
         let mark = match mark {
             _ if braidlog_sabotage::is("mark_of_unsynced_rounds") => {
                 SyncMark { durable_lsn: self.written, synced_offset: start }
+            }
+            SyncMark { durable_lsn, .. } if braidlog_sabotage::is("mark_tells_too_little") => {
+                SyncMark { durable_lsn, synced_offset: (segment.synced_offset() - BLOCK_LEN).max(BLOCK_LEN) }
             }
             mark => mark,
         };

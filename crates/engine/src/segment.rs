@@ -183,6 +183,16 @@ impl Segment {
                     .or_else(|error| if is_no_space(&error) { Ok(()) } else { Err(failed(error)) });
             }
         }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("retry_on_a_full_disk_goes_on_behind") {
+            let mut done = 0;
+            return shared
+                .with_space(|| {
+                    let from = std::mem::replace(&mut done, blocks.len().min(8192) - 4096);
+                    write_all_at(&*self.file, &blocks[from..], offset + from as u64)
+                })
+                .map_err(|error| self.failed(FailedOperation::Write, error));
+        }
         shared
             .with_space(|| write_all_at(&*self.file, blocks, offset))
             .map_err(|error| self.failed(FailedOperation::Write, error))
@@ -265,6 +275,10 @@ fn give_name(shared: &Shared, from: &str, name: &str, replace: bool) -> Result<(
         .map_err(|error| Failure::new(FailedOperation::NextSegment, name, error))?;
     #[cfg(braidlog_sabotage)]
     if braidlog_sabotage::is("name_not_synced") {
+        return Ok(());
+    }
+    #[cfg(braidlog_sabotage)]
+    if replace && braidlog_sabotage::is("name_of_an_empty_segment_taken_over_unsynced") {
         return Ok(());
     }
     dir.sync().map_err(|error| Failure::new(FailedOperation::SyncDirectory, name, error))

@@ -52,7 +52,13 @@ pub(crate) enum TailEnd {
 /// [`RecoveryError::Damaged`] and [`RecoveryError::Newer`] by the verdict; [`RecoveryError::Io`].
 pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, RecoveryError> {
     let name = segment.name.as_str();
+    #[cfg(not(braidlog_sabotage))]
     let mut window = Window::open_synced(dir, name, STREAM_LEN)?;
+    #[cfg(braidlog_sabotage)]
+    let mut window = match braidlog_sabotage::is("tail_not_synced_at_open") {
+        true => Window::open_device(dir, name, STREAM_LEN)?,
+        false => Window::open_synced(dir, name, STREAM_LEN)?,
+    };
     // Whatever the cache said, this is what is there.
     let header = header_in(&mut window)?.expect(segment.header.base, Lsn::MAX)?;
     if let Some(facts) = seal::at_end(&mut window, &header)? {

@@ -71,6 +71,8 @@ pub const HARNESSES: &[Harness] = &[
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
     tests("torn tail", "recovery", "torn_tail"),
+    Harness { name: "single", start: Start::Part(&["single", "--rounds", "100", "--threads", "1"]) },
+    Harness { name: "enumerate", start: Start::Part(&["enumerate", "--rounds", "60", "--threads", "1"]) },
     Harness { name: "kill", start: Start::Part(&["kill", "--rounds", "60"]) },
     models("models: failure", "failure"),
     models("models: flusher", "flusher"),
