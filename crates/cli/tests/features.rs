@@ -1,4 +1,4 @@
-//! `docs/features.md` names files and tests. A name that leads nowhere is worse than none.
+//! `docs/features.md` and `docs/testing.md` name files and tests. A name that leads nowhere is worse than none.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,4 +46,39 @@ fn every_feature_names_a_file_and_a_test_that_exist() {
     }
     assert!(last > 0, "the page has no rows");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// All sources of the repository, one after the other.
+fn sources() -> String {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut text = String::new();
+    let mut open = vec![top.join("crates"), top.join("fuzz/src"), top.join("fuzz/tests")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_the_page_on_testing_names_exists() {
+    let page = fs::read_to_string(find("docs/testing.md").unwrap()).unwrap();
+    let sources = sources();
+    // A test's name is a sentence; what is shorter is a word of the code, and a bug's name stands in quotes there.
+    let sentences = page.lines().flat_map(|line| names(line)).filter(|name| {
+        name.matches('_').count() >= 3
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte))
+    });
+    let (mut count, mut missing) = (0, Vec::new());
+    for name in sentences {
+        count += 1;
+        if !sources.contains(&format!("fn {name}(")) && !sources.contains(&format!("\"{name}\"")) {
+            missing.push(name);
+        }
+    }
+    assert!(count > 50, "the page names {count} tests");
+    assert!(missing.is_empty(), "docs/testing.md names what is not there: {missing:#?}");
 }

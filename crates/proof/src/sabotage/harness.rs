@@ -57,6 +57,11 @@ const fn models(name: &'static str, of: &'static str) -> Harness {
     Harness { name, start: Start::Models(of) }
 }
 
+/// A part of the proof, small.
+const fn part(name: &'static str, arguments: &'static [&'static str]) -> Harness {
+    Harness { name, start: Start::Part(arguments) }
+}
+
 /// All harnesses.
 pub const HARNESSES: &[Harness] = &[
     tests("append", "braidlog", "append"),
@@ -71,9 +76,10 @@ pub const HARNESSES: &[Harness] = &[
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
     tests("torn tail", "recovery", "torn_tail"),
-    Harness { name: "single", start: Start::Part(&["single", "--rounds", "100", "--threads", "1"]) },
-    Harness { name: "enumerate", start: Start::Part(&["enumerate", "--rounds", "60", "--threads", "1"]) },
-    Harness { name: "kill", start: Start::Part(&["kill", "--rounds", "60"]) },
+    part("enumerate", &["enumerate", "--rounds", "60", "--threads", "1"]),
+    part("kill", &["kill", "--rounds", "100"]),
+    part("rot", &["rot", "--stride", "97", "--pairs", "500"]),
+    part("single", &["single", "--rounds", "100", "--threads", "1"]),
     models("models: failure", "failure"),
     models("models: flusher", "flusher"),
     models("models: frontier", "frontier"),
