@@ -68,7 +68,7 @@ fn every_test_that_the_page_on_testing_names_exists() {
     let page = fs::read_to_string(find("docs/testing.md").unwrap()).unwrap();
     let sources = sources();
     // A test's name is a sentence; what is shorter is a word of the code, and a bug's name stands in quotes there.
-    let sentences = page.lines().flat_map(|line| names(line)).filter(|name| {
+    let sentences = page.lines().flat_map(names).filter(|name| {
         name.matches('_').count() >= 3
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte))
     });

@@ -61,7 +61,7 @@ enum Command {
     /// Kill processes at any moment and at any storage operation
     Kill {
         /// How many
-        #[arg(long, default_value_t = 20_000)]
+        #[arg(long, default_value_t = 10_000)]
         rounds: u64,
         /// What everything but moments is drawn from
         #[arg(long, default_value_t = 1)]
@@ -71,7 +71,7 @@ enum Command {
     #[cfg(target_os = "linux")]
     PowerCut {
         /// How many cuts
-        #[arg(long, default_value_t = 2_000)]
+        #[arg(long, default_value_t = 1_000)]
         rounds: u64,
         /// What everything but the interleaving is drawn from
         #[arg(long, default_value_t = 1)]
