@@ -38,7 +38,7 @@ enum Start {
 }
 
 /// The engine's models: a run that filtered some out, or lost a file of them, is none.
-const MODELS: u64 = 33;
+const MODELS: u64 = 34;
 
 /// All parts, the long ones first.
 pub const PARTS: &[Part] = &[
@@ -296,15 +296,7 @@ mod tests {
     fn a_full_run_asks_for_every_model_that_there_is() {
         let files = std::fs::read_dir(root().join("crates/engine/src/tests")).unwrap();
         let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
-        let models: usize = texts
-            .map(|text| {
-                text.matches(
-                    "#[test]
-fn loom_",
-                )
-                .count()
-            })
-            .sum();
+        let models: usize = texts.map(|text| text.matches("#[test]\nfn loom_").count()).sum();
         assert_eq!(models as u64, MODELS);
     }
 
