@@ -51,14 +51,18 @@ pub fn round_on(seed: u64, crash: fn(&SimDisk, u64, Profile) -> SimDisk) -> Coun
 
 /// One run whose choices are these bytes: operations, options, faults and the moments of crashes. What each crash
 /// leaves follows from the first eight. When they are used up, the run goes on as one of seed 0. At most so many
-/// images are judged.
+/// images are judged, of moments spread over the run.
 ///
 /// # Panics
 /// If a promise is broken.
 pub fn round_from(choices: &[u8], images_max: u64) -> Counts {
     let mut rng = Rng::from_bytes(choices);
     let desk = Desk::new(rng.next_u64(), |disk, seed, profile| disk.crash_clone(seed, profile));
-    desk.now().images_max = images_max;
+    {
+        let mut now = desk.now();
+        now.images_max = images_max;
+        now.image_one_in = 8;
+    }
     drive(rng, desk)
 }
 

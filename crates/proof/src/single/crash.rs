@@ -42,6 +42,8 @@ pub(super) struct Now {
     images: u64,
     /// After so many images no more are taken.
     pub(super) images_max: u64,
+    /// An image is taken at one in so many moments that are worth one.
+    pub(super) image_one_in: u64,
     crash: fn(&SimDisk, u64, Profile) -> SimDisk,
 }
 
@@ -63,6 +65,7 @@ impl Desk {
             rng: Rng::new(seed ^ 0xC4A5_04E5),
             images: 0,
             images_max: IMAGES_MAX,
+            image_one_in: 1,
             crash,
         }))
     }
@@ -120,6 +123,9 @@ impl Now {
 
     /// Takes and judges an image of this moment.
     pub(super) fn image(&mut self) {
+        if self.image_one_in > 1 && !self.rng.one_in(self.image_one_in) {
+            return;
+        }
         self.images += 1;
         if self.images > self.images_max {
             return;
