@@ -260,9 +260,12 @@ fn check_verify(
                 // A reader compares the last entry of a segment where it goes on into the next.
                 let at_end = matches!(problem.what, DamageCause::LastEntryDiffers | DamageCause::BatchCut)
                     && problem.lsns == last;
-                // Opening takes a closing seal at its word; that a mark before it knows of more records is for
-                // verification to tell.
-                let denied = is_closed_unseen && problem.lsns.first > last.last;
+                // Opening takes a closing seal at its word. That a mark before it knows of more records is for
+                // verification to tell; and that the batch before it was never closed, from which follows that a
+                // file which was not started does not stand where the log goes on.
+                let is_denied_start =
+                    matches!(problem.what, DamageCause::HeaderMissing) && problem.lsns == last;
+                let denied = is_closed_unseen && (problem.lsns.first > last.last || is_denied_start);
                 assert!(at_end || denied || problem.lsns.is_empty(), "everything can be read, and {problem}");
             }
             if report.is_clean() {
