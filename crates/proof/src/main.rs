@@ -174,7 +174,7 @@ fn main() -> ExitCode {
         }
         #[cfg(braidlog_shuttle)]
         Command::Threaded(seeds) => counted(braidlog_proof::threaded::run(&seeds.extent(6_000))),
-        Command::Single(seeds) => counted(single::run(&seeds.extent(20_000))),
+        Command::Single(seeds) => counted(single::run(&seeds.extent(12_000))),
         Command::Sabotage { bugs, matrix } => {
             if let Some(unknown) = bugs.iter().find(|name| sabotage::bugs::find(name).is_none()) {
                 eprintln!("there is no bug `{unknown}`");

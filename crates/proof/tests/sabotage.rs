@@ -76,3 +76,11 @@ fn every_bug_says_what_it_does_and_has_a_harness_that_exists() {
         assert!(harness.source().is_none_or(|source| root().join(source).is_file()), "{}", harness.name);
     }
 }
+
+#[test]
+fn every_bug_stands_in_the_page_on_testing() {
+    let page = fs::read_to_string(root().join("docs/testing.md")).unwrap();
+    let missing: Vec<_> =
+        BUGS.iter().map(|bug| bug.name).filter(|name| !page.contains(&format!("\n| `{name}` |"))).collect();
+    assert!(missing.is_empty(), "docs/testing.md has no row for {missing:?}; the gate prints them");
+}
