@@ -309,7 +309,7 @@ pub(crate) fn header_in(window: &mut Window) -> Result<HeaderFound, RecoveryErro
     // One flipped bit in the magic or the version must not make a segment look foreign or newer.
     let computed = crc32(block.split_last_chunk::<4>().map_or(&[], |(checked, _)| checked));
     let found = block.last_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-    if flip::explains(found, computed, SEGMENT_HEADER_LEN - 4) {
+    if flip::find(found, computed, SEGMENT_HEADER_LEN - 4).is_some() {
         return Ok(HeaderFound::Invalid(DecodeError::HeaderChecksum { found, computed }));
     }
     Ok(match error {

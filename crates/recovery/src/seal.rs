@@ -8,7 +8,7 @@ use braidlog_format::{
 };
 
 use crate::RecoveryError;
-use crate::flip;
+use crate::flip::{self, Flipped};
 use crate::window::Window;
 
 const NOT_A_SEAL: DecodeError = DecodeError::InvalidField { field: "seal" };
@@ -107,7 +107,8 @@ pub(crate) fn was_meant(
 }
 
 /// Whether one flipped bit is all that is wrong with the seal that was meant to stand at `offset`. Then it
-/// was written completely and damaged later; anything else may be a write that a crash interrupted.
+/// was written completely and damaged later; anything else may be a write that a crash interrupted, and so may
+/// be a bit that is missing where a torn write can have left it out.
 pub(crate) fn was_flipped(
     window: &mut Window,
     header: &SegmentHeader,
@@ -121,16 +122,44 @@ pub(crate) fn was_flipped(
     if window.fill(offset, need)? < need {
         return Ok(false);
     }
-    Ok(match Entry::decode(window.at(offset), header.salt, offset) {
+    let bytes = window.at(offset);
+    let place = match Entry::decode(bytes, header.salt, offset) {
         Err(DecodeError::HeaderChecksum { found, computed }) => {
-            flip::explains(found, computed, ENTRY_HEADER_LEN - 4)
+            // The header's own checksum stands amid the bytes that it checks.
+            flip::find(found, computed, ENTRY_HEADER_LEN - 4).map(|flipped| match flipped {
+                Flipped::Checked(byte) if byte < HEADER_CHECKSUM => byte,
+                Flipped::Checked(byte) => byte.saturating_add(4),
+                Flipped::Stored(byte) => HEADER_CHECKSUM.saturating_add(byte),
+            })
         }
         Err(DecodeError::PayloadChecksum { found, computed }) => {
-            flip::explains(found, computed, need.saturating_sub(ENTRY_HEADER_LEN))
+            // A header that proves itself has the checksum that was stored.
+            match flip::find(found, computed, need.saturating_sub(ENTRY_HEADER_LEN)) {
+                Some(Flipped::Checked(byte)) => Some(ENTRY_HEADER_LEN.saturating_add(byte)),
+                Some(Flipped::Stored(_)) | None => None,
+            }
         }
-        _ => false,
+        _ => None,
+    };
+    Ok(place.is_some_and(|place| !may_be_unwritten(bytes, place)))
+}
+
+/// Where the checksum of an entry's header stands in it.
+const HEADER_CHECKSUM: u64 = 16;
+
+/// Whether the byte at `place` may be wrong because it was never written: it is zero, as the file is ahead of its
+/// pen, and so is all before or all behind it in its sector, of which a torn write leaves the beginning or the end.
+fn may_be_unwritten(seal: &[u8], place: u64) -> bool {
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+    let sector = seal.chunks(SECTOR_LEN).nth(usize::try_from(place).unwrap_or(usize::MAX) / SECTOR_LEN);
+    let parts = sector.and_then(|sector| sector.split_at_checked(place as usize % SECTOR_LEN));
+    parts.is_some_and(|(before, from)| {
+        from.split_first().is_some_and(|(byte, behind)| *byte == 0 && (is_zero(before) || is_zero(behind)))
     })
 }
+
+/// The least that a device writes at once, in bytes. A seal begins at a block, and so at a sector.
+const SECTOR_LEN: usize = 512;
 
 /// Where the last four bytes of the file say that its seal starts.
 fn claimed_at(window: &mut Window) -> Result<Option<u64>, RecoveryError> {

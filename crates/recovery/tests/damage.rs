@@ -109,8 +109,10 @@ fn check_changed(disk: &SimDisk, file: &Map, changed: Range<u64>, model: &[Writt
     };
     match verdict {
         Ok(report) if superseded => assert!(report.is_clean(), "{context}: {:?}", report.problems),
-        Ok(report) if in_closing_seal && !single_bit => {
-            assert!(!report.warnings.is_empty() || !report.is_clean())
+        Ok(report) if in_closing_seal && (!single_bit || may_be_unwritten(disk, file, changed.start)) => {
+            assert!(!report.warnings.is_empty() || !report.is_clean());
+            // What a crash can have left is never called damage.
+            assert!(!single_bit || report.is_clean(), "{context}: {:?}", report.problems);
         }
         Ok(report) => problem(&report),
         Err(error) => assert!(in_header && !single_bit && is_structural(&error), "{context}: {error}"),
@@ -155,6 +157,15 @@ fn check_changed(disk: &SimDisk, file: &Map, changed: Range<u64>, model: &[Writt
     }
 }
 
+/// Whether a torn write can have left this byte out: it is zero, and so is all before or behind it in its sector.
+fn may_be_unwritten(disk: &SimDisk, file: &Map, at: u64) -> bool {
+    let bytes = disk.read_raw(path(&file.name));
+    let at = at as usize;
+    let start = at - at % 512;
+    let is_zero = |range: Range<usize>| bytes[range].iter().all(|&byte| byte == 0);
+    is_zero(at..at + 1) && (is_zero(start..at) || is_zero(at..bytes.len().min(start + 512)))
+}
+
 /// Whether any LSN is lost when the entry at `offset` is: one without LSN whose header is whole loses none, and
 /// neither does one whose round's end is found behind it.
 fn takes_lsns(file: &Map, offset: u64, changed: &Range<u64>) -> bool {
@@ -171,6 +182,39 @@ fn takes_lsns(file: &Map, offset: u64, changed: &Range<u64>) -> bool {
         .skip(1)
         .position(|(start, kind)| start % 4096 == 0 && (*kind == Kind::SYNC_MARK || *kind == Kind::SEAL));
     rest.take(next_mark.map_or(usize::MAX, |position| position + 1)).any(|(_, kind)| kind.takes_lsn())
+}
+
+/// A seal whose write a power cut interrupted just before its last set bit was called damage: it looks as if that bit
+/// had flipped. Nothing was lost, but `verify` failed on a log that was as it should be.
+#[test]
+fn seal_that_lacks_what_a_torn_write_left_out_is_no_damage() {
+    let disk = SimDisk::new();
+    // The seal's LSN is 8: its first byte has one set bit.
+    Pen::new(&disk).records(&[&b"seven"[..]; 7]).sync().seal();
+    let maps = map(&disk);
+    let file = maps.last().unwrap();
+    let seal = file.seal.unwrap();
+    let whole = disk.read_raw(path(&file.name));
+    let (mut torn, mut single) = (0, 0);
+    for sector in (seal..file.len).step_by(512) {
+        let end = file.len.min(sector + 512);
+        for cut in sector..end {
+            for (from, to) in [(cut, end), (sector, cut)] {
+                let (from, to) = (from as usize, to as usize);
+                let lost: u32 = whole[from..to].iter().map(|byte| byte.count_ones()).sum();
+                if lost == 0 {
+                    continue;
+                }
+                let image = image_of(&disk);
+                image.write_raw(path(&file.name), from as u64, &vec![0; to - from]);
+                let report = verified(&image).unwrap();
+                assert!(report.is_clean(), "{from}..{to}: {:?}", report.problems);
+                torn += 1;
+                single += u32::from(lost == 1);
+            }
+        }
+    }
+    assert!(torn > 50 && single > 0, "{torn} torn, {single} by one bit");
 }
 
 /// Every byte of the log, with one bit of it flipped; with `BRAIDLOG_LONG` set, every bit.

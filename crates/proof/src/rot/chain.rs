@@ -247,14 +247,19 @@ impl Link<'_> {
     }
 
     /// Whether a write of this entry that a crash interrupted may have left it so: each sector as written, or as it
-    /// was before, or not there.
+    /// was before, or torn between the two at any byte, or not there.
     pub(super) fn may_be_unfinished(&self, index: usize) -> bool {
         let Some(span) = self.segment.spans.get(index) else { return true };
         let whole = span.bytes.start as usize..(span.bytes.end as usize).min(self.bytes.len());
         whole.step_by(512).all(|start| {
             let sector = start..(start + 512).min(self.bytes.len());
             let found = &self.bytes[sector.clone()];
-            found == &self.segment.bytes[sector.clone()] || found == &self.segment.before[sector]
+            let (new, old) = (&self.segment.bytes[sector.clone()], &self.segment.before[sector]);
+            let is_torn = |first: &[u8], then: &[u8]| {
+                let seam = found.iter().zip(first).take_while(|(found, first)| found == first).count();
+                found[seam..] == then[seam..found.len()]
+            };
+            is_torn(new, old) || is_torn(old, new)
         })
     }
 }

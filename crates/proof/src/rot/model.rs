@@ -380,12 +380,15 @@ fn verify_last(link: &Link<'_>, verified: &mut Verified) -> (Option<Tail>, u64) 
         let offset = segment.spans.get(index).map_or(segment.written, |span| span.bytes.start);
         if !kept.batch_open && link.was_meant_as_seal(offset) {
             let place = Place::new(&link.name, offset, 1, 0);
-            // One flipped bit is no crash. Sectors that still are what they were before the seal was written may be
-            // one, and must not be called damage. What looks like neither may be called either.
-            if link.flipped_bits(index) == Some(1) {
-                verified.problems.push(place);
-            } else if !link.may_be_unfinished(index) {
-                verified.doubtful = Some(place);
+            // Sectors that still are, in whole or in part, what they were before the seal was written may be left
+            // so by a crash, and must not be called damage. One flipped bit elsewhere is none. What looks like
+            // neither may be called either.
+            if !link.may_be_unfinished(index) {
+                if link.flipped_bits(index) == Some(1) {
+                    verified.problems.push(place);
+                } else {
+                    verified.doubtful = Some(place);
+                }
             }
         }
         return (Some(ends_at(link, offset, &kept)), kept.last);
