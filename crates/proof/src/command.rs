@@ -129,7 +129,7 @@ pub enum Event {
         /// Where it stands.
         lsn: u64,
     },
-    /// Somebody else says something: see [`Writing::sender`].
+    /// Somebody else says something: see the sender of `Writing`.
     Call,
     /// It has ended, or closed its standard output, which comes to the same.
     Ended,

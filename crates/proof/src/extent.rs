@@ -3,7 +3,7 @@
 //! The rule: each seed is a run of its own, which knows nothing of the ones before it, so that the seed that
 //! failed fails again alone. A failure names its seed and the command that repeats it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -72,6 +72,37 @@ impl Extent {
         }
         total.into_inner().expect("nobody panics with it")
     }
+}
+
+/// Runs `0..count` on all cores, each number once; after `until` none begins.
+///
+/// # Panics
+/// As the run that failed does.
+pub fn on_all_cores(count: u64, until: Option<Instant>, run: impl Fn(u64) -> Counts + Sync) -> Counts {
+    let next = AtomicU64::new(0);
+    let lane = || {
+        let mut counts = Counts::default();
+        loop {
+            // Relaxed: the number is all that is shared.
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count || until.is_some_and(|until| Instant::now() >= until) {
+                return counts;
+            }
+            counts.merge(&run(number));
+        }
+    };
+    thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let lanes: Vec<_> = (0..cores.min(count)).map(|_| scope.spawn(lane)).collect();
+        let mut counts = Counts::default();
+        for lane in lanes {
+            match lane.join() {
+                Ok(done) => counts.merge(&done),
+                Err(failure) => resume_unwind(failure),
+            }
+        }
+        counts
+    })
 }
 
 /// What a panic said.

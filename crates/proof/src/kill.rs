@@ -17,7 +17,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use tempfile::TempDir;
 
 use crate::board::{Board, OPERATIONS_MAX, Phase, Told, memory_dir};
 use crate::counts::Counts;
+use crate::extent::on_all_cores;
 use crate::killing_storage::{Moment, Trap};
 use known::{Known, Look};
 use life::{Orders, WRITERS_MAX};
@@ -60,31 +60,9 @@ pub fn child_main_if_asked() {
 /// # Panics
 /// If a promise of the log is broken.
 pub fn run(rounds: u64, seed: u64, deadline: Option<Instant>, child_args: &[&str]) -> Counts {
-    let chains = rounds.div_ceil(CHAIN_ROUNDS);
-    let next = AtomicU64::new(0);
-    let lane = || {
-        let mut counts = Counts::default();
-        loop {
-            // Relaxed: the number is all that is shared.
-            let chain = next.fetch_add(1, Ordering::Relaxed);
-            if chain >= chains || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return counts;
-            }
-            let rounds = CHAIN_ROUNDS.min(rounds - chain * CHAIN_ROUNDS);
-            counts.merge(&run_chain(rounds, seed + chain, deadline, child_args));
-        }
-    };
-    thread::scope(|scope| {
-        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
-        let lanes: Vec<_> = (0..cores.min(chains)).map(|_| scope.spawn(lane)).collect();
-        let mut counts = Counts::default();
-        for lane in lanes {
-            match lane.join() {
-                Ok(done) => counts.merge(&done),
-                Err(failure) => std::panic::resume_unwind(failure),
-            }
-        }
-        counts
+    on_all_cores(rounds.div_ceil(CHAIN_ROUNDS), deadline, |chain| {
+        let rounds = CHAIN_ROUNDS.min(rounds - chain * CHAIN_ROUNDS);
+        run_chain(rounds, seed + chain, deadline, child_args)
     })
 }
 
@@ -103,7 +81,7 @@ fn run_chain(rounds: u64, seed: u64, deadline: Option<Instant>, child_args: &[&s
         let (lives, path) = (chain.known.lives(), chain.temp.keep());
         panic!(
             "a promise is broken in process {lives} of seed {seed} (its message stands above); the log is kept in \
-             {}; again: cargo run --release -p braidlog-proof -- kill --rounds {rounds} --seed {seed}",
+             {}; again, as far as the moments allow: cargo run --release -p braidlog-proof -- kill --rounds {rounds} --seed {seed}",
             path.display()
         );
     }

@@ -228,10 +228,10 @@ impl Part {
                     }
                 }
                 Start::Loom => {
-                    if let Some((n, _)) = line.split_once(" interleavings") {
-                        // The harness's own line may stand before it.
-                        let n = n.rsplit(' ').next().and_then(|n| n.parse().ok());
-                        add("interleavings", n.expect("a number of interleavings"));
+                    // The harness's own line may stand before it; a sentence with the word is none.
+                    let n = line.strip_suffix(" interleavings").and_then(|line| line.rsplit(' ').next());
+                    if let Some(n) = n.and_then(|n| n.parse().ok()) {
+                        add("interleavings", n);
                         add("models", 1);
                     }
                 }

@@ -13,8 +13,6 @@ mod fuse;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use braidlog_sim::{Profile, Rng, SimDisk};
@@ -22,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::command::{self, Event, Writing};
 use crate::counts::Counts;
+use crate::extent::on_all_cores;
 use crate::line_oracle::{LineOracle, text_of};
 use fuse::{Fuse, Mounted, Outcome};
 
@@ -45,38 +44,16 @@ pub fn run(cuts: u64, seed: u64, deadline: Option<Instant>) -> Counts {
         );
         return Counts::default();
     }
-    let chains = cuts.div_ceil(CHAIN_CUTS);
-    let next = AtomicU64::new(0);
-    let lane = || {
-        let mut counts = Counts::default();
-        loop {
-            // Relaxed: the number is all that is shared.
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= chains || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return counts;
-            }
-            let cuts = CHAIN_CUTS.min(cuts - number * CHAIN_CUTS);
-            let mut chain = Chain::new(seed + number, None);
-            if let Err(broken) = chain.run(cuts, deadline) {
-                panic!(
-                    "{broken}\nagain: cargo run --release -p braidlog-proof -- power-cut --rounds {cuts} --seed {}",
-                    seed + number
-                );
-            }
-            counts.merge(&chain.counts);
+    on_all_cores(cuts.div_ceil(CHAIN_CUTS), deadline, |number| {
+        let cuts = CHAIN_CUTS.min(cuts - number * CHAIN_CUTS);
+        let mut chain = Chain::new(seed + number, None);
+        if let Err(broken) = chain.run(cuts, deadline) {
+            panic!(
+                "{broken}\nagain: cargo run --release -p braidlog-proof -- power-cut --rounds {cuts} --seed {}",
+                seed + number
+            );
         }
-    };
-    thread::scope(|scope| {
-        let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
-        let lanes: Vec<_> = (0..cores.min(chains)).map(|_| scope.spawn(lane)).collect();
-        let mut counts = Counts::default();
-        for lane in lanes {
-            match lane.join() {
-                Ok(done) => counts.merge(&done),
-                Err(failure) => std::panic::resume_unwind(failure),
-            }
-        }
-        counts
+        chain.counts
     })
 }
 

@@ -1,9 +1,9 @@
 //! Bit rot, exhaustively: every bit of small logs flipped, every sector lost or misplaced, every file cut at every
 //! length, gone, renamed, copied or swapped; and a model that says for each which verdict is right.
 //!
-//! The logs have three segments and hold every kind of thing that a log can hold ([`log`]). A [`damage`] makes
-//! files of them; the [`model`] says what is right by comparing bytes with what was written where, and the
-//! [`judges`] put `verify`, a reader and `Wal::open` before the files. They must say exactly what the model says:
+//! The logs have three segments and hold every kind of thing that a log can hold (`log`). A `damage` makes
+//! files of them; the `model` says what is right by comparing bytes with what was written where, and the
+//! `judges` put `verify`, a reader and `Wal::open` before the files. They must say exactly what the model says:
 //! the damaged place with file, offset and LSNs; or every record as it was written; or the lawful prefix.
 //!
 //! The rule: never wrong data, a short log, a panic or a large allocation; looking changes nothing.
