@@ -152,31 +152,42 @@ impl Window {
         self.read()
     }
 
-    /// Reads until the buffer is full or the file ends.
+    /// Reads until the buffer is full or the file ends. Only the file's length says that it ends: a read may be short
+    /// at any time, and records behind it must not be taken for never written.
     fn read(&mut self) -> io::Result<()> {
+        let mut tries = 0;
         loop {
-            if self.start + self.filled as u64 >= self.len {
+            let held = self.start + self.filled as u64;
+            if held >= self.len {
                 return Ok(());
             }
-            // Past the page cache every read begins on a block, so a short one is begun again on its last.
-            let whole = self.filled - self.filled % IO_ALIGN;
-            let offset = self.start + whole as u64;
-            let Some(room) = self.buf.get_mut(whole..).filter(|room| !room.is_empty()) else {
+            // Past the page cache every read begins on a block, so a short one is begun again on its last. One that
+            // came no further goes on where it stopped: past the cache that is refused, which is an answer too.
+            let begin = if tries == 0 { self.filled - self.filled % IO_ALIGN } else { self.filled };
+            let Some(room) = self.buf.get_mut(begin..).filter(|room| !room.is_empty()) else {
                 return Ok(());
             };
-            match self.file.read_at(room, offset) {
-                Ok(read) if whole + read > self.filled => self.filled = whole + read,
-                Ok(_) => {
+            match self.file.read_at(room, self.start + begin as u64) {
+                Ok(read) if begin + read > self.filled => {
+                    self.filled = begin + read;
+                    tries = 0;
+                }
+                Ok(_) if self.file.len()? <= held => {
                     // The file ends here, whatever its length was: a writer cut it for its seal.
-                    self.len = self.len.min(self.start + self.filled as u64);
+                    self.len = self.len.min(held);
                     return Ok(());
                 }
+                Ok(_) if tries == TRIES_MAX => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => tries += 1,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 }
+
+/// How often a file that is longer than what was read of it is asked for more without giving any.
+const TRIES_MAX: u32 = 16;
 
 #[cfg(test)]
 mod tests {
