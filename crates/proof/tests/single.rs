@@ -26,10 +26,14 @@ fn every_promise_holds_at_every_storage_operation() {
     }
 }
 
-/// Seeds that once failed, each with its story; none has so far that was not the driver's own fault:
+/// Seeds that once failed, each with its story. The log's faults:
+/// * 3572: two short reads of a header in a row, taken for the end of its file; the segment was replaced.
+/// * 2936: an old block of the device in the place of a closing seal, which `verify` called damage.
+///
+/// The driver's own:
 /// * 113: the disk of a crash that the run went on from was still full, and the driver did not know.
 /// * 6: an image in which a failed sync had lost pages, which a reader drops from the cache.
-const KEPT: [u64; 2] = [6, 113];
+const KEPT: [u64; 4] = [6, 113, 2936, 3572];
 
 #[test]
 fn seeds_that_once_failed_pass() {
