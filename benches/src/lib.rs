@@ -4,6 +4,7 @@
 //! The rule: a figure counts only if the result was right, and it is told with its spread and its machine.
 //! See `benches/README.md`.
 
+pub mod call;
 pub mod figure;
 pub mod floor;
 pub mod machine;
@@ -11,4 +12,5 @@ pub mod memory;
 pub mod raw;
 pub mod scratch;
 pub mod slow;
+pub mod timer;
 pub mod workload;

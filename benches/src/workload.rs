@@ -104,13 +104,25 @@ impl Load {
     }
 
     fn append_all(&self, writer: &Writer, thread: u32) -> braidlog::Result<()> {
-        let mut payload = [0xB1; RECORD_BYTES];
-        payload[..4].copy_from_slice(&thread.to_le_bytes());
+        let mut payload = Load::payload(thread, 0);
         for record in 0..self.records {
-            payload[4..8].copy_from_slice(&record.to_le_bytes());
+            Load::number(&mut payload, record);
             writer.append(payload)?;
         }
         Ok(())
+    }
+
+    /// The payload of a record of a thread: both numbers, and filler.
+    pub fn payload(thread: u32, record: u32) -> [u8; RECORD_BYTES] {
+        let mut payload = [0xB1; RECORD_BYTES];
+        payload[..4].copy_from_slice(&thread.to_le_bytes());
+        Load::number(&mut payload, record);
+        payload
+    }
+
+    /// Makes a payload that of another record of the same thread.
+    pub fn number(payload: &mut [u8; RECORD_BYTES], record: u32) {
+        payload[4..8].copy_from_slice(&record.to_le_bytes());
     }
 
     /// Opens the log in `dir` and reads it all.

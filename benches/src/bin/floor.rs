@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use braidlog_benches::call::{self, Call, Cost};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
 use braidlog_benches::machine::Machine;
 use braidlog_benches::memory::{self, Half, Memory};
@@ -52,6 +53,8 @@ enum Part {
     Group,
     /// 1, 4, 16 and 64 threads under `Async`
     Async,
+    /// One append call of one thread under `Async`, beside a copy and a CRC
+    Call,
 }
 
 /// What was measured.
@@ -62,6 +65,7 @@ struct Report {
     lone: Option<Lone>,
     group: Option<Group>,
     asynchronous: Option<Vec<Asynchronous>>,
+    call: Option<Call>,
     memory: Option<Memory>,
 }
 
@@ -102,6 +106,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         asynchronous: wanted(Part::Async, "asynchronous threads")
             .then(|| floor::asynchronous(base, repetitions))
             .transpose()?,
+        call: wanted(Part::Call, "the append call").then(|| call::measure(base, repetitions)).transpose()?,
         memory: if arguments.memory {
             eprintln!("measuring: memory");
             let dir = scratch::directory(base)?;
@@ -150,6 +155,25 @@ fn print(report: &Report) {
         println!("\nAsync, 128 bytes, final flush included, records per second");
         for Asynchronous { threads, records_per_second } in rows {
             println!("  {threads:2} threads                      {records_per_second:.0}");
+        }
+    }
+    if let Some(call) = &report.call {
+        println!(
+            "\nappend call, one thread, Async, 128 bytes, in ns: 1 of {} timed, the timer's {:.0} subtracted, its step {}",
+            call.timed_every, call.timer_ns.median, call.timer_step_ns
+        );
+        for (what, Cost { mean_ns, p50_ns, p99_ns, p999_ns, waited_share }) in [
+            ("flat out", call.flat_out),
+            ("a million per second", call.paced),
+            ("copy + CRC", call.copy_and_crc),
+        ] {
+            println!("  {what}: p50{:1$} {p50_ns:.0}", "", 25_usize.saturating_sub(what.len()));
+            println!("    p99                           {p99_ns:.0}");
+            println!("    p99.9                         {p999_ns:.0}");
+            if let Some(mean_ns) = mean_ns {
+                println!("    mean, waits included          {mean_ns:.1}");
+            }
+            println!("    calls that waited             {:.4} %", waited_share.median * 100.0);
         }
     }
     if let Some(memory) = &report.memory {
