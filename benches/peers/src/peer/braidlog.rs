@@ -1,0 +1,106 @@
+//! Braidlog, by its public API, with default options but for the mode.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use braidlog::{DurabilityMode, Options, Ticket, Wal, Writer};
+
+use super::{Appender, Peer, Result, Setup};
+
+/// The log.
+#[derive(Debug)]
+pub struct Braidlog {
+    wal: Wal,
+}
+
+/// A thread's writer, and what it has on its way.
+#[derive(Debug)]
+pub struct Thread {
+    writer: Writer,
+    tickets: VecDeque<Ticket>,
+}
+
+fn options(setup: &Setup) -> Options {
+    // `GroupCommit` is the default.
+    let mode = if setup.durable { DurabilityMode::group_commit() } else { DurabilityMode::asynchronous() };
+    Wal::options().mode(mode)
+}
+
+impl Peer for Braidlog {
+    type Appender<'log> = Thread;
+
+    const FLUSH_SYNCS: bool = true;
+
+    fn open(dir: &Path, setup: &Setup) -> Result<Braidlog> {
+        Ok(Braidlog { wal: options(setup).open(dir)? })
+    }
+
+    fn appender(&self, _thread: u32) -> Result<Thread> {
+        Ok(Thread { writer: self.wal.writer(), tickets: VecDeque::new() })
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(self.wal.flush()?)
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(self.wal.close()?)
+    }
+
+    fn replay(dir: &Path, setup: &Setup, mut each: impl FnMut(&[u8])) -> Result<()> {
+        let wal = options(setup).open(dir)?;
+        let mut records = wal.replay()?;
+        while let Some(record) = records.next_ref() {
+            each(record?.payload);
+        }
+        Ok(())
+    }
+
+    fn note(&self) -> Option<String> {
+        let metrics = self.wal.metrics();
+        Some(format!(
+            "{:.1} records per sync, {} waits for room",
+            metrics.records_per_sync, metrics.ring_full_waits
+        ))
+    }
+}
+
+impl Appender for Thread {
+    fn append(&mut self, record: &[u8]) -> Result<()> {
+        self.writer.append(record)?;
+        Ok(())
+    }
+
+    fn append_durable(&mut self, record: &[u8]) -> Result<()> {
+        self.writer.append(record)?;
+        Ok(())
+    }
+
+    fn append_batch_durable(&mut self, records: &[Vec<u8>]) -> Result<()> {
+        let mut batch = self.writer.batch();
+        for record in records {
+            batch.push(0, record)?;
+        }
+        batch.commit()?;
+        Ok(())
+    }
+
+    fn append_with_ticket(&mut self, record: &[u8], most: usize) -> Result<usize> {
+        let ticket = self.writer.submit(record).map_err(|error| error.into_parts().0)?;
+        self.tickets.push_back(ticket);
+        let in_flight = self.tickets.len();
+        if in_flight >= most {
+            // The oldest is waited for; then all are let go that became durable with it.
+            self.tickets.pop_front().expect("there is one").wait()?;
+            while self.tickets.front().is_some_and(Ticket::is_durable) {
+                self.tickets.pop_front();
+            }
+        }
+        Ok(in_flight)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.tickets.drain(..).try_for_each(|ticket| ticket.wait().map(drop))?;
+        Ok(())
+    }
+}
