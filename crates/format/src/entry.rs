@@ -1,6 +1,6 @@
 //! An entry: a 32-byte header that proves itself, and a payload that the header vouches for.
 
-use crate::checksum::{crc32, crc32_seeded};
+use crate::checksum::{crc32, crc32_seeded_words};
 use crate::{DecodeError, Flags, Kind, Lsn, Salt};
 
 /// Bytes of an entry's header.
@@ -200,10 +200,11 @@ impl<'a> Entry<'a> {
 }
 
 fn header_checksum(bytes: &[u8; ENTRY_HEADER_LEN as usize], salt: Salt, offset: u64) -> u32 {
-    let mut rest = [0; ENTRY_HEADER_LEN as usize - 4];
-    rest[..CHECKSUM].copy_from_slice(&bytes[..CHECKSUM]);
-    rest[CHECKSUM..].copy_from_slice(&bytes[CHECKSUM + 4..]);
-    crc32_seeded(salt.seed(offset), &rest)
+    let word = |index: usize| u32_at(bytes, index * 4);
+    // All words but the checksum itself.
+    const _: () = assert!(CHECKSUM == 4 * 4);
+    let words = [word(0), word(1), word(2), word(3), word(5), word(6), word(7)];
+    crc32_seeded_words(salt.seed(offset), words)
 }
 
 /// The little-endian number at `at`, which lies inside `bytes`.
