@@ -60,7 +60,8 @@ pub struct Options {
     ///
     /// Default: none. Minimum: 1 ms. Maximum: 100 years of 365 days.
     pub segment_age_max: Option<Duration>,
-    /// Bytes of each buffer in which entries are gathered and written. Rounded up to a multiple of 4096.
+    /// Bytes of each buffer in which entries are gathered and written. Rounded up to a multiple of 4096. There is one;
+    /// a log with background threads makes two more when it first fills one, to write one while it fills the next.
     ///
     /// Default: 1 MiB. Minimum: 8 KiB. Maximum: 256 MiB.
     pub write_buffer_size: usize,

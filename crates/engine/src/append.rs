@@ -123,9 +123,28 @@ impl Shared {
 
     /// Publishes `content`, waiting for room as long as allowed. Gives its first LSN, and whether a ring is
     /// half full by it.
+    #[inline]
     fn place(&self, content: &Content<'_>, how: How) -> Result<(Lsn, bool), EngineError> {
         // Numbers in turn spread any number of threads evenly.
         let preferred = how.stripe.unwrap_or_else(thread::number);
+        // The common case, without what it needs to tell why it did not succeed.
+        if self.stripes.fits_ring(content.body_len())
+            && let Placed::Yes { lsn, half_full } =
+                self.stripes.place(preferred, content, &self.lsns, || self.space.is_open())
+        {
+            return Ok((lsn, half_full));
+        }
+        self.place_by_all_means(preferred, content, how)
+    }
+
+    /// As [`Shared::place`], which found no room in the preferred stripe at once.
+    #[cold]
+    fn place_by_all_means(
+        &self,
+        preferred: usize,
+        content: &Content<'_>,
+        how: How,
+    ) -> Result<(Lsn, bool), EngineError> {
         if let Some(placed) = self.try_place(preferred, content)? {
             return Ok(placed);
         }

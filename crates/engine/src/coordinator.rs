@@ -13,21 +13,26 @@
 //! 3. A round ends on a batch boundary, and so do the durable LSN and sync marks.
 //! 4. After a failure no step does anything.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use braidlog_storage::AlignedBuf;
+
 use crate::failure::{FailedOperation, Failure};
 use crate::merge::{Merge, Next};
-use crate::pen::Pen;
+use crate::pen::{Pen, Sink};
 use crate::segment::{LastEntry, Segment};
 use crate::shared::Shared;
 use braidlog_format::{
     BLOCK_LEN, ENTRY_HEADER_LEN, EntryHeader, Kind, LogTail, Lsn, Predecessor, Salt, SegmentHeader,
-    SegmentName, SyncMark,
+    SegmentName, SyncMark, entry_len, padded_len,
 };
 
-/// Bytes of entries behind which a round ends, so that ring space, waiters and sync marks keep moving.
-const ROUND_MAX: u64 = 1 << 20;
+/// A round takes at least this many bytes before it ends for its length, even if the pen's buffer is smaller.
+const ROUND_MIN: u64 = 1 << 20;
+/// A part of a round that is this share of the pen's buffer is worth to be written by the thread for that.
+const HAND_OVER_SHARE: usize = 8;
 /// What a round takes in the file beside its entries: the sync mark and the pad.
 const ROUND_OVERHEAD: u64 = 2 * BLOCK_LEN;
 /// Rounds that one step writes before it syncs or returns.
@@ -133,7 +138,7 @@ impl Coordinator {
                 return Ok(Stepped::default());
             }
             this.make_room(shared, 0)?;
-            this.write_round(shared, None)?;
+            this.write_round(shared, None, Want::Sync)?;
             Ok(Stepped { progress: true, gap: false })
         })
     }
@@ -205,7 +210,7 @@ impl Coordinator {
                 break;
             };
             self.make_room(shared, next.body_len())?;
-            self.write_round(shared, Some(next))?;
+            self.write_round(shared, Some(next), want)?;
             stepped.progress = true;
         }
         self.note_gap(shared, stepped);
@@ -297,6 +302,7 @@ impl Coordinator {
     /// segment comes to this, and its space was admitted in some file; here it is in the right one.
     fn extend_segment(&mut self, shared: &Shared, need: u64) -> Result<(), Failure> {
         let segment = self.segment.as_mut().expect("a segment is under the pen");
+        shared.flight.settle()?;
         segment.extend(shared, need)?;
         tell_room(shared, segment);
         Ok(())
@@ -344,6 +350,7 @@ impl Coordinator {
         if segment.synced_offset() == segment.offset() {
             return Ok(());
         }
+        shared.flight.settle()?;
         let before = shared.clock.monotonic();
         shared.counters.sync_since.store(before.as_nanos() as u64 + 1, Relaxed);
         #[cfg(braidlog_sabotage)]
@@ -378,8 +385,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Encodes and writes one round: `first`, and what follows it up to a gap or the limits.
-    fn write_round(&mut self, shared: &Shared, first: Option<Next>) -> Result<(), Failure> {
+    /// Encodes one round, `first` and what follows it up to a gap or the limits, and writes it or has it written.
+    fn write_round(&mut self, shared: &Shared, first: Option<Next>, want: Want) -> Result<(), Failure> {
         let segment = self.segment.as_mut().expect("room was made");
         let timestamp_ns = self.last_timestamp_ns.max(shared.clock.wall_ns());
         #[cfg(braidlog_sabotage)]
@@ -402,39 +409,45 @@ impl Coordinator {
         };
         shared.marked.store(mark.durable_lsn.0, Relaxed);
 
-        // The file takes each full buffer; `segment` is borrowed anew for each, since entries are noted in
-        // it meanwhile.
-        macro_rules! sink {
-            () => {
-                &mut |blocks: &[u8], offset: u64| segment.write(shared, blocks, offset)
-            };
-        }
+        let target = Arc::clone(segment.target());
+        let frontier = Arc::clone(segment.frontier());
+        let mut sink = |buffer: &mut AlignedBuf, filled: usize, offset: u64| {
+            frontier.take_over(offset + filled as u64);
+            shared.flight.hand_over(shared, &target, buffer, filled, offset)
+        };
+        let salt = segment.salt();
         let next_lsn = self.written.next();
-        self.pen.put_mark(segment, next_lsn, timestamp_ns, Kind::SYNC_MARK, &mark.encode(), sink!())?;
+        self.pen.put_mark(salt, next_lsn, timestamp_ns, Kind::SYNC_MARK, &mark.encode(), &mut sink)?;
 
         // A segment that is over its size already goes on because its successor is late: no limit then.
         let size_max = match &first {
             Some(next) if start + next.body_len() + ROUND_OVERHEAD > shared.settings.segment_size => u64::MAX,
             _ => shared.settings.segment_size,
         };
+        // With its pad a round of common frames fills the buffer and no more: one write.
+        let length_max = ROUND_MIN.max(self.pen.capacity() as u64) - ENTRY_HEADER_LEN;
+        let end_max = (start + length_max)
+            .min(size_max - ROUND_OVERHEAD)
+            .min((start + segment.room_behind(start)).saturating_sub(ROUND_OVERHEAD));
         let mut given_back = 0;
         let mut alone = false;
         let mut next = first;
+        let mut more = false;
         while let Some(frame) = next {
-            let encode = Encode { pen: &mut self.pen, timestamp_ns, shared };
+            let encode = Encode { pen: &mut self.pen, timestamp_ns, salt };
             match frame {
                 Next::InRing { stripe, frame } => {
                     let ring = shared.stripes.get(stripe);
-                    encode.frame(segment, frame.lsn, frame.body_len, |at, out| {
+                    encode.frame(segment, frame.lsn, frame.body_len, &mut sink, |at, out| {
                         ring.read_body(&frame, at, out)
                     })?;
-                    self.merge.pass(stripe, &frame);
+                    self.merge.pass(&shared.stripes, stripe, &frame);
                 }
                 Next::Boxed { .. } => {
                     let frame = self.merge.take_boxed();
                     shared.counters.overflow_appends.fetch_add(1, Relaxed);
                     let body = &frame.body;
-                    encode.frame(segment, frame.lsn, body.len() as u64, |at, out| {
+                    encode.frame(segment, frame.lsn, body.len() as u64, &mut sink, |at, out| {
                         out.copy_from_slice(&body[at as usize..at as usize + out.len()]);
                     })?;
                     alone |= shared.stripes.exceeds_budget(body.len() as u64);
@@ -442,15 +455,12 @@ impl Coordinator {
                 }
             }
             let end = self.pen.offset();
-            next = if end - start >= ROUND_MAX { None } else { self.merge.peek(&shared.stripes) }.filter(
-                |next| {
-                    let need = next.body_len() + ROUND_OVERHEAD;
-                    segment.room_behind(end) >= need && end + need <= size_max
-                },
-            );
+            next = self.merge.peek(&shared.stripes);
+            more = next.is_some();
+            next = next.filter(|next| end + next.body_len() <= end_max);
         }
         let written = self.merge.next_lsn().prev();
-        self.pen.pad(segment, written.next(), timestamp_ns, sink!())?;
+        self.pen.pad(salt, written.next(), timestamp_ns, &mut sink)?;
         let end = self.pen.offset();
         segment.move_pen(end, shared.clock.monotonic());
         // The gate closes, if it must, before writers get space: see `space`.
@@ -468,7 +478,16 @@ impl Coordinator {
         if roomy || given_back > 0 {
             shared.wake_writers();
         }
-        self.pen.flush(sink!())?;
+        // Who waits for a small round, or for nothing but this one, writes it without a hand-over.
+        let is_large = self.pen.filled() >= self.pen.capacity() / HAND_OVER_SHARE;
+        if is_large && (more || want == Want::Drain) {
+            self.pen.flush(&mut sink)?;
+        } else {
+            self.pen.flush(&mut |buffer, filled, offset| {
+                frontier.take_over(offset + filled as u64);
+                target.write(shared, &buffer[..filled], offset)
+            })?;
+        }
 
         if end - start <= SMALL_ROUND && segment.frontier().wants_zeros() {
             shared.jobs.ask_zeros(segment.frontier());
@@ -513,7 +532,7 @@ impl HeaderConstants {
 struct Encode<'a> {
     pen: &'a mut Pen,
     timestamp_ns: u64,
-    shared: &'a Shared,
+    salt: Salt,
 }
 
 impl Encode<'_> {
@@ -523,28 +542,41 @@ impl Encode<'_> {
         segment: &mut Segment,
         first: Lsn,
         body_len: u64,
+        sink: &mut Sink<'_>,
         read: impl Fn(u64, &mut [u8]),
     ) -> Result<(), Failure> {
-        let Encode { pen, timestamp_ns, shared } = self;
-        let mut at = 0;
+        let Encode { pen, timestamp_ns, salt } = self;
+        let start = pen.offset();
         let mut lsn = first;
+        let mut at = 0;
+        let mut checksum = 0;
+        if let Some(body) = pen.room(body_len) {
+            read(0, body);
+            while at < body_len {
+                let header = body[at as usize..].first_chunk_mut().expect("a frame is whole entries");
+                checksum = EntryHeader::place(header, lsn, timestamp_ns, salt, start + at);
+                segment.note_entry(lsn, start + at);
+                at += entry_len(u64::from(EntryHeader::payload_len_unplaced(header)));
+                lsn = lsn.next();
+            }
+        }
+        // A frame that does not fit in what is left of the buffer, piece by piece.
         while at < body_len {
             let offset = pen.offset();
             let mut header = [0; ENTRY_HEADER_LEN as usize];
             read(at, &mut header);
-            let payload_len = u64::from(EntryHeader::payload_len_unplaced(&header));
-            let checksum = EntryHeader::place(&mut header, lsn, timestamp_ns, segment.salt(), offset);
+            checksum = EntryHeader::place(&mut header, lsn, timestamp_ns, salt, offset);
+            segment.note_entry(lsn, offset);
+            pen.put(&header, sink)?;
             at += ENTRY_HEADER_LEN;
-            let rest = braidlog_format::padded_len(payload_len);
-            let mut sink = |blocks: &[u8], offset: u64| segment.write(shared, blocks, offset);
-            pen.put(&header, &mut sink)?;
-            pen.put_with(rest, &mut sink, |piece| {
+            let rest = padded_len(u64::from(EntryHeader::payload_len_unplaced(&header)));
+            pen.put_with(rest, sink, |piece| {
                 read(at, piece);
                 at += piece.len() as u64;
             })?;
-            segment.note_entry(LastEntry { lsn, timestamp_ns, checksum }, offset);
             lsn = lsn.next();
         }
+        segment.note_last(LastEntry { lsn: lsn.prev(), timestamp_ns, checksum });
         Ok(())
     }
 }

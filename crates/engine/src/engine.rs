@@ -20,7 +20,7 @@ use crate::primitive::{Mutex, TriedMutex};
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
 use crate::space::Gate;
-use crate::{flusher, maintenance};
+use crate::{flight, flusher, maintenance};
 
 /// A sync that takes longer is told by [`Engine::health`].
 const SLOW_SYNC: Duration = Duration::from_secs(1);
@@ -97,6 +97,7 @@ impl Engine {
             };
             let mut threads = engine.threads.lock();
             threads.push(start("start the maintenance thread", maintenance::start(&engine.shared))?);
+            threads.push(start("start the writing thread", flight::start(&engine.shared))?);
             threads.push(start("start the background thread", flusher::start(&engine.shared))?);
             engine.awaited.lock().extend(threads.iter().map(|thread| thread.thread().id()));
             drop(threads);
@@ -184,6 +185,7 @@ impl Engine {
         shared.hurry();
         shared.wake_writers();
         shared.jobs.end();
+        shared.flight.end();
         shared.signal.notify();
         for thread in self.threads.lock().drain(..) {
             // A waker that the background thread runs may drop the last handle: it does not wait for itself.

@@ -9,10 +9,12 @@
 //!
 //! # The race that is handled
 //! The thread decides to sleep while a writer publishes. The thread stores its state, fences and looks for
-//! work; the writer draws its LSN, fences and looks at the state: [flusher.sleep]. With a sequentially
-//! consistent fence on both sides at least one of them sees the other. And if what the thread finds behind
-//! its fence calls for another state than the one it has stored, in which nobody would wake it, it does not
-//! sleep.
+//! work; the writer draws its LSN and looks at the state, both sequentially consistent: [flusher.sleep]. If the
+//! writer's look does not see the thread's store, it precedes the thread's fence in the one order of all such
+//! operations, and so does the draw: the thread sees it. (A fence between draw and look would do the same; it
+//! would make every append wait until its bytes have left the store buffer.) How full a ring is has no such order:
+//! it only hastens what the timer does anyway. And if what the thread finds behind its fence calls for another
+//! state than the one it has stored, in which nobody would wake it, it does not sleep.
 
 use std::io;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use braidlog_format::Lsn;
 use crate::coordinator::Want;
 use crate::primitive::atomic::{AtomicU8, Ordering::Relaxed, Ordering::SeqCst, fence};
 use crate::primitive::thread::{self, JoinHandle};
-use crate::primitive::{Mutex, Parker, Unparker};
+use crate::primitive::{Mutex, Parker, Unparker, fence_after_draw};
 use crate::shared::Shared;
 
 /// How long nothing is done before a sync mark tells what is durable.
@@ -40,7 +42,7 @@ const IDLE: u8 = 3;
 #[derive(Debug)]
 pub(crate) struct Signal {
     /// One of the four above. Stored by the thread; whoever wakes it sets it back to `RUNNING`, so that only
-    /// one of many writers makes the call. Relaxed with fences: see the module.
+    /// one of many writers makes the call. Its order is in the module's head.
     state: AtomicU8,
     unparker: Mutex<Option<Unparker>>,
 }
@@ -67,8 +69,8 @@ impl Signal {
             }
             return;
         }
-        fence(SeqCst); // [flusher.sleep]
-        let state = self.state.load(Relaxed);
+        fence_after_draw();
+        let state = self.state.load(SeqCst); // [flusher.sleep]
         if matches!(state, IDLE | MARKING) || (due && state == ARMED) {
             self.wake(state);
         }

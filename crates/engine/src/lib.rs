@@ -21,6 +21,7 @@ mod coordinator;
 mod engine;
 mod error;
 mod failure;
+mod flight;
 mod flusher;
 mod lsn;
 mod maintenance;

@@ -9,7 +9,7 @@ use braidlog_format::Lsn;
 use crossbeam_utils::CachePadded;
 
 use crate::primitive::Mutex;
-use crate::primitive::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::primitive::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 const ENDED: u64 = 1 << 63;
 
@@ -17,9 +17,9 @@ const ENDED: u64 = 1 << 63;
 #[derive(Debug)]
 pub(crate) struct LsnAllocator {
     /// The next LSN; from the top bit on, the log accepts no more. Written by every append, so it has its
-    /// cache line for itself. All accesses are `Relaxed`: an RMW reads the newest value in modification
-    /// order whatever its ordering, which makes LSNs unique and monotone; the records themselves are
-    /// published by their stripe.
+    /// cache line for itself. An RMW reads the newest value in modification order whatever its ordering, which
+    /// makes LSNs unique and monotone; the records themselves are published by their stripe. So accesses are
+    /// `Relaxed`, but for the draw: it stands against the flusher's sleep.
     next: CachePadded<AtomicU64>,
     /// The last LSN that was accepted, once ended. Set under the lock in which the bit is set, so that
     /// whoever sees the bit and takes the lock sees the value.
@@ -34,7 +34,7 @@ impl LsnAllocator {
     /// Draws `count` LSNs and gives the first; `None` if the log has ended and they are not accepted.
     #[must_use]
     pub(crate) fn take(&self, count: u64) -> Option<Lsn> {
-        let first = self.next.fetch_add(count, Relaxed);
+        let first = self.next.fetch_add(count, SeqCst); // [flusher.sleep]
         (first & ENDED == 0).then_some(Lsn(first))
     }
 

@@ -13,14 +13,20 @@ use std::collections::BTreeMap;
 
 use braidlog_format::Lsn;
 
-use crate::stripe::Frame;
 use crate::stripe::overflow::BoxedFrame;
+use crate::stripe::{Frame, Stripe};
 use crate::stripes::Stripes;
+
+/// No LSN: nothing is at a stripe's head.
+const NONE: Lsn = Lsn(u64::MAX);
 
 /// The state of the merge.
 #[derive(Debug)]
 pub(crate) struct Merge {
     heads: Box<[Head]>,
+    /// The LSN of the frame at each stripe's head, or [`NONE`] if all that was published when last looked has been
+    /// passed. Beside each other, since they are searched for every frame.
+    lsns: Box<[Lsn]>,
     /// Frames taken from the overflow list whose turn has not come.
     boxed: BTreeMap<Lsn, Box<BoxedFrame>>,
     /// The LSN at which the next frame begins.
@@ -32,8 +38,9 @@ pub(crate) struct Merge {
 /// Where the merge stands in one stripe.
 #[derive(Debug)]
 struct Head {
-    /// The frame at the head; `None` if none was published when last looked.
-    frame: Option<Frame>,
+    /// The frame at the head, if `lsns` has one.
+    frame: Frame,
+    /// Everything before has been passed.
     position: u64,
     published: u64,
     released: u64,
@@ -68,8 +75,14 @@ impl Next {
 
 impl Merge {
     pub(crate) fn new(stripes: usize, next: Lsn) -> Merge {
-        let head = || Head { frame: None, position: 0, published: 0, released: 0 };
-        Merge { heads: (0..stripes).map(|_| head()).collect(), boxed: BTreeMap::new(), next, last: 0 }
+        let head = || Head { frame: Frame::NONE, position: 0, published: 0, released: 0 };
+        Merge {
+            heads: (0..stripes).map(|_| head()).collect(),
+            lsns: (0..stripes).map(|_| NONE).collect(),
+            boxed: BTreeMap::new(),
+            next,
+            last: 0,
+        }
     }
 
     /// The LSN at which the next frame begins.
@@ -82,8 +95,8 @@ impl Merge {
     pub(crate) fn peek(&mut self, stripes: &Stripes) -> Option<Next> {
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("gap_passed_over") {
-            let lowest = self.heads.iter().filter_map(|head| head.frame).map(|frame| frame.lsn).min();
-            self.next = self.next.max(lowest.unwrap_or(Lsn::ZERO));
+            let lowest = self.lsns.iter().filter(|lsn| **lsn != NONE).min();
+            self.next = self.next.max(lowest.copied().unwrap_or(Lsn::ZERO));
         }
         self.find(stripes).or_else(|| {
             self.look_again(stripes);
@@ -91,32 +104,31 @@ impl Merge {
         })
     }
 
-    fn find(&mut self, stripes: &Stripes) -> Option<Next> {
-        for step in 0..self.heads.len() {
-            let stripe = (self.last + step) & (self.heads.len() - 1);
-            let head = &mut self.heads[stripe];
-            if head.frame.is_none() && head.position < head.published {
-                head.frame = Some(stripes.get(stripe).frame_at(head.position));
-            }
-            if let Some(frame) = head.frame
-                && frame.lsn == self.next
-            {
-                self.last = stripe;
-                #[cfg(braidlog_sabotage)]
-                if braidlog_sabotage::is("released_before_the_copy") {
-                    stripes.get(stripe).release(frame.end());
-                }
-                return Some(Next::InRing { stripe, frame });
-            }
+    fn find(
+        &mut self,
+        #[cfg_attr(not(braidlog_sabotage), expect(unused))] stripes: &Stripes,
+    ) -> Option<Next> {
+        if self.lsns[self.last] != self.next {
+            let Some(stripe) = self.lsns.iter().position(|lsn| *lsn == self.next) else {
+                let boxed = self.boxed.get(&self.next)?;
+                return Some(Next::Boxed { body_len: boxed.body.len() as u64 });
+            };
+            self.last = stripe;
         }
-        let boxed = self.boxed.get(&self.next)?;
-        Some(Next::Boxed { body_len: boxed.body.len() as u64 })
+        let stripe = self.last;
+        let frame = self.heads[stripe].frame;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("released_before_the_copy") {
+            stripes.get(stripe).release(frame.end());
+        }
+        Some(Next::InRing { stripe, frame })
     }
 
     fn look_again(&mut self, stripes: &Stripes) {
-        for (head, stripe) in self.heads.iter_mut().zip(stripes.iter()) {
-            if head.frame.is_none() {
-                head.published = stripe.published();
+        for (index, stripe) in stripes.iter().enumerate() {
+            if self.lsns[index] == NONE {
+                self.heads[index].published = stripe.published();
+                self.look_at(index, stripe);
             }
         }
         stripes.overflow.take(|frame| {
@@ -124,13 +136,22 @@ impl Merge {
         });
     }
 
+    /// Notes what is at a stripe's head.
+    fn look_at(&mut self, index: usize, stripe: &Stripe) {
+        let head = &mut self.heads[index];
+        self.lsns[index] = NONE;
+        if head.position < head.published {
+            head.frame = stripe.frame_at(head.position);
+            self.lsns[index] = head.frame.lsn;
+        }
+    }
+
     /// Goes past a frame that [`Merge::peek`] found in a ring and the caller has copied.
-    pub(crate) fn pass(&mut self, stripe: usize, frame: &Frame) {
+    pub(crate) fn pass(&mut self, stripes: &Stripes, stripe: usize, frame: &Frame) {
         debug_assert_eq!(frame.lsn, self.next, "frames are passed in order");
         self.next = Lsn(frame.lsn.0 + frame.count);
-        let head = &mut self.heads[stripe];
-        head.position = frame.end();
-        head.frame = None;
+        self.heads[stripe].position = frame.end();
+        self.look_at(stripe, stripes.get(stripe));
     }
 
     /// Takes the boxed frame that [`Merge::peek`] found, and goes past it.

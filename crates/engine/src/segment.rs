@@ -16,11 +16,10 @@ use braidlog_format::{
     ENTRY_HEADER_LEN, EntryHeader, Flags, INDEX_POINTS_MAX, IndexPoint, Kind, Lsn, Predecessor,
     SEGMENT_HEADER_LEN, Salt, Seal, SegmentHeader, SegmentName,
 };
-#[cfg(braidlog_sabotage)]
-use braidlog_storage::is_no_space;
-use braidlog_storage::{AlignedBuf, LogFile, write_all_at};
+use braidlog_storage::{AlignedBuf, write_all_at};
 
 use crate::failure::{FailedOperation, Failure};
+use crate::flight::Target;
 use crate::preparer::Frontier;
 use crate::settings::SyncMethod;
 use crate::shared::Shared;
@@ -40,11 +39,10 @@ pub(crate) struct LastEntry {
 /// The segment under the pen.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    file: Arc<dyn LogFile>,
-    name: String,
+    target: Arc<Target>,
     base: Lsn,
     salt: Salt,
-    /// Where the next round starts: a block boundary. Everything before is written.
+    /// Where the next round starts: a block boundary. Everything before is written, or in flight.
     offset: u64,
     /// Bytes before this offset are synced.
     synced_offset: u64,
@@ -88,8 +86,7 @@ impl Segment {
         give_name(shared, &prepared_name, &name, replace)?;
         Ok(Segment {
             frontier: Arc::new(Frontier::new(Arc::clone(&file), SEGMENT_HEADER_LEN, capacity)),
-            file,
-            name,
+            target: Arc::new(Target { file, name }),
             base: header.base,
             salt: header.salt,
             offset: SEGMENT_HEADER_LEN,
@@ -99,6 +96,11 @@ impl Segment {
             index: SparseIndex::default(),
             first_written: None,
         })
+    }
+
+    /// Where its writes go.
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
     }
 
     pub(crate) fn salt(&self) -> Salt {
@@ -148,7 +150,7 @@ impl Segment {
     }
 
     fn failed(&self, operation: FailedOperation, error: io::Error) -> Failure {
-        Failure::new(operation, &self.name, error)
+        Failure::new(operation, &self.target.name, error)
     }
 
     /// Gives the file space for this many bytes of rounds, if it has too little.
@@ -156,51 +158,20 @@ impl Segment {
         let needed = self.offset + bytes + SEAL_RESERVE;
         if needed > self.allocated {
             shared
-                .with_space(|| self.file.allocate(needed))
+                .with_space(|| self.target.file.allocate(needed))
                 .map_err(|error| self.failed(FailedOperation::NextSegment, error))?;
             self.allocated = needed;
         }
         Ok(())
     }
 
-    /// Writes whole blocks at `offset`, above everything written; the same bytes again if they are refused
-    /// for lack of space.
-    pub(crate) fn write(&self, shared: &Shared, blocks: &[u8], offset: u64) -> Result<(), Failure> {
-        self.frontier.take_over(offset + blocks.len() as u64);
-        #[cfg(braidlog_sabotage)]
-        {
-            let failed = |error| self.failed(FailedOperation::Write, error);
-            if braidlog_sabotage::is("short_write_taken_for_whole") {
-                return self.file.write_at(blocks, offset).map(drop).map_err(failed);
-            }
-            if braidlog_sabotage::is("failed_write_taken_for_whole") {
-                let _ = write_all_at(&*self.file, blocks, offset);
-                return Ok(());
-            }
-            if braidlog_sabotage::is("full_disk_taken_for_written") {
-                let written = write_all_at(&*self.file, blocks, offset);
-                return written
-                    .or_else(|error| if is_no_space(&error) { Ok(()) } else { Err(failed(error)) });
-            }
-        }
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("retry_on_a_full_disk_goes_on_behind") {
-            let mut done = 0;
-            return shared
-                .with_space(|| {
-                    let from = std::mem::replace(&mut done, blocks.len().min(8192) - 4096);
-                    write_all_at(&*self.file, &blocks[from..], offset + from as u64)
-                })
-                .map_err(|error| self.failed(FailedOperation::Write, error));
-        }
-        shared
-            .with_space(|| write_all_at(&*self.file, blocks, offset))
-            .map_err(|error| self.failed(FailedOperation::Write, error))
+    /// An entry that takes an LSN was encoded at `offset`.
+    pub(crate) fn note_entry(&mut self, lsn: Lsn, offset: u64) {
+        self.index.note(lsn, offset);
     }
 
-    /// An entry that takes an LSN was encoded at `offset`.
-    pub(crate) fn note_entry(&mut self, last: LastEntry, offset: u64) {
-        self.index.note(last.lsn, offset);
+    /// The last entry so far.
+    pub(crate) fn note_last(&mut self, last: LastEntry) {
         self.last = Some(last);
     }
 
@@ -215,8 +186,8 @@ impl Segment {
     /// Makes everything before the pen durable.
     pub(crate) fn sync(&mut self, method: SyncMethod) -> Result<(), Failure> {
         match method {
-            SyncMethod::Fdatasync => self.file.sync_data(),
-            SyncMethod::Fsync => self.file.sync_all(),
+            SyncMethod::Fdatasync => self.target.file.sync_data(),
+            SyncMethod::Fsync => self.target.file.sync_all(),
             SyncMethod::DirectSync => Ok(()), // Each write was durable when it returned.
         }
         .map_err(|error| self.failed(FailedOperation::Sync, error))?;
@@ -236,7 +207,7 @@ impl Segment {
         if braidlog_sabotage::is("seal_not_synced") {
             return Ok(());
         }
-        self.file.sync_all().map_err(|error| self.failed(FailedOperation::Seal, error))
+        self.target.file.sync_all().map_err(|error| self.failed(FailedOperation::Seal, error))
     }
 
     /// The writing half of [`seal`](Segment::seal).
@@ -261,7 +232,10 @@ impl Segment {
         let end = self.offset + blocks.len() as u64;
         shared
             .with_space(|| {
-                self.file.set_len(end).and_then(|()| write_all_at(&*self.file, &blocks, self.offset))
+                self.target
+                    .file
+                    .set_len(end)
+                    .and_then(|()| write_all_at(&*self.target.file, &blocks, self.offset))
             })
             .map_err(|error| self.failed(FailedOperation::Seal, error))
     }

@@ -20,6 +20,7 @@ use braidlog_storage::{Clock, FileIo, LockGuard, LogDir, is_no_space};
 
 use crate::coordinator::Coordinator;
 use crate::failure::{Failure, FailureCell};
+use crate::flight::Flight;
 use crate::flusher::Signal;
 use crate::lsn::LsnAllocator;
 use crate::maintenance::Jobs;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) demand: Demand,
     pub(crate) signal: Signal,
     pub(crate) preparer: Preparer,
+    pub(crate) flight: Flight,
     role: TriedMutex<Coordinator>,
     /// The last LSN written; for people, hence Relaxed.
     pub(crate) written: AtomicU64,
@@ -190,6 +192,7 @@ impl Shared {
             demand: Demand::new(),
             signal: Signal::new(),
             preparer,
+            flight: Flight::new(),
             role: TriedMutex::new(Coordinator::new(tail, &settings)),
             written: AtomicU64::new(tail.next_lsn.prev().0),
             marked: AtomicU64::new(tail.next_lsn.prev().0),

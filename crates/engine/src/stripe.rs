@@ -68,7 +68,9 @@ impl Content<'_> {
                 each(&EntryHeader::encode_unplaced(kind, Flags::NONE, payload.len() as u32, checksum));
                 each(payload);
                 let padding = self.body_len() - ENTRY_HEADER_LEN - payload.len() as u64;
-                each(&[0; 8][..padding as usize]);
+                if padding > 0 {
+                    each(&[0; 8][..padding as usize]);
+                }
             }
             Content::Batch { body, .. } => each(body),
         }
@@ -89,6 +91,9 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// No frame: stands where none is.
+    pub(crate) const NONE: Frame = Frame { lsn: Lsn::ZERO, count: 0, body_len: 0, body: 0 };
+
     /// The position behind the frame.
     pub(crate) fn end(&self) -> u64 {
         self.body + self.body_len

@@ -93,8 +93,9 @@ impl Stripes {
     pub(crate) fn outstanding_max(&self) -> u64 {
         let rings = self.len() as u64 * (self.capacity() + 2 * BLOCK_LEN);
         let bytes = rings + self.budget.limit;
-        // A round of a mebibyte costs at most two blocks beyond its entries.
-        bytes + bytes / 64 + 4 * BLOCK_LEN
+        // A round that does not end at a gap has half a mebibyte of entries at the least, and costs at most two
+        // blocks beyond them.
+        bytes + bytes / 32 + 4 * BLOCK_LEN
     }
 
     /// Bytes that wait in the rings. A snapshot.
@@ -114,6 +115,7 @@ impl Stripes {
 
     /// Places `content` in the preferred stripe, or the next that is not claimed; if all are claimed, on
     /// the overflow list. `admit` is asked last, after space was found: see [`crate::space`].
+    #[inline]
     pub(crate) fn place(
         &self,
         preferred: usize,

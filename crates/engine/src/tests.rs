@@ -8,6 +8,8 @@ mod loom_close;
 #[cfg(braidlog_loom)]
 mod loom_failure;
 #[cfg(braidlog_loom)]
+mod loom_flight;
+#[cfg(braidlog_loom)]
 mod loom_flusher;
 #[cfg(braidlog_loom)]
 mod loom_frontier;

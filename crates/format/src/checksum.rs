@@ -4,6 +4,7 @@
 pub const CRC32: u8 = 1;
 
 /// CRC-32 of `bytes`.
+#[inline]
 pub fn crc32(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
@@ -25,7 +26,6 @@ pub fn crc32_seeded(seed: u32, bytes: &[u8]) -> u32 {
 /// ("slicing": Kounavis and Berry, "A systematic approach to building high performance, software-based, CRC
 /// generators", 2005, with a table for every place). Of the tables only those lines are warm whose bytes
 /// change from header to header.
-#[inline]
 pub fn crc32_seeded_words(seed: u32, mut words: [u32; HEADER_WORDS]) -> u32 {
     words[0] ^= !seed;
     let mut crc = 0;

@@ -16,7 +16,8 @@ const FLAGS: usize = KIND + 1;
 const RESERVED: usize = FLAGS + 1;
 const PAYLOAD_LEN: usize = RESERVED + 2;
 const PAYLOAD_CHECKSUM: usize = PAYLOAD_LEN + 4;
-const _: () = assert!(PAYLOAD_CHECKSUM + 4 == ENTRY_HEADER_LEN as usize);
+const _: () =
+    assert!(PAYLOAD_CHECKSUM + 4 == ENTRY_HEADER_LEN as usize && KIND == CHECKSUM + 4 && FLAGS == KIND + 1);
 
 /// `payload_len` and its padding, in bytes.
 pub const fn padded_len(payload_len: u64) -> u64 {
@@ -75,6 +76,7 @@ impl EntryHeader {
     /// [`DecodeError::HeaderChecksum`] if the bytes are no header of this segment at this offset. A
     /// header that proves itself but carries unknown flags or a kind that may not be skipped gives an
     /// error whose [`DecodeError::is_newer`] is true.
+    #[inline]
     pub fn decode(
         bytes: &[u8; ENTRY_HEADER_LEN as usize],
         salt: Salt,
@@ -105,6 +107,7 @@ impl EntryHeader {
 
     /// The header's bytes but for what only its place decides (LSN, timestamp, checksum): what a writer
     /// can make before it has an LSN. [`EntryHeader::place`] completes them.
+    #[inline]
     pub fn encode_unplaced(
         kind: Kind,
         flags: Flags,
@@ -112,14 +115,16 @@ impl EntryHeader {
         payload_checksum: u32,
     ) -> [u8; ENTRY_HEADER_LEN as usize] {
         let mut bytes = [0; ENTRY_HEADER_LEN as usize];
-        bytes[KIND] = kind.0;
-        bytes[FLAGS] = flags.bits();
-        bytes[PAYLOAD_LEN..PAYLOAD_LEN + 4].copy_from_slice(&payload_len.to_le_bytes());
-        bytes[PAYLOAD_CHECKSUM..].copy_from_slice(&payload_checksum.to_le_bytes());
+        // Eight bytes at a time: this is on the path of every append.
+        let kind_and_flags = u64::from(kind.0) << 32 | u64::from(flags.bits()) << 40;
+        let len_and_checksum = u64::from(payload_len) | u64::from(payload_checksum) << 32;
+        bytes[CHECKSUM..CHECKSUM + 8].copy_from_slice(&kind_and_flags.to_le_bytes());
+        bytes[PAYLOAD_LEN..].copy_from_slice(&len_and_checksum.to_le_bytes());
         bytes
     }
 
     /// Completes bytes made by [`EntryHeader::encode_unplaced`]; gives the checksum that was set.
+    #[inline]
     pub fn place(
         bytes: &mut [u8; ENTRY_HEADER_LEN as usize],
         lsn: Lsn,
@@ -140,11 +145,13 @@ impl EntryHeader {
     }
 
     /// The payload length that stands in header bytes of one's own making.
+    #[inline]
     pub fn payload_len_unplaced(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> u32 {
         u32_at(bytes, PAYLOAD_LEN)
     }
 
     /// The checksum that stands in encoded header bytes, proved or not.
+    #[inline]
     pub fn stored_checksum(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> u32 {
         u32_at(bytes, CHECKSUM)
     }
@@ -153,6 +160,7 @@ impl EntryHeader {
     ///
     /// # Errors
     /// [`DecodeError::PayloadChecksum`] or [`DecodeError::NonZeroPadding`].
+    #[inline]
     pub fn check_payload(&self, payload: &[u8], padding: &[u8]) -> Result<(), DecodeError> {
         let computed = crc32(payload);
         if computed != self.payload_checksum {
@@ -182,6 +190,7 @@ impl<'a> Entry<'a> {
     /// # Errors
     /// What [`EntryHeader::decode`] and [`EntryHeader::check_payload`] say, or [`DecodeError::Short`]
     /// if the slice ends before the entry does. The length is believed only once the header is proved.
+    #[inline]
     pub fn decode(bytes: &'a [u8], salt: Salt, offset: u64) -> Result<Entry<'a>, DecodeError> {
         let have = bytes.len() as u64;
         let Some((head, rest)) = bytes.split_first_chunk::<{ ENTRY_HEADER_LEN as usize }>() else {

@@ -223,3 +223,9 @@ impl<T> Drop for Receiver<T> {
         self.0.changed.notify_all();
     }
 }
+
+/// Loom takes a sequentially consistent operation for one that acquires and releases; a fence it takes for what
+/// it is.
+pub(crate) fn fence_after_draw() {
+    super::atomic::fence(super::atomic::Ordering::SeqCst);
+}

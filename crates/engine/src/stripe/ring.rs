@@ -47,16 +47,20 @@ mod words {
         /// # Safety
         /// `bytes` fit in the ring, and until they are published nobody else reads or writes the ring
         /// at `position..position + bytes.len()`.
+        #[inline]
         pub(crate) unsafe fn write(&self, position: u64, bytes: &[u8]) {
             let (to, straight) = self.place(position);
-            let (first, rest) = bytes.split_at(bytes.len().min(straight));
-            // SAFETY: `first` ends before the ring wraps; source and ring are different allocations; the
-            // caller keeps others away.
-            unsafe { ptr::copy_nonoverlapping(first.as_ptr(), to, first.len()) };
-            if !rest.is_empty() {
-                let (start, _) = self.place(0);
-                // SAFETY: as above, from the ring's start; `bytes` fit in the ring.
-                unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), start, rest.len()) };
+            if bytes.len() <= straight {
+                // SAFETY: `bytes` end before the ring wraps; source and ring are different allocations; the
+                // caller keeps others away.
+                return unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+            }
+            let (first, rest) = bytes.split_at(straight);
+            let (start, _) = self.place(0);
+            // SAFETY: as above, up to the ring's end and from its start; `bytes` fit in the ring.
+            unsafe {
+                ptr::copy_nonoverlapping(first.as_ptr(), to, first.len());
+                ptr::copy_nonoverlapping(rest.as_ptr(), start, rest.len());
             }
         }
 
@@ -67,14 +71,17 @@ mod words {
         /// this thread has acquired, and nobody writes them meanwhile.
         pub(crate) unsafe fn read(&self, position: u64, out: &mut [u8]) {
             let (from, straight) = self.place(position);
-            let (first, rest) = out.split_at_mut(out.len().min(straight));
-            // SAFETY: `first` ends before the ring wraps; destination and ring are different allocations; the
-            // caller keeps writers away.
-            unsafe { ptr::copy_nonoverlapping(from, first.as_mut_ptr(), first.len()) };
-            if !rest.is_empty() {
-                let (start, _) = self.place(0);
-                // SAFETY: as above, from the ring's start.
-                unsafe { ptr::copy_nonoverlapping(start, rest.as_mut_ptr(), rest.len()) };
+            if out.len() <= straight {
+                // SAFETY: `out` ends before the ring wraps; destination and ring are different allocations; the
+                // caller keeps writers away.
+                return unsafe { ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) };
+            }
+            let (first, rest) = out.split_at_mut(straight);
+            let (start, _) = self.place(0);
+            // SAFETY: as above, up to the ring's end and from its start.
+            unsafe {
+                ptr::copy_nonoverlapping(from, first.as_mut_ptr(), first.len());
+                ptr::copy_nonoverlapping(start, rest.as_mut_ptr(), rest.len());
             }
         }
     }

@@ -20,7 +20,7 @@ fn gather(merge: &mut Merge, stripes: &Stripes, out: &mut Vec<(Lsn, u8)>) {
             Next::InRing { stripe, frame } => {
                 let mut body = vec![0; frame.body_len as usize];
                 stripes.get(stripe).read_body(&frame, 0, &mut body);
-                merge.pass(stripe, &frame);
+                merge.pass(stripes, stripe, &frame);
                 payload[0] = body[32];
             }
             Next::Boxed { .. } => payload[0] = merge.take_boxed().body[32],

@@ -51,6 +51,8 @@ pub const BUGS: &[Bug] = &[
     bug("failed_write_taken_for_whole", "a write that failed is gone on from", "1, 7", "disk failure"),
     bug("full_disk_taken_for_written", "a write that found no space is gone on from", "1, 7", "full disk"),
     bug("retry_on_a_full_disk_goes_on_behind", "a refused write goes on behind what it may not have written", "1, 7", "full disk"),
+    bug("sync_does_not_wait_for_writes", "a sync is issued while writes before it are in flight", "1", "models: flight"),
+    bug("failed_write_in_flight_forgotten", "a write that failed in flight is synced over", "1, 7", "models: flight"),
     bug("ack_before_sync", "records are acknowledged before the sync that covers them", "1", "durability"),
     bug("end_of_segment_acks_before_its_sync", "what a segment ends with is acknowledged before its last sync", "1", "single"),
     bug("watermark_of_what_was_drawn", "a sync acknowledges records that were appended while it ran", "1", "durability"),

@@ -81,6 +81,7 @@ pub const HARNESSES: &[Harness] = &[
     part("rot", &["rot", "--stride", "97", "--pairs", "500"]),
     part("single", &["single", "--rounds", "100", "--threads", "1"]),
     models("models: failure", "failure"),
+    models("models: flight", "flight"),
     models("models: flusher", "flusher"),
     models("models: frontier", "frontier"),
     models("models: jobs", "jobs"),
