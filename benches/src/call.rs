@@ -17,12 +17,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use braidlog::{DurabilityMode, Wal};
+use braidlog_measure::Result;
+use braidlog_measure::figure::Figure;
+use braidlog_measure::workload::{Load, RECORD_BYTES};
 use serde::Serialize;
 
-use crate::figure::Figure;
 use crate::scratch;
 use crate::timer::Timer;
-use crate::workload::{Load, RECORD_BYTES, Result};
 
 /// One call in so many is timed.
 const TIMED_EVERY: u32 = 64;
@@ -34,6 +35,8 @@ const CALLS: u32 = 32_000 * TIMED_EVERY;
 const PACED_PER_SECOND: u32 = 1_000_000;
 /// Bytes of the yardstick's ring: those of a stripe.
 const RING_BYTES: usize = 1 << 20;
+/// What the log holds in the end.
+const LOAD: Load = Load { threads: 1, records: WARM_UP_CALLS + CALLS, record_bytes: RECORD_BYTES };
 
 /// The append call and its yardstick, in nanoseconds: figures over the repetitions.
 #[derive(Clone, Debug, Serialize)]
@@ -125,7 +128,7 @@ fn time(
     per_second: Option<u32>,
 ) -> Result<Sample> {
     let mut timed_ns = Vec::with_capacity((CALLS / TIMED_EVERY) as usize);
-    let mut payloads = [Load::payload(0, 0); TIMED_EVERY as usize];
+    let mut payloads = [payload(0); TIMED_EVERY as usize];
     let start = Instant::now();
     for burst in 0..CALLS / TIMED_EVERY {
         if let Some(per_second) = per_second {
@@ -161,11 +164,11 @@ fn time(
 fn append(base: Option<&Path>, timer: Timer, per_second: Option<u32>) -> Result<Sample> {
     let dir = scratch::directory(base)?;
     let options = Wal::options().mode(DurabilityMode::asynchronous());
-    let load = Load { threads: 1, records: WARM_UP_CALLS + CALLS };
+
     let wal = options.open(dir.path())?;
     let writer = wal.writer();
     for number in 0..WARM_UP_CALLS {
-        writer.append(Load::payload(0, number))?;
+        writer.append(payload(number))?;
     }
     wal.flush()?;
     let waits_before = wal.metrics().ring_full_waits;
@@ -173,7 +176,7 @@ fn append(base: Option<&Path>, timer: Timer, per_second: Option<u32>) -> Result<
     let sample = time(timer, append_one, WARM_UP_CALLS, per_second)?;
     let waits = wal.metrics().ring_full_waits - waits_before;
     wal.close()?;
-    load.check(&options, dir.path())?;
+    LOAD.check(&options, dir.path())?;
     Ok(Sample { waited_share: waits as f64 / f64::from(CALLS), ..sample })
 }
 
@@ -187,9 +190,15 @@ fn copy_and_crc(timer: Timer) -> Sample {
         Ok(())
     };
     let sample = time(timer, copy_one, 0, None).expect("a copy cannot fail");
-    let expected = (0..CALLS).fold(0, |sum, number| sum ^ crc32fast::hash(&Load::payload(0, number)));
+    let expected = (0..CALLS).fold(0, |sum, number| sum ^ crc32fast::hash(&payload(number)));
     assert_eq!(checksums, expected, "every payload was summed once");
     let last = (at + RING_BYTES - RECORD_BYTES) % RING_BYTES;
-    assert_eq!(ring[last..last + RECORD_BYTES], Load::payload(0, CALLS - 1), "the last was copied last");
+    assert_eq!(ring[last..last + RECORD_BYTES], payload(CALLS - 1), "the last was copied last");
     sample
+}
+
+fn payload(number: u32) -> [u8; RECORD_BYTES] {
+    let mut payload: [u8; RECORD_BYTES] = LOAD.payload(0).try_into().expect("as long as the load says");
+    Load::number(&mut payload, number);
+    payload
 }

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use braidlog::storage::FileIo;
 use braidlog::{DurabilityMode, Wal};
+use braidlog_measure::Result;
+use braidlog_measure::figure::{Figure, median_us};
+use braidlog_measure::raw::{RawFile, Turns};
+use braidlog_measure::workload::{Load, RECORD_BYTES, Run};
 use serde::Serialize;
 
-use crate::figure::{Figure, median_us};
-use crate::raw::{RawFile, Turns, Way};
 use crate::scratch;
 use crate::slow::SlowStorage;
-use crate::workload::{Load, RECORD_BYTES, Result};
 
 /// Commits of each kind in a repetition of the lone writer.
 const LONE_COMMITS: u64 = 400;
@@ -69,6 +71,8 @@ pub struct Asynchronous {
     pub threads: u32,
     /// Records of 128 bytes per second, all durable at the end.
     pub records_per_second: Figure,
+    /// Bytes of the closed log's directory for each record.
+    pub disk_bytes_per_record: f64,
 }
 
 /// Measures the lone writer.
@@ -78,8 +82,8 @@ pub struct Asynchronous {
 pub fn lone(base: Option<&Path>, repetitions: usize) -> Result<Lone> {
     let dir = scratch::directory(base)?;
     let blocks = LONE_COMMITS * (repetitions as u64 + 1);
-    let mut buffered = RawFile::prepare(&dir.path().join("buffered"), Way::Buffered, blocks)?;
-    let mut direct = RawFile::prepare(&dir.path().join("direct"), Way::Direct, blocks).ok();
+    let mut buffered = RawFile::prepare(&dir.path().join("buffered"), FileIo::Buffered, blocks)?;
+    let mut direct = RawFile::prepare(&dir.path().join("direct"), FileIo::Direct, blocks).ok();
     let wal = Wal::options().mode(DurabilityMode::Synchronous).open(dir.path().join("log"))?;
 
     let (mut log_us, mut buffered_us, mut direct_us) = (Vec::new(), Vec::new(), Vec::new());
@@ -142,8 +146,8 @@ pub fn group(base: Option<&Path>, repetitions: usize, sync_min: Option<Duration>
     for _ in 0..repetitions {
         let dir = scratch::directory(base)?;
         let mut raw =
-            RawFile::prepare(&dir.path().join("raw"), Way::Direct, GROUP_RAW_TURNS).or_else(|_| {
-                RawFile::prepare(&dir.path().join("raw-buffered"), Way::Buffered, GROUP_RAW_TURNS)
+            RawFile::prepare(&dir.path().join("raw"), FileIo::Direct, GROUP_RAW_TURNS).or_else(|_| {
+                RawFile::prepare(&dir.path().join("raw-buffered"), FileIo::Buffered, GROUP_RAW_TURNS)
             })?;
         let Turns { mut sync, .. } = raw.turns(GROUP_RAW_TURNS)?;
         let run = load.run(&dir.path().join("log"), &options)?;
@@ -168,14 +172,18 @@ pub fn group(base: Option<&Path>, repetitions: usize, sync_min: Option<Duration>
 /// An error of the log or the system, or a wrong result.
 pub fn asynchronous(base: Option<&Path>, repetitions: usize) -> Result<Vec<Asynchronous>> {
     let options = Wal::options().mode(DurabilityMode::asynchronous());
-    let mut rates = [1, 4, 16, 64].map(|threads| (threads, Vec::new()));
+    let mut rows = [1, 4, 16, 64].map(|threads| (threads, Vec::new()));
     for _ in 0..repetitions {
-        for (threads, rates) in &mut rates {
+        for (threads, runs) in &mut rows {
             let dir = scratch::directory(base)?;
             let load = Load::spread(*threads, ASYNC_RECORDS);
-            rates.push(load.run(dir.path(), &options)?.rate());
+            runs.push(load.run(dir.path(), &options)?);
         }
     }
-    let told = rates.map(|(threads, rates)| Asynchronous { threads, records_per_second: Figure::of(rates) });
+    let told = rows.map(|(threads, runs)| Asynchronous {
+        threads,
+        records_per_second: Figure::of(runs.iter().map(Run::rate)),
+        disk_bytes_per_record: Figure::of(runs.iter().map(Run::disk_bytes_per_record)).median,
+    });
     Ok(told.into())
 }

@@ -1,16 +1,21 @@
-//! What the benchmarks share: a place on a real disk, a workload that checks its own result, the raw device
-//! beside it, and how figures are told.
+//! What the benchmarks share beside [`braidlog_measure`], whose modules are named here too: a place on a real
+//! disk, and the larger measurements of `floor`.
 //!
 //! The rule: a figure counts only if the result was right, and it is told with its spread and its machine.
 //! See `benches/README.md`.
 
+pub mod build;
 pub mod call;
-pub mod figure;
 pub mod floor;
-pub mod machine;
 pub mod memory;
-pub mod raw;
 pub mod scratch;
 pub mod slow;
 pub mod timer;
-pub mod workload;
+
+pub use braidlog_measure::{figure, machine, raw};
+
+/// The workload, and what goes wrong with it.
+pub mod workload {
+    pub use braidlog_measure::Result;
+    pub use braidlog_measure::workload::*;
+}

@@ -10,9 +10,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use braidlog::{DurabilityMode, Wal};
+use braidlog_measure::workload::{Load, RECORD_BYTES};
+use braidlog_measure::{Result, space};
 use serde::{Deserialize, Serialize};
-
-use crate::workload::{Load, RECORD_BYTES, Result};
 
 /// Threads that append: enough that every stripe is used.
 const THREADS: u32 = 64;
@@ -64,10 +64,7 @@ impl Half {
 /// What went wrong, here or in a child.
 pub fn measure(dir: &Path, payload_bytes: u64) -> Result<Memory> {
     let append = child(Half::Append, dir, payload_bytes)?;
-    let mut directory_bytes = 0;
-    for entry in fs::read_dir(dir)? {
-        directory_bytes += entry?.metadata()?.len();
-    }
+    let directory_bytes = space::bytes_in(dir)?;
     let replay = child(Half::Replay, dir, payload_bytes)?;
     Ok(Memory {
         payload_bytes: load(payload_bytes)?.total() * RECORD_BYTES as u64,

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use braidlog_benches::build::Build;
 use braidlog_benches::call::{self, Call, Cost};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
-use braidlog_benches::machine::Machine;
 use braidlog_benches::memory::{self, Half, Memory};
 use braidlog_benches::scratch;
-use braidlog_benches::workload::Result;
+use braidlog_measure::Result;
+use braidlog_measure::machine::Machine;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
@@ -60,6 +61,8 @@ enum Part {
 /// What was measured.
 #[derive(Serialize)]
 struct Report {
+    #[serde(flatten)]
+    build: Build,
     machine: Machine,
     repetitions: u32,
     lone: Option<Lone>,
@@ -97,6 +100,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         wanted
     };
     let report = Report {
+        build: Build::here(),
         machine,
         repetitions: arguments.repetitions,
         lone: wanted(Part::Lone, "one thread").then(|| floor::lone(base, repetitions)).transpose()?,
@@ -124,8 +128,8 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn print(report: &Report) {
-    let Machine { processor, threads, kernel, file_system, commit, compiler, load } = &report.machine;
-    println!("commit {commit}, {compiler}");
+    let Machine { processor, threads, kernel, file_system, load } = &report.machine;
+    println!("commit {}, {}", report.build.commit, report.build.compiler);
     println!("{processor}, {threads} threads, Linux {kernel}, load {load}");
     println!("{file_system}");
     println!("medians of {} repetitions (least to greatest)", report.repetitions);
@@ -153,8 +157,9 @@ fn print(report: &Report) {
     }
     if let Some(rows) = &report.asynchronous {
         println!("\nAsync, 128 bytes, final flush included, records per second");
-        for Asynchronous { threads, records_per_second } in rows {
+        for Asynchronous { threads, records_per_second, disk_bytes_per_record } in rows {
             println!("  {threads:2} threads                      {records_per_second:.0}");
+            println!("    bytes on disk for a record    {disk_bytes_per_record:.1}");
         }
     }
     if let Some(call) = &report.call {

@@ -187,6 +187,12 @@ fn dependencies_point_down_only() {
             assert!(lawful, "{name} must not know {dependency}");
         }
     }
-    let manifest = read(&root().join("crates/cli/Cargo.toml"));
-    assert!(!manifest.contains("braidlog-engine") && !manifest.contains("braidlog-recovery"));
+    for name in ["cli", "measure"] {
+        let manifest = read(&root().join("crates").join(name).join("Cargo.toml"));
+        for line in manifest.lines().filter(|line| line.starts_with("braidlog")) {
+            let dependency = line.split(['.', ' ', '=']).next().unwrap();
+            let is_lawful = dependency == "braidlog" || (name == "cli" && dependency == "braidlog-measure");
+            assert!(is_lawful, "{name} uses the public API alone and must not know {dependency}");
+        }
+    }
 }

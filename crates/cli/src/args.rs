@@ -38,6 +38,14 @@ pub enum Command {
     Verify(FactArgs),
     /// Write real text from 16 threads, kill the writer, recover, check every promise, go on.
     Demo(DemoArgs),
+    /// Measure logs on your disk, beside the disk itself.
+    #[command(
+        after_help = "Durable modes stand beside a loop of one write of 4096 bytes and one fdatasync, async beside a stream of \
+                            direct writes of 1 MiB, each measured just before in the same run; `x raw` is the ratio to it. Every \
+                            record is read back and counted after the clock. All is written to a fresh directory, which is \
+                            removed in the end."
+    )]
+    Bench(BenchArgs),
 }
 
 /// Options of `write`.
@@ -161,6 +169,59 @@ pub struct DemoArgs {
     /// one, removed if all went well and otherwise kept and named.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// Options of `bench`.
+#[derive(clap::Args, Debug)]
+pub struct BenchArgs {
+    /// A directory on the disk to measure.
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// When a record counts as committed.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [DurabilityArg::Async, DurabilityArg::Group, DurabilityArg::Sync])]
+    pub modes: Vec<DurabilityArg>,
+    /// How many threads append at once.
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 4, 16, 64], value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Vec<u32>,
+    /// Bytes of each record: 8 to 16M.
+    #[arg(long, value_name = "BYTES,..", value_delimiter = ',', default_value = "128", value_parser = parse_record_bytes)]
+    pub sizes: Vec<u64>,
+    /// How long each repetition of each row appends, at most.
+    #[arg(long, default_value_t = 2.0, value_parser = parse_seconds)]
+    pub seconds: f64,
+    /// How often each row is repeated; medians are told.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repetitions: u32,
+    /// How much may stand on the disk at once: bytes, or with K, M or G; at least 64M.
+    #[arg(long, value_name = "BYTES", default_value = "2G", value_parser = parse_bytes_max)]
+    pub max_bytes: u64,
+    /// Print JSON in the end instead of a table meanwhile.
+    #[arg(long)]
+    pub json: bool,
+    /// Also draw the rows as an SVG file.
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+}
+
+fn parse_record_bytes(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        bytes @ 8..=0x100_0000 => Ok(bytes),
+        _ => Err("records of 8 bytes to 16 MiB are measured".to_string()),
+    }
+}
+
+fn parse_bytes_max(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        bytes if bytes >= 64 << 20 => Ok(bytes),
+        _ => Err("at least 64M are needed".to_string()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0.001 to 3600".to_string()),
+    }
 }
 
 /// Reads `65536`, `64K`, `64KiB` and so on; the units are powers of 1024.

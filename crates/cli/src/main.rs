@@ -1,11 +1,12 @@
 //! The `braidlog` command: write, read, watch and check a log directory from outside a program.
 //!
-//! The rule of this crate: it uses the public API of `braidlog` and nothing else, so whatever it shows, a
-//! program that links the library can show too. Every subcommand is a file of the same name.
+//! The rule of this crate: it uses the public API of `braidlog` and nothing else (`braidlog_measure`, which `bench`
+//! needs, keeps the same rule), so whatever it shows, a program that links the library can show too. Every subcommand is a file of the same name.
 //!
 //! Exit codes: 0 fine, 1 damage or a failure was found, 2 bad usage, 130 interrupted (after a clean close).
 
 mod args;
+mod bench;
 mod cat;
 mod demo;
 mod failure;
@@ -14,6 +15,7 @@ mod output;
 mod record;
 mod segments;
 mod stat;
+mod stop;
 mod tail;
 mod verify;
 mod write;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Segments(args) => segments::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,

@@ -60,6 +60,16 @@ pub fn progress(bytes_total: Option<u64>) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A progress bar on standard error, in steps; invisible unless that is a terminal.
+pub fn steps(total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {msg}");
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    // A step takes seconds: the clock goes on meanwhile.
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
 /// `12345` as `12,345`.
 pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()

@@ -12,9 +12,7 @@
 //! what was accepted becomes durable, the log is closed, the summary says how far it got.
 
 mod acknowledger;
-mod latency;
 mod lines;
-mod stop;
 mod summary;
 mod writer;
 
@@ -27,16 +25,16 @@ use std::thread;
 use std::time::Instant;
 
 use braidlog::{DurabilityMode, RecoveryReport, TailState, Wal};
+use braidlog_measure::latency::Latencies;
 use crossbeam::channel::{self, Receiver};
 use indicatif::ProgressBar;
 
 use crate::args::{DurabilityArg, WriteArgs};
 use crate::failure::Failure;
 use crate::output;
+use crate::stop::Stop;
 use acknowledger::Acknowledger;
-use latency::Latencies;
 use lines::{Chunk, Lines};
-use stop::Stop;
 use summary::Summary;
 
 /// How many chunks of lines may wait between the reader and the writers.

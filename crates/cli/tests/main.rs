@@ -4,6 +4,7 @@
 
 mod support;
 
+mod bench;
 mod command;
 mod demo;
 mod features;

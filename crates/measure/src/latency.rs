@@ -6,7 +6,8 @@ const SUB_BITS: u32 = 4;
 const SUB: usize = 1 << SUB_BITS;
 const BUCKETS: usize = (64 - SUB_BITS as usize + 1) * SUB;
 
-/// A histogram of durations. Values below 16 ns have a bucket each, and each power of two above has 16.
+/// A histogram of durations. Counting takes some nanoseconds and no memory. Values below 16 ns have a bucket each, and each power of two above has 16.
+#[derive(Clone, Debug)]
 pub struct Latencies {
     counts: Box<[u64; BUCKETS]>,
     total: u64,
@@ -24,6 +25,19 @@ impl Latencies {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.counts[bucket(ns)] += 1;
         self.total += 1;
+    }
+
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
+    /// Counts all that another has counted.
+    pub fn add(&mut self, other: &Latencies) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts.iter()) {
+            *count += more;
+        }
+        self.total += other.total;
     }
 
     /// The duration in nanoseconds that the share `q` of all did not exceed (by more than a sixteenth); 0 if
@@ -79,6 +93,12 @@ mod tests {
         for us in 1..=1000u64 {
             latencies.record(Duration::from_micros(us));
         }
+        // Counted by two, it is the same.
+        let mut both = Latencies::default();
+        both.add(&latencies);
+        both.add(&latencies);
+        assert_eq!(both.count(), 2000);
+        assert_eq!(both.quantile_ns(0.5), latencies.quantile_ns(0.5));
         for (q, us) in [(0.5, 500), (0.99, 990), (1.0, 1000)] {
             let ns = latencies.quantile_ns(q);
             assert!(ns >= us * 1000 && ns <= us * 1000 * 17 / 16, "{q}: {ns}");
