@@ -8,6 +8,7 @@ pub mod build;
 pub mod call;
 pub mod floor;
 pub mod memory;
+pub mod replay;
 pub mod scratch;
 pub mod slow;
 pub mod timer;

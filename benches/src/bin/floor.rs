@@ -10,6 +10,7 @@ use braidlog_benches::build::Build;
 use braidlog_benches::call::{self, Call, Cost};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
 use braidlog_benches::memory::{self, Half, Memory};
+use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
 use braidlog_measure::Result;
 use braidlog_measure::machine::Machine;
@@ -56,6 +57,8 @@ enum Part {
     Async,
     /// One append call of one thread under `Async`, beside a copy and a CRC
     Call,
+    /// Replay, from a warm and a cold page cache, beside a loop that checks the same bytes
+    Replay,
 }
 
 /// What was measured.
@@ -69,6 +72,7 @@ struct Report {
     group: Option<Group>,
     asynchronous: Option<Vec<Asynchronous>>,
     call: Option<Call>,
+    replay: Option<Replay>,
     memory: Option<Memory>,
 }
 
@@ -111,6 +115,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             .then(|| floor::asynchronous(base, repetitions))
             .transpose()?,
         call: wanted(Part::Call, "the append call").then(|| call::measure(base, repetitions)).transpose()?,
+        replay: wanted(Part::Replay, "replay").then(|| replay::replay(base, repetitions)).transpose()?,
         memory: if arguments.memory {
             eprintln!("measuring: memory");
             let dir = scratch::directory(base)?;
@@ -181,8 +186,20 @@ fn print(report: &Report) {
             println!("    calls that waited             {:.4} %", waited_share.median * 100.0);
         }
     }
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    if let Some(Replay { records, caches, memory }) = &report.replay {
+        println!("\nreplay of {records} records of 128 bytes, records per second");
+        for cache in caches {
+            println!("  {} page cache", if cache.warm { "warm" } else { "cold" });
+            println!("  plain loop, one thread          {:.0}", cache.plain);
+            println!("  one thread                      {:.0}", cache.one_thread);
+            println!("  one thread / plain loop         {:.3}", cache.one_to_plain);
+            println!("  all threads                     {:.0}", cache.all_threads);
+            println!("  all threads / plain loop        {:.3}", cache.all_to_plain);
+        }
+        println!("  VmHWM of open and replay        {:.1} MiB", mib(memory.replay.resident_bytes));
+    }
     if let Some(memory) = &report.memory {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         println!("\n{:.0} MiB of 128-byte records, Async, default options", mib(memory.payload_bytes));
         println!("  directory                       {:.0} MiB", mib(memory.directory_bytes));
         for (what, peak) in [("append", memory.append), ("replay", memory.replay)] {
