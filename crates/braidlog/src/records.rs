@@ -45,9 +45,13 @@ impl Records {
     /// [`Damaged`](crate::ErrorKind::Damaged) where an acknowledged record cannot be read back;
     /// [`Newer`](crate::ErrorKind::Newer) for an entry that this version does not know;
     /// [`Io`](crate::ErrorKind::Io) from the system.
+    #[inline]
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>>> {
         let Records { inner, path } = self;
-        inner.as_mut()?.next_ref().map(|next| next.map_err(|error| Error::recovery(path, error)))
+        match inner.as_mut()?.next_ref()? {
+            Ok(record) => Some(Ok(record)),
+            Err(error) => Some(Err(Error::recovery(path, error))),
+        }
     }
 }
 

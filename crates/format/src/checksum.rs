@@ -1,20 +1,31 @@
 //! The one checksum of the format: CRC-32 (ISO-HDLC, polynomial 0x04C11DB7 reflected), algorithm number 1.
 
+use std::sync::LazyLock;
+
+use crc32fast::Hasher;
+
 /// The number of this algorithm in a segment header.
 pub const CRC32: u8 = 1;
+
+/// A fresh hasher. Making one asks what the processor can, which takes as long as a short checksum; a copy of this one
+/// knows.
+static FRESH: LazyLock<Hasher> = LazyLock::new(Hasher::new);
 
 /// CRC-32 of `bytes`.
 #[inline]
 pub fn crc32(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes)
+    let mut hasher = FRESH.clone();
+    hasher.update(bytes);
+    hasher.finalize()
 }
 
 /// CRC-32 of `bytes`, continuing from `seed`.
 ///
 /// An entry's header checksum is seeded with its segment's salt and its place in the file, so that a
 /// frame that was moved, is stale or was forged inside a payload never validates.
+#[inline]
 pub fn crc32_seeded(seed: u32, bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    let mut hasher = Hasher::new_with_initial(seed);
     hasher.update(bytes);
     hasher.finalize()
 }
@@ -26,6 +37,7 @@ pub fn crc32_seeded(seed: u32, bytes: &[u8]) -> u32 {
 /// ("slicing": Kounavis and Berry, "A systematic approach to building high performance, software-based, CRC
 /// generators", 2005, with a table for every place). Of the tables only those lines are warm whose bytes
 /// change from header to header.
+#[inline]
 pub fn crc32_seeded_words(seed: u32, mut words: [u32; HEADER_WORDS]) -> u32 {
     words[0] ^= !seed;
     let mut crc = 0;

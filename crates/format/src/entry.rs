@@ -87,6 +87,15 @@ impl EntryHeader {
         if found != computed {
             return Err(DecodeError::HeaderChecksum { found, computed });
         }
+        EntryHeader::decode_proved(bytes)
+    }
+
+    /// As [`EntryHeader::decode`], of bytes whose checksum was proved before, or that are about to be.
+    ///
+    /// # Errors
+    /// As [`EntryHeader::decode`], but for the checksum.
+    #[inline]
+    pub fn decode_proved(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> Result<EntryHeader, DecodeError> {
         if bytes[RESERVED] != 0 || bytes[RESERVED + 1] != 0 {
             return Err(DecodeError::InvalidField { field: "reserved" });
         }
@@ -208,6 +217,7 @@ impl<'a> Entry<'a> {
     }
 }
 
+#[inline]
 fn header_checksum(bytes: &[u8; ENTRY_HEADER_LEN as usize], salt: Salt, offset: u64) -> u32 {
     let word = |index: usize| u32_at(bytes, index * 4);
     // All words but the checksum itself.
@@ -217,11 +227,13 @@ fn header_checksum(bytes: &[u8; ENTRY_HEADER_LEN as usize], salt: Salt, offset: 
 }
 
 /// The little-endian number at `at`, which lies inside `bytes`.
+#[inline]
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// The little-endian number at `at`, which lies inside `bytes`.
+#[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }

@@ -86,7 +86,7 @@ impl Check<'_> {
         } else {
             self.earlier_segment(segment, &mut scan)?;
         }
-        if let Some(kept) = scan.at.kept.last {
+        if let Some(kept) = scan.at.kept().last {
             self.report.last_lsn = self.report.last_lsn.max(kept.lsn);
         }
         Ok(())
@@ -240,7 +240,7 @@ impl Check<'_> {
             }
             Warning::UnfinishedSeal { segment: name, offset }
         } else {
-            Warning::TornTail { segment: name, offset: scan.at.kept.end, bytes: behind.cut_bytes(&scan.at) }
+            Warning::TornTail { segment: name, offset: scan.at.kept().end, bytes: behind.cut_bytes(&scan.at) }
         };
         self.report.warnings.push(warning);
         Ok(())

@@ -32,7 +32,7 @@ impl Behind {
     pub(crate) fn cut_bytes(&self, stopped: &Position) -> u64 {
         // Between the last whole batch and the failing offset stand entries, which go too.
         let end = self.last_nonzero.map_or(stopped.offset, |last| last.saturating_add(1));
-        end.saturating_sub(stopped.kept.end)
+        end.saturating_sub(stopped.kept().end)
     }
 }
 

@@ -91,6 +91,16 @@ struct Open {
     header: SegmentHeader,
     /// The base of the next segment, if one is known.
     successor: Option<Lsn>,
+    /// Records up to this LSN are in this segment and in the range.
+    quick_to: Lsn,
+}
+
+impl Open {
+    /// Takes `successor` for the base of the next segment, in a range that ends with `to`.
+    fn follow(&mut self, successor: Option<Lsn>, to: Lsn) {
+        self.successor = successor;
+        self.quick_to = successor.map_or(to, |successor| successor.prev().min(to));
+    }
 }
 
 impl Records {
@@ -105,28 +115,53 @@ impl Records {
     ///
     /// # Errors
     /// What stands between here and the next record: see [`RecoveryError`].
+    #[inline]
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>, RecoveryError>> {
-        match self.advance() {
-            Ok(Some(found)) => Some(Ok(RecordRef {
-                lsn: found.header.lsn,
-                timestamp_ns: found.header.timestamp_ns,
-                kind: found.header.kind,
-                batch_continues: found.header.flags.contains(Flags::BATCH_CONTINUES),
-                payload: self.open.as_ref().map_or(&[], |open| open.scan.payload(&found)),
-            })),
-            Ok(None) => {
-                self.open = None;
-                None
-            }
-            Err(error) => {
-                self.to = Lsn::ZERO;
-                self.open = None;
-                Some(Err(error))
-            }
-        }
+        let found = match self.advance_quickly() {
+            Some(found) => found,
+            None => match self.advance() {
+                Ok(Some(found)) => found,
+                Ok(None) => return None,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        Some(Ok(RecordRef {
+            lsn: found.header.lsn,
+            timestamp_ns: found.header.timestamp_ns,
+            kind: found.header.kind,
+            batch_continues: found.header.flags.contains(Flags::BATCH_CONTINUES),
+            payload: self.open.as_ref().map_or(&[], |open| open.scan.payload(&found)),
+        }))
     }
 
+    /// The next record, if it follows in the window. `None` decides nothing: [`advance`](Records::advance) does.
+    #[inline]
+    fn advance_quickly(&mut self) -> Option<Found> {
+        let open = self.open.as_mut()?;
+        let at = &open.scan.at;
+        if at.next != self.next || at.next > open.quick_to {
+            return None;
+        }
+        let found = open.scan.step_quickly()?;
+        self.next = open.scan.at.next;
+        Some(found)
+    }
+
+    /// The next record, wherever it is; `None` at the end of the range.
+    #[cold]
+    #[inline(never)]
     fn advance(&mut self) -> Result<Option<Found>, RecoveryError> {
+        let advanced = self.look_for_next();
+        if advanced.is_err() {
+            self.to = Lsn::ZERO;
+        }
+        if !matches!(advanced, Ok(Some(_))) {
+            self.open = None;
+        }
+        advanced
+    }
+
+    fn look_for_next(&mut self) -> Result<Option<Found>, RecoveryError> {
         loop {
             if self.next > self.to {
                 return Ok(None);
@@ -181,7 +216,9 @@ impl Records {
             if lsn > base {
                 seek(&mut window, &header, lsn, &mut at)?;
             }
-            return Ok(Open { scan: Scan { window, at }, header, successor });
+            let mut open = Open { scan: Scan { window, at }, header, successor: None, quick_to: Lsn::ZERO };
+            open.follow(successor, self.to);
+            return Ok(open);
         }
     }
 
@@ -215,7 +252,7 @@ impl Records {
         let Some(open) = &mut self.open else { return Ok(()) };
         let at = open.scan.at;
         let behind = self.bases.partition_point(|&base| base <= open.header.base);
-        open.successor = self.bases.get(behind).copied();
+        open.follow(self.bases.get(behind).copied(), self.to);
         if open.successor == Some(at.next) {
             return Ok(());
         }

@@ -10,7 +10,7 @@
 
 use braidlog_format::{
     DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, Lsn, SEGMENT_HEADER_LEN, Salt,
-    SegmentHeader, SyncMark,
+    SegmentHeader, SyncMark, padded_len,
 };
 
 use crate::RecoveryError;
@@ -45,8 +45,9 @@ pub(crate) struct Position {
     pub(crate) batch_open: bool,
     /// The last entry that took an LSN.
     pub(crate) last: Option<LastEntry>,
-    /// What would be kept if nothing valid followed.
-    pub(crate) kept: Kept,
+    /// What would be kept if nothing valid followed, where that is not all up to here: see
+    /// [`Position::kept`].
+    held: Option<Kept>,
 }
 
 /// An entry that took an LSN.
@@ -118,8 +119,23 @@ impl Position {
             timestamp_ns,
             batch_open: false,
             last: None,
-            kept: Kept { end: SEGMENT_HEADER_LEN, last: None, timestamp_ns },
+            held: None,
         }
+    }
+
+    /// What would be kept if nothing valid followed: the part that ends on a batch boundary.
+    pub(crate) fn kept(&self) -> Kept {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("half_a_batch_kept") {
+            return self.whole();
+        }
+        self.held.unwrap_or_else(|| self.whole())
+    }
+
+    /// All up to here.
+    #[inline]
+    fn whole(&self) -> Kept {
+        Kept { end: self.offset, last: self.last, timestamp_ns: self.timestamp_ns }
     }
 
     /// Whether an entry with this header may stand here, and the position behind it.
@@ -139,20 +155,20 @@ impl Position {
             return Err(DecodeError::NewerKind { kind: header.kind.0 });
         }
         let offset = self.offset;
-        self.offset += header.entry_len();
-        self.timestamp_ns = header.timestamp_ns;
         if header.kind.takes_lsn() {
+            let continues = header.flags.contains(Flags::BATCH_CONTINUES);
+            if continues && self.held.is_none() {
+                self.held = Some(self.whole());
+            }
             self.next = Lsn(self.next.0.saturating_add(1));
-            self.batch_open = header.flags.contains(Flags::BATCH_CONTINUES);
+            self.batch_open = continues;
             self.last =
                 Some(LastEntry { lsn: header.lsn, offset, timestamp_ns: header.timestamp_ns, checksum });
         }
+        self.offset += header.entry_len();
+        self.timestamp_ns = header.timestamp_ns;
         if !self.batch_open {
-            self.kept = Kept { end: self.offset, last: self.last, timestamp_ns: self.timestamp_ns };
-        }
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("half_a_batch_kept") {
-            self.kept = Kept { end: self.offset, last: self.last, timestamp_ns: self.timestamp_ns };
+            self.held = None;
         }
         Ok(())
     }
@@ -167,16 +183,28 @@ impl Scan {
     /// The next entry, proved with its payload. After a stop, the same stop again.
     #[inline]
     pub(crate) fn step(&mut self) -> Result<Step, RecoveryError> {
-        let offset = self.at.offset;
-        if let Ok(Entry { header, checksum, .. }) =
-            Entry::decode(self.window.at(offset), self.at.salt, offset)
-            && header.kind != Kind::SYNC_MARK
-            && header.kind != Kind::SEAL
-            && self.at.accept(&header, checksum).is_ok()
-        {
-            return Ok(Step::Entry(Found { header, offset }));
+        match self.step_quickly() {
+            Some(found) => Ok(Step::Entry(found)),
+            None => self.step_slowly(),
         }
-        self.step_slowly()
+    }
+
+    /// The next entry, proved with its payload, if it lies in the window and is of a user's kind. `None` decides
+    /// nothing: [`step`](Scan::step) does.
+    #[inline]
+    pub(crate) fn step_quickly(&mut self) -> Option<Found> {
+        let offset = self.at.offset;
+        let bytes = self.window.at(offset);
+        let (head, rest) = bytes.split_first_chunk()?;
+        let header = EntryHeader::decode(head, self.at.salt, offset).ok()?;
+        if !header.kind.is_user() {
+            return None;
+        }
+        let payload_len = header.payload_len as usize;
+        let padded_len = padded_len(u64::from(header.payload_len)) as usize;
+        header.check_payload(rest.get(..payload_len)?, rest.get(payload_len..padded_len)?).ok()?;
+        self.at.accept(&header, EntryHeader::stored_checksum(head)).ok()?;
+        Some(Found { header, offset })
     }
 
     /// As [`step`](Scan::step), for an entry that vouches for others, is not in the window or is not valid.
@@ -260,6 +288,7 @@ impl Scan {
 
     /// Goes on at `offset`, where the entry says that `next` is the next LSN.
     pub(crate) fn resume(&mut self, offset: u64, next: Lsn) {
+        self.at.held = Some(self.at.kept());
         self.at.offset = offset;
         self.at.next = next;
         self.at.batch_open = false;

@@ -117,10 +117,10 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
         state != TailEnd::Sealed && !at.batch_open && seal::was_meant(&mut window, header, at.offset)?;
     let kept = match &seal {
         Some(facts) => {
-            let timestamp_ns = at.kept.timestamp_ns.max(facts.timestamp_ns);
-            Kept { end: facts.end, timestamp_ns, ..at.kept }
+            let timestamp_ns = at.kept().timestamp_ns.max(facts.timestamp_ns);
+            Kept { end: facts.end, timestamp_ns, ..at.kept() }
         }
-        None => at.kept,
+        None => at.kept(),
     };
     Ok(Tail {
         header: *header,
