@@ -53,10 +53,7 @@ fn draw_size<DB: DrawingBackend>(
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(84)
-        .build_cartesian_2d(
-            (least * 0.9..most * 1.1).log_scale(),
-            (low.max(1.0) / 2.0..high * 2.0).log_scale(),
-        )?;
+        .build_cartesian_2d(least - 0.2..most + 0.2, low.floor()..high.ceil() + 0.1)?;
     chart
         .configure_mesh()
         .x_desc("threads")
