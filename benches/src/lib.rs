@@ -7,6 +7,7 @@
 pub mod build;
 pub mod call;
 pub mod floor;
+pub mod growth;
 pub mod memory;
 pub mod replay;
 pub mod scratch;

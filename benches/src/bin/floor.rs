@@ -9,6 +9,7 @@ use std::time::Duration;
 use braidlog_benches::build::Build;
 use braidlog_benches::call::{self, Call, Cost};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
+use braidlog_benches::growth::{self, Counted, Growth, Work};
 use braidlog_benches::memory::{self, Half, Memory};
 use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
@@ -41,6 +42,13 @@ struct Arguments {
     /// Tell the figures as JSON
     #[arg(long)]
     json: bool,
+    /// Bytes of payload of the long log of `growth`; the disk must have some GiB more
+    #[arg(long, default_value_t = 10 << 30)]
+    growth_bytes: u64,
+    #[arg(long, hide = true)]
+    child_appends: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    child_commits: Option<PathBuf>,
     #[arg(long, hide = true)]
     child_append: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -59,6 +67,8 @@ enum Part {
     Call,
     /// Replay, from a warm and a cold page cache, beside a loop that checks the same bytes
     Replay,
+    /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
+    Growth,
 }
 
 /// What was measured.
@@ -73,6 +83,7 @@ struct Report {
     asynchronous: Option<Vec<Asynchronous>>,
     call: Option<Call>,
     replay: Option<Replay>,
+    growth: Option<Growth>,
     memory: Option<Memory>,
 }
 
@@ -93,11 +104,19 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(dir) = &arguments.child_replay {
         return memory::run_half(Half::Replay, dir, arguments.memory_bytes);
     }
+    let growth_bytes = arguments.growth_bytes;
+    if let Some(dir) = &arguments.child_appends {
+        return growth::run_child(Work::Appends, dir, growth_bytes);
+    }
+    if let Some(dir) = &arguments.child_commits {
+        return growth::run_child(Work::Commits, dir, growth_bytes);
+    }
     let base = arguments.dir.as_deref();
     let machine = Machine::here(scratch::directory(base)?.path());
     let repetitions = arguments.repetitions as usize;
     let wanted = |part, name| {
-        let wanted = if arguments.only.is_empty() { true } else { arguments.only.contains(&part) };
+        let is_default = arguments.only.is_empty() && part != Part::Growth;
+        let wanted = is_default || arguments.only.contains(&part);
         if wanted {
             eprintln!("measuring: {name}");
         }
@@ -116,6 +135,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             .transpose()?,
         call: wanted(Part::Call, "the append call").then(|| call::measure(base, repetitions)).transpose()?,
         replay: wanted(Part::Replay, "replay").then(|| replay::replay(base, repetitions)).transpose()?,
+        growth: wanted(Part::Growth, "growth")
+            .then(|| growth::measure(base, repetitions, arguments.growth_bytes))
+            .transpose()?,
         memory: if arguments.memory {
             eprintln!("measuring: memory");
             let dir = scratch::directory(base)?;
@@ -198,6 +220,28 @@ fn print(report: &Report) {
             println!("  all threads / plain loop        {:.3}", cache.all_to_plain);
         }
         println!("  VmHWM of open and replay        {:.1} MiB", mib(memory.replay.resident_bytes));
+    }
+    if let Some(growth) = &report.growth {
+        println!(
+            "\n128 bytes on a log of {} MiB in {} segments, beside a short one",
+            growth.payload_bytes >> 20,
+            growth.segments
+        );
+        for (what, pair) in [("append, ns", growth.append_ns), ("commit, us", growth.commit_us)] {
+            println!("  {what}: short               {:.1}", pair.short);
+            println!("    long                          {:.1}", pair.long);
+            println!("    long / short                  {:.3}", pair.ratio);
+        }
+        let counted = [("append", growth.append_instructions), ("commit", growth.commit_instructions)];
+        for (what, counted) in counted {
+            match counted {
+                Some(Counted { short, long }) => println!(
+                    "  {what}, instructions: short     {short:.1}, long {long:.1}, long / short {:.3}",
+                    long / short
+                ),
+                None => println!("  {what}, instructions: valgrind is not there to count them"),
+            }
+        }
     }
     if let Some(memory) = &report.memory {
         println!("\n{:.0} MiB of 128-byte records, Async, default options", mib(memory.payload_bytes));
