@@ -9,6 +9,7 @@ pub mod call;
 pub mod floor;
 pub mod growth;
 pub mod memory;
+pub mod pipelined;
 pub mod replay;
 pub mod scratch;
 pub mod slow;

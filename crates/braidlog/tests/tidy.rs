@@ -166,6 +166,16 @@ fn every_ordering_has_its_partner_and_its_entry_in_the_docs() {
 }
 
 #[test]
+fn only_the_benchmarks_look_at_single_parts() {
+    let asking: Vec<_> = files("toml")
+        .into_iter()
+        .filter(|path| read(path).contains("\"components\""))
+        .map(|path| shown(&path))
+        .collect();
+    assert_eq!(asking, ["benches/Cargo.toml"]);
+}
+
+#[test]
 fn dependencies_point_down_only() {
     for (name, may_name) in [
         ("format", &[][..]),

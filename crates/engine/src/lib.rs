@@ -14,6 +14,10 @@
 //! `flusher.rs` serves what nobody blocks for, `shared.rs` says how the coordinator's role changes hands,
 //! `failure.rs` closes the log for good.
 
+#[cfg(feature = "components")]
+#[doc(hidden)]
+pub mod components;
+
 mod append;
 mod batch;
 mod commit;
