@@ -7,7 +7,7 @@ use std::time::Duration;
 use braidlog_benches::scratch;
 use braidlog_benches::workload::Result;
 use criterion::measurement::WallTime;
-use criterion::{Bencher, BenchmarkGroup, Criterion, SamplingMode};
+use criterion::{AxisScale, Bencher, BenchmarkGroup, Criterion, PlotConfiguration, SamplingMode};
 
 /// A group of whole runs: ten samples of about a tenth of `seconds` each, but at least a run.
 pub fn group<'a>(criterion: &'a mut Criterion, name: &str, seconds: f64) -> BenchmarkGroup<'a, WallTime> {
@@ -16,7 +16,8 @@ pub fn group<'a>(criterion: &'a mut Criterion, name: &str, seconds: f64) -> Benc
         .sample_size(10)
         .sampling_mode(SamplingMode::Flat)
         .warm_up_time(Duration::from_millis(1))
-        .measurement_time(Duration::from_secs_f64(seconds));
+        .measurement_time(Duration::from_secs_f64(seconds))
+        .plot_config(PlotConfiguration::default().summary_scale(AxisScale::Logarithmic));
     group
 }
 

@@ -12,10 +12,14 @@ use std::time::{Duration, Instant};
 
 use braidlog::{DurabilityMode, ErrorKind, Ticket, Wal, Writer};
 use braidlog_measure::Result;
+use braidlog_measure::figure::Figure;
 use braidlog_measure::workload::Load;
+use serde::Serialize;
+
+use crate::scratch;
 
 /// When a thread waits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub enum Shape {
     /// After so many records, for the last of them.
     Batches(u32),
@@ -30,6 +34,55 @@ pub struct Pipelined {
     pub elapsed: Duration,
     /// The most payload bytes that were in flight, if each thread had as many as it may.
     pub in_flight_bytes_max: u64,
+}
+
+/// A shape and a number of threads, beside the same records appended asynchronously.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Row {
+    /// When a thread waits.
+    pub shape: Shape,
+    /// How many threads submit.
+    pub threads: u32,
+    /// Durable records of 128 bytes per second.
+    pub records_per_second: Figure,
+    /// The same records under `Async`, the final flush included.
+    pub asynchronous_per_second: Figure,
+    /// The one to the other, repetition by repetition.
+    pub to_asynchronous: Figure,
+    /// The most payload bytes that were in flight.
+    pub in_flight_bytes_max: u64,
+}
+
+/// Measures both shapes with 1 and 4 threads, by turns with asynchronous appends.
+///
+/// # Errors
+/// An error of the log or the system, or a wrong result.
+pub fn measure(base: Option<&Path>, repetitions: usize) -> Result<Vec<Row>> {
+    let asynchronous = Wal::options().mode(DurabilityMode::asynchronous());
+    let mut rows = Vec::new();
+    for (shape, records) in [(Shape::Batches(100), 200_000), (Shape::InFlight(10_000), 1_000_000)] {
+        for threads in [1, 4] {
+            let load = Load::spread(threads, records);
+            let (mut rates, mut asynchronous_rates, mut in_flight_bytes_max) = (vec![], vec![], 0);
+            for _ in 0..repetitions {
+                let ran = run(&load, shape, scratch::directory(base)?.path())?;
+                rates.push(load.total() as f64 / ran.elapsed.as_secs_f64());
+                in_flight_bytes_max = ran.in_flight_bytes_max;
+                let dir = scratch::directory(base)?;
+                asynchronous_rates.push(load.run(dir.path(), &asynchronous)?.rate());
+            }
+            let ratios = rates.iter().zip(&asynchronous_rates).map(|(rate, to)| rate / to);
+            rows.push(Row {
+                shape,
+                threads,
+                to_asynchronous: Figure::of(ratios),
+                records_per_second: Figure::of(rates),
+                asynchronous_per_second: Figure::of(asynchronous_rates),
+                in_flight_bytes_max,
+            });
+        }
+    }
+    Ok(rows)
 }
 
 /// Submits the load to a fresh log in `dir`, and checks what is in it.
@@ -141,7 +194,6 @@ fn try_submit(writer: &Writer, payload: &[u8]) -> braidlog::Result<Option<Ticket
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch;
 
     #[test]
     fn every_record_is_durable_at_the_end_in_both_shapes() {

@@ -11,6 +11,7 @@ use braidlog_benches::call::{self, Call, Cost};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
 use braidlog_benches::growth::{self, Counted, Growth, Work};
 use braidlog_benches::memory::{self, Half, Memory};
+use braidlog_benches::pipelined::{self, Row, Shape};
 use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
 use braidlog_measure::Result;
@@ -63,6 +64,8 @@ enum Part {
     Group,
     /// 1, 4, 16 and 64 threads under `Async`
     Async,
+    /// Durable records with many on their way, beside `Async`: batches of 100, and 10,000 in flight
+    Pipelined,
     /// One append call of one thread under `Async`, beside a copy and a CRC
     Call,
     /// Replay, from a warm and a cold page cache, beside a loop that checks the same bytes
@@ -81,6 +84,7 @@ struct Report {
     lone: Option<Lone>,
     group: Option<Group>,
     asynchronous: Option<Vec<Asynchronous>>,
+    pipelined: Option<Vec<Row>>,
     call: Option<Call>,
     replay: Option<Replay>,
     growth: Option<Growth>,
@@ -132,6 +136,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             .transpose()?,
         asynchronous: wanted(Part::Async, "asynchronous threads")
             .then(|| floor::asynchronous(base, repetitions))
+            .transpose()?,
+        pipelined: wanted(Part::Pipelined, "pipelined commits")
+            .then(|| pipelined::measure(base, repetitions))
             .transpose()?,
         call: wanted(Part::Call, "the append call").then(|| call::measure(base, repetitions)).transpose()?,
         replay: wanted(Part::Replay, "replay").then(|| replay::replay(base, repetitions)).transpose()?,
@@ -187,6 +194,20 @@ fn print(report: &Report) {
         for Asynchronous { threads, records_per_second, disk_bytes_per_record } in rows {
             println!("  {threads:2} threads                      {records_per_second:.0}");
             println!("    bytes on disk for a record    {disk_bytes_per_record:.1}");
+        }
+    }
+    if let Some(rows) = &report.pipelined {
+        println!("\npipelined, GroupCommit, 128 bytes, all durable, records per second");
+        for row in rows {
+            let what = match row.shape {
+                Shape::Batches(records) => format!("batches of {records}, one wait"),
+                Shape::InFlight(tickets) => format!("{tickets} tickets in flight"),
+            };
+            let in_flight_kib = row.in_flight_bytes_max as f64 / 1024.0;
+            println!("  {what}, {} threads: {:.0}", row.threads, row.records_per_second);
+            println!("    the same under Async          {:.0}", row.asynchronous_per_second);
+            println!("    to Async                      {:.3}", row.to_asynchronous);
+            println!("    payloads in flight, at most   {in_flight_kib:.0} KiB");
         }
     }
     if let Some(call) = &report.call {
