@@ -10,9 +10,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use braidlog::storage::FileIo;
 use braidlog::{DurabilityMode, ErrorKind, Ticket, Wal, Writer};
 use braidlog_measure::Result;
-use braidlog_measure::figure::Figure;
+use braidlog_measure::figure::{Figure, median_us};
+use braidlog_measure::raw::RawFile;
 use braidlog_measure::workload::Load;
 use serde::Serialize;
 
@@ -51,7 +53,12 @@ pub struct Row {
     pub to_asynchronous: Figure,
     /// The most payload bytes that were in flight.
     pub in_flight_bytes_max: u64,
+    /// A write of 4096 bytes and an `fdatasync` just before, in microseconds: the median.
+    pub raw_us: Figure,
 }
+
+/// Turns of the raw loop before each repetition.
+const RAW_TURNS: u64 = 50;
 
 /// Measures both shapes with 1 and 4 threads, by turns with asynchronous appends.
 ///
@@ -64,7 +71,11 @@ pub fn measure(base: Option<&Path>, repetitions: usize) -> Result<Vec<Row>> {
         for threads in [1, 4] {
             let load = Load::spread(threads, records);
             let (mut rates, mut asynchronous_rates, mut in_flight_bytes_max) = (vec![], vec![], 0);
+            let mut raw_us = Vec::new();
             for _ in 0..repetitions {
+                let dir = scratch::directory(base)?;
+                let mut raw = RawFile::prepare(&dir.path().join("raw"), FileIo::Buffered, RAW_TURNS)?;
+                raw_us.push(median_us(&mut raw.turns(RAW_TURNS)?.whole));
                 let ran = run(&load, shape, scratch::directory(base)?.path())?;
                 rates.push(load.total() as f64 / ran.elapsed.as_secs_f64());
                 in_flight_bytes_max = ran.in_flight_bytes_max;
@@ -79,6 +90,7 @@ pub fn measure(base: Option<&Path>, repetitions: usize) -> Result<Vec<Row>> {
                 records_per_second: Figure::of(rates),
                 asynchronous_per_second: Figure::of(asynchronous_rates),
                 in_flight_bytes_max,
+                raw_us: Figure::of(raw_us),
             });
         }
     }

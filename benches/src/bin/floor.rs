@@ -208,6 +208,7 @@ fn print(report: &Report) {
             println!("    the same under Async          {:.0}", row.asynchronous_per_second);
             println!("    to Async                      {:.3}", row.to_asynchronous);
             println!("    payloads in flight, at most   {in_flight_kib:.0} KiB");
+            println!("    write 4096 + fdatasync, us    {:.0}", row.raw_us);
         }
     }
     if let Some(call) = &report.call {
