@@ -27,6 +27,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Appends, waiting for room and then for durability as long as `wait` allows.
+    #[inline]
     pub(crate) fn append(&self, append: Append<'_>, stripe: Option<usize>, wait: Wait) -> Result<Lsn> {
         let durability = append.durability.unwrap_or(self.durability);
         let how = How { stripe, wait, commit: Commit::Wait(durability) };
@@ -44,6 +45,7 @@ impl Log {
     }
 
     /// Appends if there is room now, and waits for nothing.
+    #[inline]
     pub(crate) fn submit(&self, append: Append<'_>, stripe: Option<usize>) -> Result<Lsn> {
         let durability = append.durability.unwrap_or(self.durability);
         let how = How { stripe, wait: Wait::Never, commit: Commit::Later(durability) };

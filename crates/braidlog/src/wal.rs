@@ -67,6 +67,7 @@ impl Wal {
     ///
     /// # Errors
     /// As [`Wal::append`], and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a kind above 239.
+    #[inline]
     pub fn append_with(&self, append: Append<'_>) -> Result<Lsn> {
         self.log.append(append, None, Wait::Forever)
     }
@@ -101,6 +102,7 @@ impl Wal {
     /// [`Full`](crate::ErrorKind::Full) if there is no room just now,
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`NoSpace`](crate::ErrorKind::NoSpace),
     /// [`Closed`](crate::ErrorKind::Closed), [`Failed`](crate::ErrorKind::Failed): not accepted.
+    #[inline]
     pub fn submit<P: AsRef<[u8]>>(&self, payload: P) -> Result<Ticket, AppendError<P>> {
         let submitted = self.submit_with(Append::new(payload.as_ref()));
         submitted.map_err(|error| AppendError::new(error, payload))

@@ -37,6 +37,7 @@ impl Writer {
     ///
     /// # Errors
     /// As there.
+    #[inline]
     pub fn append_with(&self, append: Append<'_>) -> Result<Lsn> {
         self.log.append(append, Some(self.stripe), Wait::Forever)
     }
@@ -54,6 +55,7 @@ impl Writer {
     ///
     /// # Errors
     /// As there.
+    #[inline]
     pub fn submit<P: AsRef<[u8]>>(&self, payload: P) -> Result<Ticket, AppendError<P>> {
         match self.log.submit(Append::new(payload.as_ref()), Some(self.stripe)) {
             Ok(lsn) => Ok(Ticket::new(self.log.clone(), only(lsn))),

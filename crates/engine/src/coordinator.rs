@@ -550,13 +550,21 @@ impl Encode<'_> {
         let mut lsn = first;
         let mut at = 0;
         let mut checksum = 0;
-        if let Some(body) = pen.room(body_len) {
-            read(0, body);
+        if let Some(mut body) = pen.room(body_len) {
             while at < body_len {
-                let header = body[at as usize..].first_chunk_mut().expect("a frame is whole entries");
-                checksum = EntryHeader::place(header, lsn, timestamp_ns, salt, start + at);
+                // Completed before it is stored: reading back what was just copied would wait for the copy.
+                let mut header = [0; ENTRY_HEADER_LEN as usize];
+                read(at, &mut header);
+                checksum = EntryHeader::place(&mut header, lsn, timestamp_ns, salt, start + at);
                 segment.note_entry(lsn, start + at);
-                at += entry_len(u64::from(EntryHeader::payload_len_unplaced(header)));
+                let len = entry_len(u64::from(EntryHeader::payload_len_unplaced(&header)));
+                let (entry, rest) = body.split_at_mut(len as usize);
+                let (head, payload) =
+                    entry.split_first_chunk_mut().expect("an entry is longer than its header");
+                *head = header;
+                read(at + ENTRY_HEADER_LEN, payload);
+                body = rest;
+                at += len;
                 lsn = lsn.next();
             }
         }

@@ -109,6 +109,7 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`]; an error that carries LSNs is indeterminate, any other left nothing behind.
+    #[inline]
     pub fn append(&self, kind: Kind, payload: &[u8], how: How) -> Result<Lsn, EngineError> {
         self.shared.append(kind, payload, how)
     }
