@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use braidlog_benches::build::Build;
 use braidlog_benches::machine::Machine;
 use braidlog_benches::scratch;
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::cell::{Cell, Choice, Memory, Workload};
 use crate::outcome::Outcome;
@@ -138,10 +140,19 @@ fn run(arguments: Run) -> Result<()> {
     Ok(())
 }
 
+/// What was built, and on what it ran: one list of facts.
+#[derive(Serialize)]
+struct Facts {
+    #[serde(flatten)]
+    build: Build,
+    #[serde(flatten)]
+    machine: Machine,
+}
+
 fn begin(dir: Option<&Path>) -> Result<Report> {
     let dir = scratch::directory(dir)?;
     Ok(Report {
-        machine: serde_json::to_value(Machine::here(dir.path()))?,
+        machine: serde_json::to_value(Facts { build: Build::here(), machine: Machine::here(dir.path()) })?,
         began_at: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         command: env::args().skip(1).collect::<Vec<_>>().join(" "),
         versions: versions(),
