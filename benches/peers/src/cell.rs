@@ -145,8 +145,8 @@ impl Choice {
                     for &threads in
                         workload.threads().iter().filter(|threads| is_chosen(&self.threads, threads))
                     {
-                        // Large records saturate the device from few threads; 64 of them add nothing.
-                        if record_bytes == 128 || threads <= 4 {
+                        // Large records saturate the device from few threads and past any cache.
+                        if record_bytes == 128 || threads <= 4 && memory == Memory::Fresh {
                             places.push(Place { workload, record_bytes, memory, threads });
                         }
                     }

@@ -22,7 +22,7 @@ const BYTES_MAX: u64 = 1 << 30;
 /// The most records of a cell in which records are waited for: the yardstick's file is prepared for as many.
 pub const DURABLE_RECORDS_MAX: u64 = 3_500_000;
 /// After how long threads stop to append.
-const WRITE_TIME: Duration = Duration::from_millis(2500);
+const WRITE_TIME: Duration = Duration::from_secs(2);
 /// One call in so many is timed where nobody waits.
 const SAMPLED: u64 = 64;
 /// Records of a batch with one wait.
@@ -32,7 +32,7 @@ const IN_FLIGHT: usize = 10_000;
 /// The name of the file that says what a log holds that is to be replayed.
 const ACKNOWLEDGED: &str = "acknowledged";
 /// The directory of the log in the directory of the cell.
-const LOG: &str = "log";
+pub const LOG: &str = "log";
 
 /// Runs a cell in `dir`: the log in a directory of its own there.
 ///
@@ -49,7 +49,7 @@ pub fn run<P: Peer>(cell: &Cell, variant: &'static str, dir: &Path) -> Result<Ou
     };
     let log = dir.join(LOG);
     if workload == Workload::Replay {
-        return replay::<P>(&setup, dir);
+        return replay::<P>(&Setup { durable: !P::HAS_ASYNC, batches: !P::HAS_ASYNC, ..setup }, dir);
     }
     fs::create_dir(&log)?;
     let written = write::<P>(&setup, workload, &log)?;
@@ -69,7 +69,8 @@ pub fn run<P: Peer>(cell: &Cell, variant: &'static str, dir: &Path) -> Result<Ou
 /// What the log or the system says.
 pub fn prepare<P: Peer>(cell: &Cell, variant: &'static str, dir: &Path) -> Result<Outcome> {
     let Place { record_bytes, threads, .. } = cell.place;
-    let setup = Setup { threads, record_bytes, durable: false, batches: false, variant };
+    let batches = !P::HAS_ASYNC;
+    let setup = Setup { threads, record_bytes, durable: batches, batches, variant };
     let log = dir.join(LOG);
     fs::create_dir(&log)?;
     let (acknowledged, outcome) = write::<P>(&setup, Workload::Replay, &log)?;
@@ -129,6 +130,7 @@ fn write<P: Peer>(setup: &Setup, workload: Workload, log: &Path) -> Result<(Vec<
         records: most / u64::from(setup.threads),
         timer_ns: timer_ns.unwrap_or(0),
         record_bytes: setup.record_bytes,
+        batches: setup.batches,
     };
 
     let ready = Barrier::new(setup.threads as usize + 1);
@@ -189,12 +191,14 @@ struct Quota {
     records: u64,
     record_bytes: usize,
     timer_ns: u64,
+    batches: bool,
 }
 
 impl Quota {
     fn append(&self, workload: Workload, appender: &mut impl Appender, mut source: Source) -> Result<Done> {
         let mut done = Done { acknowledged: 0, times: histogram(), in_flight_max: 0 };
         match workload {
+            Workload::Replay if self.batches => self.append_batches(appender, &mut source, &mut done)?,
             Workload::Async | Workload::AppendCall | Workload::Replay => {
                 self.append_sampled(appender, &mut source, &mut done)?;
             }

@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::peer::Result;
 
 /// How much memory is touched to make it warm: more than a cell writes.
-const WARM_BYTES: usize = 6 << 30;
+const WARM_BYTES: usize = 4 << 30;
 
 /// Processor time of this process, all threads, user and system.
 pub fn cpu_time() -> Duration {

@@ -21,6 +21,7 @@ use crate::report::Report;
 use crate::runner::Plan;
 
 mod cell;
+mod chart;
 mod child;
 mod host;
 mod outcome;
@@ -185,6 +186,7 @@ fn show(report: &Report, out: Option<&Path>) -> Result<()> {
     if let Some(out) = out {
         fs::create_dir_all(out)?;
         fs::write(out.join("tables.md"), tables)?;
+        chart::all(report, out)?;
     }
     Ok(())
 }

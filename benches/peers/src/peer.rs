@@ -10,13 +10,38 @@ use crate::cell::{Cell, Workload};
 use crate::child;
 use crate::outcome::Outcome;
 
+#[cfg(feature = "aletheiadb")]
+pub mod aletheiadb;
 pub mod braidlog;
+#[cfg(feature = "commitlog")]
+pub mod commitlog;
 pub mod directvec;
+#[cfg(feature = "fjall")]
+pub mod fjall;
 pub mod groupcommit;
 pub mod mutexvec;
+#[cfg(feature = "okaywal")]
+pub mod okaywal;
+#[cfg(feature = "open-wal")]
+pub mod open_wal;
+#[cfg(feature = "oxirs-vec")]
+pub mod oxirs_vec;
+pub mod parse_loop;
+#[cfg(feature = "raft-engine")]
+pub mod raft_engine;
 pub mod raw;
+#[cfg(feature = "redb")]
+pub mod redb;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;
 #[cfg(test)]
 mod round_trip;
+#[cfg(feature = "sled")]
+pub mod sled;
+#[cfg(feature = "wal-db")]
+pub mod wal_db;
+#[cfg(feature = "walrus")]
+pub mod walrus;
 
 /// What goes wrong ends a cell, and is told in its place.
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -46,6 +71,9 @@ pub trait Peer: Sync + Sized {
     /// Whether [`Peer::flush`] returns when all is on the device. If not, the harness syncs the files, with
     /// the clock running.
     const FLUSH_SYNCS: bool;
+
+    /// Whether it can append at a rate that fills the log of a replay. If not, that is written in batches.
+    const HAS_ASYNC: bool = true;
 
     /// Opens a fresh log in an empty directory. Not timed.
     ///
@@ -168,40 +196,60 @@ impl Listed {
     }
 }
 
+const ASYNC: &[Workload] = &[Workload::Async];
 const APPEND: &[Workload] = &[Workload::Async, Workload::AppendCall, Workload::Replay];
 const DURABLE: &[Workload] = &[Workload::Durable, Workload::Pipelined];
+#[allow(dead_code, reason = "a build may be without the peers that it is for")]
+const DURABLE_REPLAY: &[Workload] = &[Workload::Durable, Workload::Pipelined, Workload::Replay];
+#[allow(dead_code, reason = "a build may be without the peers that it is for")]
+const LOG: &[Workload] =
+    &[Workload::Async, Workload::Durable, Workload::Pipelined, Workload::AppendCall, Workload::Replay];
+const REPLAY: &[Workload] = &[Workload::Replay];
+const SINGLE: &[Workload] = &[Workload::Durable];
 
 /// All that this build has, in the order of the tables.
+#[rustfmt::skip] // one line each
 pub const LIST: &[Listed] = &[
-    Listed::new::<braidlog::Braidlog>(
-        "braidlog",
-        "default options; `Async` where nobody waits",
-        Workload::ALL,
-    ),
-    Listed::new::<raw::Stream>(
-        "raw/stream",
-        "O_DIRECT writes of 1 MiB, one at a time, nothing copied",
-        &[Workload::Async],
-    ),
-    Listed::new::<raw::Sync>(
-        "raw/fdatasync",
-        "a loop of one 4096-byte write and one fdatasync, no size changes",
-        &[Workload::Durable],
-    ),
-    Listed::new::<raw::Sync>("raw/direct", "the same past the page cache", &[Workload::Durable]),
-    Listed::new::<mutexvec::MutexVec>(
-        "mutexvec",
-        "a mutex around a byte vector, a thread that writes 1 MiB chunks",
-        APPEND,
-    ),
-    Listed::new::<directvec::DirectVec>(
-        "directvec",
-        "a mutex around two buffers of 1 MiB, written past the page cache",
-        APPEND,
-    ),
-    Listed::new::<groupcommit::GroupCommit>(
-        "groupcommit",
-        "a mutex around a byte vector, one fdatasync for each group",
-        DURABLE,
-    ),
+    Listed::new::<braidlog::Braidlog>("braidlog", "default options; `Async` where nobody waits", Workload::ALL),
+    Listed::new::<braidlog::Braidlog>("braidlog/sync", "`Synchronous`", DURABLE),
+    Listed::new::<braidlog::Braidlog>("braidlog/one-thread", "read by the caller's thread alone", REPLAY),
+    Listed::new::<raw::Stream>("raw/stream", "O_DIRECT writes of 1 MiB, one at a time, nothing copied", ASYNC),
+    Listed::new::<raw::Sync>("raw/fdatasync", "a loop of a 4096-byte write and an fdatasync, no size changes", SINGLE),
+    Listed::new::<raw::Sync>("raw/direct", "the same past the page cache", SINGLE),
+    Listed::new::<mutexvec::MutexVec>("mutexvec", "a mutex around a byte vector, a thread that writes 1 MiB chunks", APPEND),
+    Listed::new::<directvec::DirectVec>("directvec", "a mutex around two buffers of 1 MiB, written past the page cache", APPEND),
+    Listed::new::<groupcommit::GroupCommit>("groupcommit", "a mutex around a byte vector, one fdatasync for each group", DURABLE),
+    Listed::new::<parse_loop::ParseLoop>("parse-loop", "one thread that takes Braidlog's files apart and checks both CRCs", REPLAY),
+    #[cfg(feature = "aletheiadb")]
+    Listed::new::<aletheiadb::Aletheiadb>("aletheiadb/async", "its WAL, `Async` of 10 ms", APPEND),
+    #[cfg(feature = "aletheiadb")]
+    Listed::new::<aletheiadb::Aletheiadb>("aletheiadb/gc-1ms", "its WAL, `GroupCommit` of 1 ms, the least", &[Workload::Async, Workload::Durable, Workload::Pipelined]),
+    #[cfg(feature = "aletheiadb")]
+    Listed::new::<aletheiadb::Aletheiadb>("aletheiadb/gc-2ms", "its WAL, `GroupCommit` of 2 ms, as it comes", SINGLE),
+    #[cfg(feature = "aletheiadb")]
+    Listed::new::<aletheiadb::Aletheiadb>("aletheiadb/sync", "its WAL, `Synchronous`, its default", DURABLE),
+    #[cfg(feature = "commitlog")]
+    Listed::new::<commitlog::Commitlog>("commitlog", "in a mutex; never syncs", APPEND),
+    #[cfg(feature = "fjall")]
+    Listed::new::<fjall::Fjall>("fjall", "a store; the journal persisted by hand", LOG),
+    #[cfg(feature = "okaywal")]
+    Listed::new::<okaywal::Okaywal>("okaywal", "always durable; preallocated", DURABLE_REPLAY),
+    #[cfg(feature = "open-wal")]
+    Listed::new::<open_wal::InMutex>("open-wal/mutex", "one writer, in a mutex", LOG),
+    #[cfg(feature = "open-wal")]
+    Listed::new::<open_wal::Queued>("open-wal/queue", "one writer, behind a queue", &[Workload::Async, Workload::Durable, Workload::Pipelined]),
+    #[cfg(feature = "oxirs-vec")]
+    Listed::new::<oxirs_vec::OxirsVec>("oxirs-vec", "its WAL, records as vectors; `sync_on_write` where durable", LOG),
+    #[cfg(feature = "raft-engine")]
+    Listed::new::<raft_engine::RaftEngine>("raft-engine", "a region for each thread", LOG),
+    #[cfg(feature = "redb")]
+    Listed::new::<redb::Redb>("redb", "a B-tree; a transaction for each append or batch", LOG),
+    #[cfg(feature = "rocksdb")]
+    Listed::new::<rocksdb::Rocksdb>("rocksdb", "a store; the WAL flushed by hand where nobody waits", LOG),
+    #[cfg(feature = "sled")]
+    Listed::new::<sled::Sled>("sled", "a tree; its flush is no fdatasync", LOG),
+    #[cfg(feature = "wal-db")]
+    Listed::new::<wal_db::WalDb>("wal-db", "one file; group commit", LOG),
+    #[cfg(feature = "walrus")]
+    Listed::new::<walrus::Walrus>("walrus", "a topic for each thread; `NoFsync` where nobody waits, else `SyncEach`", LOG),
 ];

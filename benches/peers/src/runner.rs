@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cell::{Cell, Choice, Memory, Workload};
+use crate::child;
 use crate::host;
 use crate::outcome::Outcome;
 use crate::peer::{LIST, Listed, Result};
@@ -43,7 +44,10 @@ impl Plan {
         for repetition in 0..self.repetitions {
             for place in self.choice.places() {
                 for listed in self.listed(place.workload) {
-                    if place.threads == 1 || !listed.is_named("raw") {
+                    // The device has one user; with large records from several threads only the yardsticks compare.
+                    let is_compared =
+                        place.record_bytes == 128 || listed.is_yardstick() || listed.is_named("braidlog");
+                    if place.threads == 1 || is_compared && !listed.is_named("raw") {
                         cells.push((repetition, Cell { place, peer: listed.name.to_owned() }));
                     }
                 }
@@ -93,7 +97,7 @@ fn measure(repetition: u32, cell: &Cell, base: Option<&Path>) -> Result<Measured
     let dir = scratch::directory(base)?;
     let mut result = Ok(Outcome::default());
     if cell.place.workload == Workload::Replay {
-        result = child("prepare", cell, dir.path());
+        result = part_of_cell("prepare", cell, dir.path());
     }
     host::drop_page_cache()?;
     if cell.place.memory == Memory::Warm {
@@ -105,7 +109,7 @@ fn measure(repetition: u32, cell: &Cell, base: Option<&Path>) -> Result<Measured
     // Of a warm replay too: the file that it writes takes other pages.
     let page_cache_rate = host::page_cache_rate(dir.path())?;
     if result.is_ok() {
-        result = child("cell", cell, dir.path());
+        result = part_of_cell("cell", cell, dir.path());
     }
     let (outcome, failure) = match result {
         Ok(outcome) => (Some(outcome), None),
@@ -115,12 +119,15 @@ fn measure(repetition: u32, cell: &Cell, base: Option<&Path>) -> Result<Measured
 }
 
 /// Runs a part of a cell in a process of its own.
-fn child(part: &str, cell: &Cell, dir: &Path) -> Result<Outcome> {
+fn part_of_cell(part: &str, cell: &Cell, dir: &Path) -> Result<Outcome> {
     let (result, said) = (dir.join(format!("{part}.json")), dir.join(format!("{part}.txt")));
     let said_file = fs::File::create(&said)?;
     let child = Command::new(std::env::current_exe()?)
         .args([part, &serde_json::to_string(cell)?])
         .args([dir, &result])
+        // One of the peers takes its directory from the environment, and is quiet only if told so.
+        .env("WALRUS_DATA_DIR", dir.join(child::LOG))
+        .env("WALRUS_QUIET", "1")
         .stdin(Stdio::null())
         .stdout(said_file.try_clone()?)
         .stderr(said_file)

@@ -86,3 +86,97 @@ fn braidlog_holds_every_record() {
         assert_holds_every_record::<super::braidlog::Braidlog>("", how, 4);
     }
 }
+
+#[test]
+fn parse_loop_reads_every_record_of_braidlog() {
+    assert_holds_every_record::<super::parse_loop::ParseLoop>("", How::Async, 4);
+}
+
+#[cfg(feature = "aletheiadb")]
+#[test]
+fn aletheiadb_holds_every_record() {
+    assert_holds_every_record::<super::aletheiadb::Aletheiadb>("async", How::Async, 4);
+    for how in [How::Durable, How::Batches] {
+        assert_holds_every_record::<super::aletheiadb::Aletheiadb>("gc-1ms", how, 4);
+        assert_holds_every_record::<super::aletheiadb::Aletheiadb>("sync", how, 4);
+    }
+}
+
+#[cfg(feature = "commitlog")]
+#[test]
+fn commitlog_holds_every_record() {
+    assert_holds_every_record::<super::commitlog::Commitlog>("", How::Async, 4);
+}
+
+#[cfg(feature = "fjall")]
+#[test]
+fn fjall_holds_every_record() {
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::fjall::Fjall>("", how, 4);
+    }
+}
+
+#[cfg(feature = "okaywal")]
+#[test]
+fn okaywal_holds_every_record() {
+    assert_holds_every_record::<super::okaywal::Okaywal>("", How::Durable, 4);
+    assert_holds_every_record::<super::okaywal::Okaywal>("", How::Batches, 4);
+}
+
+#[cfg(feature = "open-wal")]
+#[test]
+fn open_wal_holds_every_record() {
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::open_wal::InMutex>("", how, 4);
+    }
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::open_wal::Queued>("", how, 4);
+    }
+}
+
+#[cfg(feature = "oxirs-vec")]
+#[test]
+fn oxirs_vec_holds_every_record() {
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::oxirs_vec::OxirsVec>("", how, 4);
+    }
+}
+
+#[cfg(feature = "raft-engine")]
+#[test]
+fn raft_engine_holds_every_record() {
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::raft_engine::RaftEngine>("", how, 4);
+    }
+}
+
+#[cfg(feature = "redb")]
+#[test]
+fn redb_holds_every_record() {
+    assert_holds_every_record::<super::redb::Redb>("", How::Durable, 4);
+    assert_holds_every_record::<super::redb::Redb>("", How::Batches, 4);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn rocksdb_holds_every_record() {
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::rocksdb::Rocksdb>("", how, 4);
+    }
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn sled_holds_every_record() {
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::sled::Sled>("", how, 4);
+    }
+}
+
+#[cfg(feature = "wal-db")]
+#[test]
+fn wal_db_holds_every_record() {
+    for how in [How::Async, How::Durable, How::Batches] {
+        assert_holds_every_record::<super::wal_db::WalDb>("", how, 4);
+    }
+}
