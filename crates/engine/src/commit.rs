@@ -2,17 +2,20 @@
 //! did; a task is woken.
 //!
 //! # Protocol
-//! Look at the durable LSN; try to take the role and lead; enter the list of waiters; try the role once more
-//! (see [`Shared`] for why); sleep. Durability is looked at before failure: what is durable was promised.
+//! Take a seat among the committers; look at the durable LSN; try to take the role and lead; sleep until the seat
+//! is called (see [`committers`](crate::committers) for why in this order). Durability is looked at before
+//! failure: what is durable was promised.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use braidlog_format::{Lsn, LsnRange};
 
 use crate::append::Wait;
-use crate::coordinator::Want;
+use crate::coordinator::{Stepped, Want};
 use crate::error::EngineError;
+use crate::hold::{Held, Hold, Plan};
 use crate::primitive::thread;
 use crate::settings::DurabilityMode;
 use crate::shared::{Role, Shared};
@@ -25,41 +28,29 @@ pub struct TaskKey(Key);
 impl Shared {
     /// Waits until `lsns` are durable.
     pub(crate) fn wait_for(&self, lsns: LsnRange, wait: Wait) -> Result<(), EngineError> {
+        if !self.leads(wait) {
+            return self.settled(lsns).unwrap_or_else(|| self.sleep_until(lsns, wait));
+        }
         loop {
+            let seat = self.committers.take_seat(lsns.last);
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("seat_taken_after_the_look")
+                && self.settled(lsns).is_none()
+                && self.try_role().is_none()
+            {
+                self.committers.sleep(self.committers.take_seat(lsns.last));
+                continue;
+            }
             if let Some(settled) = self.settled(lsns) {
                 return settled;
             }
-            if !self.leads(wait) {
-                return self.sleep_until(lsns, wait);
-            }
-            if let Some(role) = self.try_role() {
-                self.lead(role, lsns.last);
-                continue;
-            }
-            let Some(key) = self.waiters.enter_thread(lsns.last, thread::current()) else { continue };
-            // The holder may have given the role up before this thread was in the list; and a failure may
-            // have been told to those in the list before that.
-            #[cfg(braidlog_sabotage)]
-            if braidlog_sabotage::is("committer_sleeps_without_asking_again") {
-                thread::park();
-                continue;
-            }
-            if self.failure.get().is_none() {
-                match self.try_role() {
-                    Some(role) => {
-                        self.waiters.leave(key);
-                        self.lead(role, lsns.last);
-                        continue;
-                    }
-                    None => thread::park(),
-                }
+            match self.try_role() {
+                Some(role) => self.lead(role, lsns.last),
+                None => self.committers.sleep(seat),
             }
             #[cfg(braidlog_sabotage)]
             if braidlog_sabotage::is("woken_means_durable") {
                 return Ok(());
-            }
-            if self.waiters.durable() < lsns.last {
-                self.waiters.leave(key);
             }
         }
     }
@@ -102,8 +93,18 @@ impl Shared {
     /// Runs rounds until `lsn` is durable or the log has failed.
     fn lead(&self, mut role: Role<'_>, lsn: Lsn) {
         while self.waiters.durable() < lsn && self.failure.get().is_none() {
-            self.hold(&role);
-            let stepped = role.step(self, Want::Sync);
+            let stepped = match self.settings.mode {
+                // Without threads the log is driven by its callers, maybe by one, on a clock that only they move:
+                // nobody may be there to end a hold.
+                DurabilityMode::GroupCommit { max_delay, max_batch_size } if self.settings.background => {
+                    let plan = role.hold.plan(max_delay, u64::from(max_batch_size));
+                    self.hold(&mut role, plan);
+                    let stepped = self.measured_step(&mut role);
+                    self.tell_hold(&role.hold, role.hold.plan(max_delay, u64::from(max_batch_size)));
+                    stepped
+                }
+                _ => role.step(self, Want::Sync),
+            };
             if stepped.gap && !stepped.progress {
                 // A gap before `lsn`: its writer needs the processor, and then a handful of instructions.
                 thread::yield_now();
@@ -111,26 +112,52 @@ impl Shared {
         }
     }
 
-    /// Holds a group-commit round back until about as many records wait as the last round carried, so that
-    /// writers which it woke can join this one. Bounded by `max_delay` and by half of what a sync takes, and
-    /// over at once if somebody is in a hurry. A lone writer never waits: its last round carried one.
-    fn hold(&self, role: &Role<'_>) {
-        let DurabilityMode::GroupCommit { max_delay, max_batch_size } = self.settings.mode else { return };
-        let (records, took) = role.last_sync();
-        let expected = records.min(u64::from(max_batch_size));
-        // Without threads the log is driven by its callers, maybe by one, on a clock that only they move:
-        // nobody may be there to end the hold.
-        if expected <= 1 || !self.settings.background {
-            return;
-        }
-        let limit = max_delay.min(took / 2);
+    /// Holds a round of group commit back as planned: see [`hold`](crate::hold). Over at once if somebody is in a
+    /// hurry.
+    fn hold(&self, role: &mut Role<'_>, plan: Option<Plan>) {
+        let written = role.written();
+        let waiting = || self.lsns.last().0.saturating_sub(written.0);
+        let urgent = || self.demand.urgent() > self.waiters.durable();
+        let began_with = waiting();
+        let Some(plan) = plan.filter(|plan| began_with < plan.expected && !urgent()) else { return };
         let began = self.clock.monotonic();
-        while self.lsns.last().0.saturating_sub(role.written().0) < expected
-            && self.demand.urgent() <= self.waiters.durable()
-            && self.clock.monotonic().saturating_sub(began) < limit
-        {
+        let (mut ended_with, mut arrival, mut lasted) = (began_with, began, Duration::ZERO);
+        while plan.goes_on(ended_with, lasted, began + lasted - arrival) {
             thread::yield_now();
+            let now = self.clock.monotonic();
+            lasted = now.saturating_sub(began);
+            let came = waiting();
+            if came > ended_with {
+                (ended_with, arrival) = (came, now);
+            }
+            if urgent() {
+                return;
+            }
         }
+        role.hold.round_held(&plan, Held { began_with, ended_with, lasted });
+        self.counters.hold_latency.record(lasted);
+        self.counters.holds_filled.fetch_add(u64::from(ended_with >= plan.expected), Relaxed);
+    }
+
+    /// Steps, and learns from it what a round costs and how many committers there are.
+    fn measured_step(&self, role: &mut Role<'_>) -> Stepped {
+        let (before, began) = (self.waiters.durable(), self.clock.monotonic());
+        let stepped = role.step(self, Want::Sync);
+        let durable = self.waiters.durable();
+        if durable > before {
+            let took = self.clock.monotonic().saturating_sub(began);
+            let waiting = self.lsns.last().0.saturating_sub(durable.0);
+            role.hold.round_done(durable.0 - before.0, took, waiting);
+        }
+        stepped
+    }
+
+    /// Tells people how the next round is held.
+    fn tell_hold(&self, hold: &Hold, plan: Option<Plan>) {
+        let counters = &self.counters;
+        counters.round_cost_ns.store(hold.cost_ns(), Relaxed);
+        counters.hold_records.store(plan.map_or(0, |plan| plan.expected), Relaxed);
+        counters.hold_limit_ns.store(plan.map_or(0, |plan| plan.limit.as_nanos() as u64), Relaxed);
     }
 
     /// Asks for `lsns` to be made durable; ready when they are, or when the log has failed.

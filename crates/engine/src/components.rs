@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use braidlog_format::{Kind, Lsn};
 
+use crate::committers::Committers;
 use crate::lsn::LsnAllocator;
 use crate::merge::{Merge, Next};
-use crate::primitive::thread;
 use crate::stripe::Content;
 use crate::stripes::{Placed, Stripes};
 use crate::waiters::Waiters;
@@ -94,6 +94,7 @@ impl Lanes {
 #[derive(Debug)]
 pub struct Waiting {
     waiters: Waiters,
+    committers: Committers,
     entered: AtomicU64,
 }
 
@@ -101,17 +102,25 @@ impl Waiting {
     /// With nothing durable yet.
     #[expect(clippy::new_without_default, reason = "nothing generic makes one")]
     pub fn new() -> Waiting {
-        Waiting { waiters: Waiters::new(Lsn::ZERO), entered: AtomicU64::new(0) }
+        let durable = Lsn::ZERO;
+        Waiting {
+            waiters: Waiters::new(durable),
+            committers: Committers::new(durable),
+            entered: AtomicU64::new(0),
+        }
     }
 
-    /// Waits until this LSN is durable, as a thread does that cannot lead.
+    /// Waits until this LSN is durable, as a committer does while another leads.
     pub fn wait(&self, lsn: Lsn) {
-        let Some(key) = self.waiters.enter_thread(lsn, thread::current()) else { return };
+        let mut seat = self.committers.take_seat(lsn);
+        if self.waiters.durable() >= lsn {
+            return;
+        }
         self.entered.fetch_add(1, Relaxed);
         while self.waiters.durable() < lsn {
-            thread::park();
+            self.committers.sleep(seat);
+            seat = self.committers.take_seat(lsn);
         }
-        self.waiters.leave(key);
     }
 
     /// How many have been entered since the beginning: each is asleep or about to be.
@@ -121,7 +130,8 @@ impl Waiting {
 
     /// Makes this LSN durable and wakes whoever it satisfies.
     pub fn advance(&self, durable: Lsn) {
+        self.committers.sync_begins(durable);
         self.waiters.advance(durable);
-        self.waiters.satisfied(false).wake();
+        self.committers.call_satisfied(self.committers.last_sync());
     }
 }

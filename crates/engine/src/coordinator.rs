@@ -20,6 +20,7 @@ use std::time::Duration;
 use braidlog_storage::AlignedBuf;
 
 use crate::failure::{FailedOperation, Failure};
+use crate::hold::Hold;
 use crate::merge::{Merge, Next};
 use crate::pen::{Pen, Sink};
 use crate::segment::{LastEntry, Segment};
@@ -74,8 +75,8 @@ pub(crate) struct Coordinator {
     last_timestamp_ns: u64,
     /// The last LSN written.
     written: Lsn,
-    /// How many records the last sync covered, and how long it took.
-    last_sync: (u64, Duration),
+    /// What those who lead rounds of group commit have learned.
+    pub(crate) hold: Hold,
     /// When a gap was first met, on the monotonic clock.
     gap_since: Option<Duration>,
 }
@@ -106,7 +107,7 @@ impl Coordinator {
             },
             last_timestamp_ns: tail.last_timestamp_ns,
             written: tail.next_lsn.prev(),
-            last_sync: (0, Duration::ZERO),
+            hold: Hold::default(),
             gap_since: None,
         }
     }
@@ -114,11 +115,6 @@ impl Coordinator {
     /// The last LSN written.
     pub(crate) fn written(&self) -> Lsn {
         self.written
-    }
-
-    /// How many records the last sync covered, and how long it took.
-    pub(crate) fn last_sync(&self) -> (u64, Duration) {
-        self.last_sync
     }
 
     /// Whether the last sync mark tells less than is durable.
@@ -335,7 +331,7 @@ impl Coordinator {
         self.sync(shared)?;
         let segment = self.segment.as_mut().expect("a segment is under the pen");
         // Those whom the sync satisfied need not wait for the seal.
-        shared.waiters.wake_threads();
+        shared.committers.call_satisfied(shared.committers.last_sync());
         segment.seal(shared, self.last_timestamp_ns)?;
         if let Some(predecessor) = segment.as_predecessor(true) {
             self.predecessor = Some(predecessor);
@@ -351,12 +347,13 @@ impl Coordinator {
             return Ok(());
         }
         shared.flight.settle()?;
+        shared.committers.sync_begins(self.written);
         let before = shared.clock.monotonic();
         shared.counters.sync_since.store(before.as_nanos() as u64 + 1, Relaxed);
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("ack_before_sync") {
             shared.waiters.advance(self.written);
-            shared.waiters.wake_threads();
+            shared.committers.call_satisfied(shared.committers.last_sync());
         }
         let synced = segment.sync(shared.settings.sync_method);
         #[cfg(braidlog_sabotage)]
@@ -371,7 +368,6 @@ impl Coordinator {
         let took = shared.clock.monotonic().saturating_sub(before);
         shared.counters.sync_latency.record(took);
         let records = self.written.0 - shared.waiters.durable().0;
-        self.last_sync = (records, took);
         shared.counters.syncs.fetch_add(1, Relaxed);
         shared.counters.records_synced.fetch_add(records, Relaxed);
         shared.waiters.advance(self.written);

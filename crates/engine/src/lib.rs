@@ -8,7 +8,7 @@
 //! 2. `stripe.rs`, `stripes.rs`: the lock-free byte rings, and the overflow list beside them.
 //! 3. `merge.rs`, `coordinator.rs`, `pen.rs`: the coordinator merges by LSN and encodes a round.
 //! 4. `segment.rs`: the round goes to the file under the pen and is synced.
-//! 5. `waiters.rs`, `commit.rs`: the durable LSN moves, and whoever waits for it returns.
+//! 5. `waiters.rs`, `committers.rs`, `commit.rs`, `hold.rs`: the durable LSN moves, and whoever waits for it returns.
 //!
 //! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need,
 //! `flusher.rs` serves what nobody blocks for, `shared.rs` says how the coordinator's role changes hands,
@@ -21,12 +21,14 @@ pub mod components;
 mod append;
 mod batch;
 mod commit;
+mod committers;
 mod coordinator;
 mod engine;
 mod error;
 mod failure;
 mod flight;
 mod flusher;
+mod hold;
 mod lsn;
 mod maintenance;
 mod merge;

@@ -113,6 +113,11 @@ pub(crate) struct Counters {
     pub(crate) sync_latency: Histogram,
     pub(crate) commit_latency: Histogram,
     pub(crate) gap_latency: Histogram,
+    pub(crate) hold_latency: Histogram,
+    pub(crate) holds_filled: AtomicU64,
+    pub(crate) hold_records: AtomicU64,
+    pub(crate) hold_limit_ns: AtomicU64,
+    pub(crate) round_cost_ns: AtomicU64,
     /// When the sync under way began, in nanoseconds of the monotonic clock plus one; 0 if none is.
     pub(crate) sync_since: AtomicU64,
 }
@@ -132,6 +137,11 @@ impl Counters {
             sync_latency: Histogram::new(),
             commit_latency: Histogram::new(),
             gap_latency: Histogram::new(),
+            hold_latency: Histogram::new(),
+            holds_filled: zero(),
+            hold_records: zero(),
+            hold_limit_ns: zero(),
+            round_cost_ns: zero(),
             sync_since: zero(),
         }
     }
@@ -157,6 +167,11 @@ impl Counters {
             sync_latency: self.sync_latency.snapshot(),
             commit_latency: self.commit_latency.snapshot(),
             gap_latency,
+            hold_latency: self.hold_latency.snapshot(),
+            holds_filled: self.holds_filled.load(Relaxed),
+            hold_records: self.hold_records.load(Relaxed),
+            hold_limit_ns: self.hold_limit_ns.load(Relaxed),
+            round_cost_ns: self.round_cost_ns.load(Relaxed),
             written_lsn: written,
             durable_lsn: durable,
             last_lsn: last,
@@ -194,6 +209,19 @@ pub struct Metrics {
     pub commit_latency: LatencySnapshot,
     /// How long gaps lasted.
     pub gap_latency: LatencySnapshot,
+    /// How long rounds of group commit were held back so that more records could join them. Its count is that
+    /// of the rounds that were held to the end; a hold that somebody in a hurry ended is not counted.
+    pub hold_latency: LatencySnapshot,
+    /// Of those, the rounds that everybody joined who was expected.
+    pub holds_filled: u64,
+    /// How the next round of group commit is held: until so many records wait, an estimate of how many threads
+    /// commit at a time. 0 if it is not held, since nobody else is expected or holding did not pay.
+    pub hold_records: u64,
+    /// How the next round is held: for at most so many nanoseconds. 0 if it is not.
+    pub hold_limit_ns: u64,
+    /// What a round of group commit takes to write and sync, smoothed, in nanoseconds. 0 in other modes, and
+    /// before the first.
+    pub round_cost_ns: u64,
     /// The last LSN written to a file, synced or not.
     pub written_lsn: Lsn,
     /// The last LSN that survives a power cut.

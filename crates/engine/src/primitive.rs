@@ -28,6 +28,16 @@ mod under_shuttle;
 #[cfg(braidlog_shuttle)]
 pub(crate) use under_shuttle::*;
 
+#[cfg(all(target_os = "linux", not(any(braidlog_loom, braidlog_shuttle))))]
+mod linux_futex;
+#[cfg(all(target_os = "linux", not(any(braidlog_loom, braidlog_shuttle))))]
+pub(crate) use linux_futex::Futex;
+
+#[cfg(any(not(target_os = "linux"), braidlog_loom, braidlog_shuttle))]
+mod portable_futex;
+#[cfg(any(not(target_os = "linux"), braidlog_loom, braidlog_shuttle))]
+pub(crate) use portable_futex::Futex;
+
 #[cfg(any(braidlog_loom, braidlog_shuttle))]
 mod modelled;
 #[cfg(any(braidlog_loom, braidlog_shuttle))]

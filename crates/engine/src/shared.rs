@@ -2,13 +2,13 @@
 //!
 //! # The role
 //! The coordinator stands behind a lock; who holds it *has the role*. Giving it up ([`Role`]'s drop) hands it
-//! on: the next waiting thread is made leader, or the background thread is asked, and then those who are
-//! satisfied are woken. So the disk is never idle while somebody waits for it.
+//! on: one of the committers that wait for the next sync is called to lead it, or the background thread is asked,
+//! and then those who are satisfied are woken. So the disk is never idle while somebody waits for it.
 //!
 //! # The race that is handled
-//! A waiter fails to take the role, and its holder gives it up before the waiter is in the list. The
-//! waiter enters the list, under its lock, and tries the role once more; the holder gives the role up and
-//! then looks into the list, under its lock. Whoever comes second sees the other.
+//! A waiter fails to take the role, and its holder gives it up before the waiter sleeps. The waiter has taken its
+//! seat, or is in the list, before it tries; the holder gives the role up and then calls the seats and looks into the
+//! list. So the waiter does not sleep, or is found asleep ([`committers`](crate::committers)).
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -18,6 +18,7 @@ use std::time::Duration;
 use braidlog_format::{LogTail, Lsn};
 use braidlog_storage::{Clock, FileIo, LockGuard, LogDir, is_no_space};
 
+use crate::committers::Committers;
 use crate::coordinator::Coordinator;
 use crate::failure::{Failure, FailureCell};
 use crate::flight::Flight;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) stripes: Stripes,
     pub(crate) space: Arc<Space>,
     pub(crate) waiters: Waiters,
+    pub(crate) committers: Committers,
     pub(crate) blocked: BlockedWriters,
     pub(crate) failure: FailureCell,
     pub(crate) counters: Counters,
@@ -97,21 +99,27 @@ impl DerefMut for Role<'_> {
 impl Drop for Role<'_> {
     fn drop(&mut self) {
         let shared = self.shared;
+        let sync = shared.committers.last_sync();
         #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("role_given_up_after_the_look") {
-            let wake_ups = shared.waiters.satisfied(true);
+        if braidlog_sabotage::is("role_given_up_after_the_calls") {
+            shared.committers.call_leader(sync);
+            shared.committers.call_satisfied(sync);
+            shared.waiters.satisfied().wake();
             self.guard = None;
-            return wake_ups.wake();
+            return;
         }
         self.guard = None;
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("failure_wakes_a_leader_only") && shared.failure.get().is_some() {
-            return shared.waiters.satisfied(true).wake();
+            return shared.committers.call_leader(sync);
         }
         if shared.failure.get().is_some() {
+            shared.committers.call_all();
             shared.waiters.all().wake();
         } else {
-            let mut wake_ups = shared.waiters.satisfied(true);
+            shared.committers.call_leader(sync);
+            shared.committers.call_satisfied(sync);
+            let mut wake_ups = shared.waiters.satisfied();
             #[cfg(braidlog_sabotage)]
             if braidlog_sabotage::is("task_left_to_nobody") {
                 return wake_ups.wake();
@@ -186,6 +194,7 @@ impl Shared {
             stripes,
             space,
             waiters: Waiters::new(tail.next_lsn.prev()),
+            committers: Committers::new(tail.next_lsn.prev()),
             blocked: BlockedWriters::new(),
             failure: FailureCell::default(),
             counters: Counters::new(),

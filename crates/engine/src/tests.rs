@@ -6,6 +6,8 @@
 #[cfg(braidlog_loom)]
 mod loom_close;
 #[cfg(braidlog_loom)]
+mod loom_committers;
+#[cfg(braidlog_loom)]
 mod loom_failure;
 #[cfg(braidlog_loom)]
 mod loom_flight;

@@ -31,9 +31,6 @@ pub(crate) struct Waiters {
 /// The waiters. A key is (LSN, number), so that the satisfied are a prefix.
 #[derive(Debug, Default)]
 struct Lists {
-    /// Threads that block without a deadline: each may be made leader.
-    threads: BTreeMap<Key, Thread>,
-    /// Tasks, and threads with a deadline.
     tasks: BTreeMap<Key, Sleeper>,
     next_number: u64,
 }
@@ -66,18 +63,14 @@ impl Sleeper {
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct WakeUps {
-    /// The thread that should hold the role next: it waits for the lowest LSN that is not durable.
-    leader: Option<Thread>,
-    threads: Vec<Thread>,
     sleepers: Vec<Sleeper>,
     /// Whether sleepers that cannot lead still wait: the background thread must serve them.
     pub(crate) sleepers_left: bool,
 }
 
 impl WakeUps {
-    /// Wakes everybody, the next leader first, outside of all locks.
+    /// Wakes everybody, outside of all locks.
     pub(crate) fn wake(self) {
-        self.leader.into_iter().chain(self.threads).for_each(|thread| thread.unpark());
         self.sleepers.into_iter().for_each(Sleeper::wake);
     }
 }
@@ -100,14 +93,6 @@ impl Waiters {
             return self.durable.store(durable.0, std::sync::atomic::Ordering::Relaxed);
         }
         self.durable.store(durable.0, Release); // [durable.advance]
-    }
-
-    /// Enters a thread that may be made leader; `None` if there is nothing to wait for any more.
-    pub(crate) fn enter_thread(&self, lsn: Lsn, thread: Thread) -> Option<Key> {
-        let mut lists = self.lock_unless_durable(lsn)?;
-        let key = lists.key(lsn);
-        lists.threads.insert(key, thread);
-        Some(key)
     }
 
     /// Enters one that cannot lead, under its old key if it has one; `None` if there is nothing to wait for
@@ -143,22 +128,16 @@ impl Waiters {
         if braidlog_sabotage::is("ticket_not_forgotten") {
             return;
         }
-        let gone = (lists.threads.remove(&key), lists.tasks.remove(&key));
+        let gone = lists.tasks.remove(&key);
         drop(lists);
         drop(gone);
     }
 
-    /// Takes out everybody whom the durable LSN satisfies, and with `leader` the thread that waits for the
-    /// lowest LSN beyond it, to hold the role next.
-    pub(crate) fn satisfied(&self, leader: bool) -> WakeUps {
+    /// Takes out everybody whom the durable LSN satisfies.
+    pub(crate) fn satisfied(&self) -> WakeUps {
         let mut lists = self.lists.lock();
         let behind = Key(self.durable().next(), 0);
-        WakeUps {
-            threads: take_before(&mut lists.threads, behind),
-            sleepers: take_before(&mut lists.tasks, behind),
-            leader: if leader { lists.threads.pop_first().map(|(_, thread)| thread) } else { None },
-            sleepers_left: !lists.tasks.is_empty(),
-        }
+        WakeUps { sleepers: take_before(&mut lists.tasks, behind), sleepers_left: !lists.tasks.is_empty() }
     }
 
     /// Takes out every sleeper too: without a background thread each asks again, and one of them leads.
@@ -171,28 +150,12 @@ impl Waiters {
         wake_ups
     }
 
-    /// Takes out and wakes the threads that the durable LSN satisfies. For one who keeps the role: tasks are
-    /// left, since a waker may run foreign code.
-    pub(crate) fn wake_threads(&self) {
-        let mut lists = self.lists.lock();
-        let behind = Key(self.durable().next(), 0);
-        let threads = take_before(&mut lists.threads, behind);
-        drop(lists);
-        threads.into_iter().for_each(|thread| thread.unpark());
-    }
-
     /// Takes out everybody: the log has failed or is closed.
     pub(crate) fn all(&self) -> WakeUps {
         let mut lists = self.lists.lock();
-        let threads = std::mem::take(&mut lists.threads);
         let tasks = std::mem::take(&mut lists.tasks);
         drop(lists);
-        WakeUps {
-            leader: None,
-            threads: threads.into_values().collect(),
-            sleepers: tasks.into_values().collect(),
-            sleepers_left: false,
-        }
+        WakeUps { sleepers: tasks.into_values().collect(), sleepers_left: false }
     }
 }
 

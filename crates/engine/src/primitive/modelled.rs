@@ -83,6 +83,10 @@ impl Condvar {
         guard.inner = Some(guard.mutex.lock_inner());
     }
 
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }

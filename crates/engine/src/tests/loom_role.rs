@@ -31,18 +31,18 @@ fn check(committers: u8, preemptions: usize) {
 
 #[test]
 fn loom_two_committers_hand_the_role_on() {
-    check(2, 3);
+    check(2, 2);
 }
 
 #[test]
 fn loom_three_committers_hand_the_role_on() {
-    // One preemption: with two it runs for many minutes.
-    check(3, 1);
+    // Threads switch where one of them waits, and there only: with one preemption it runs for many minutes.
+    check(3, 0);
 }
 
 #[test]
 fn loom_flush_covers_what_was_appended_before_it() {
-    model_with(3, || {
+    model_with(2, || {
         let (engine, _disk) = small_log::open();
         let other = {
             let engine = Arc::clone(&engine);

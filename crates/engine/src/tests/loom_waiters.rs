@@ -6,12 +6,14 @@ use braidlog_format::Lsn;
 
 use super::model;
 use crate::primitive::thread;
-use crate::waiters::Waiters;
+use crate::waiters::{Sleeper, Waiters};
 
 /// Waits as [`Shared::wait_for`](crate::shared::Shared) does for one who cannot lead.
 fn wait(waiters: &Waiters, lsn: Lsn) {
+    let mut key = None;
     while waiters.durable() < lsn {
-        if waiters.enter_thread(lsn, thread::current()).is_some() {
+        key = waiters.enter_sleeper(lsn, key, Sleeper::Thread(thread::current()));
+        if key.is_some() {
             thread::park();
         }
     }
@@ -29,7 +31,7 @@ fn loom_waiter_that_registers_during_the_sync_is_woken() {
             })
         };
         waiters.advance(Lsn(1));
-        waiters.satisfied(false).wake();
+        waiters.satisfied().wake();
         sleeper.join().unwrap();
     });
 }
@@ -50,7 +52,7 @@ fn loom_each_waiter_returns_at_its_own_lsn() {
             .collect();
         for durable in [Lsn(1), Lsn(2)] {
             waiters.advance(durable);
-            waiters.satisfied(false).wake();
+            waiters.satisfied().wake();
         }
         sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
     });

@@ -86,6 +86,7 @@ pub const HARNESSES: &[Harness] = &[
     models("models: frontier", "frontier"),
     models("models: jobs", "jobs"),
     models("models: merge", "merge"),
+    models("models: committers", "committers"),
     models("models: role", "role"),
     models("models: room", "room"),
     models("models: stripe", "stripe"),
