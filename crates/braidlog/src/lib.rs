@@ -46,7 +46,8 @@
 //!
 //! # Reading
 //!
-//! [`Wal::replay`], [`Wal::iter`] and [`Wal::read`] show what is durable. [`Wal::open_read_only`] reads from
+//! [`Wal::replay`], [`Wal::iter`] and [`Wal::read`] show what is durable: all of it, with the machine's threads, or a
+//! part, with the caller's alone. [`Wal::open_read_only`] reads from
 //! another handle or process, and [`verify`] checks every byte; neither changes anything.
 //!
 //! # Components
@@ -67,6 +68,7 @@ mod writer;
 
 mod read_only;
 mod records;
+mod replay;
 
 pub use braidlog_storage as storage;
 
@@ -76,6 +78,7 @@ pub use error::{AppendError, Error, ErrorKind, Result};
 pub use options::Options;
 pub use read_only::{ReadOnly, Watcher, verify, verify_with};
 pub use records::Records;
+pub use replay::Replay;
 pub use ticket::Ticket;
 pub use wal::Wal;
 pub use writer::Writer;

@@ -21,6 +21,8 @@ pub(crate) struct Log {
     /// What an append asks for that does not say.
     pub(crate) durability: Durability,
     pub(crate) max_record_bytes: u64,
+    /// Whether the log may have threads of its own.
+    pub(crate) background_threads: bool,
     /// Set when `close` is called.
     pub(crate) closed: OnceLock<()>,
 }

@@ -29,11 +29,21 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         recover(&dir, new_log_id).map_err(|error| Error::recovery(&path, error))?;
     let durability = settings.mode.durability();
     let max_record_bytes = settings.max_record_bytes;
+    let background_threads = settings.background;
     let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone())
         .map_err(|error| Error::engine(&path, error))?;
     let reader = LogReader::of_writer(dir);
     let closed = OnceLock::new();
-    Ok(Wal::new(Log { path, engine, reader, report, durability, max_record_bytes, closed }))
+    Ok(Wal::new(Log {
+        path,
+        engine,
+        reader,
+        report,
+        durability,
+        max_record_bytes,
+        background_threads,
+        closed,
+    }))
 }
 
 /// 64 bits that no other log or opening has: checksums are salted and logs told apart with them.

@@ -276,7 +276,7 @@ fn check_mode(mode: &DurabilityMode) -> Result<()> {
     }
 }
 
-fn within(field: &'static str, value: u64, min: u64, max: u64) -> Result<()> {
+pub(crate) fn within(field: &'static str, value: u64, min: u64, max: u64) -> Result<()> {
     if value < min {
         return Err(Error::option(field, value.to_string(), format!("the least is {min}")));
     }

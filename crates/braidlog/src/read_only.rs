@@ -13,7 +13,7 @@ use braidlog_recovery as recovery;
 use braidlog_recovery::{LogReader, Record, SegmentInfo, VerifyProgress, VerifyReport};
 use braidlog_storage::{LogDir, OsStorage, Storage, Watch};
 
-use crate::{Error, Records, Result};
+use crate::{Error, Records, Replay, Result};
 
 pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<ReadOnly> {
     let (path, dir) = open_dir(storage, path)?;
@@ -86,7 +86,25 @@ impl ReadOnly {
         self.reader.last_visible().map_err(|error| self.error(error))
     }
 
-    /// The records of `range` that can be read now.
+    /// Every record that can be read now, as [`Wal::replay`](crate::Wal::replay) reads them.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::iter`].
+    pub fn replay(&self) -> Result<Records> {
+        self.replay_with(Replay::new())
+    }
+
+    /// As [`ReadOnly::replay`], with a range, threads and memory of the caller's choice.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits, and as
+    /// [`ReadOnly::iter`].
+    pub fn replay_with(&self, replay: Replay) -> Result<Records> {
+        let (range, ahead) = replay.check()?;
+        Ok(self.iter(range)?.read_ahead(ahead))
+    }
+
+    /// The records of `range` that can be read now, read as they are asked for by the caller's thread alone.
     ///
     /// # Errors
     /// As [`ReadOnly::last_lsn`]; while reading, as [`Records::next_ref`].

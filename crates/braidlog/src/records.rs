@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{LogReader, Record, RecordRef};
+use braidlog_recovery::{LogReader, ReadAhead, Record, RecordRef};
 
 use crate::{Error, Result};
 
@@ -37,6 +37,11 @@ impl Records {
             None => None,
         };
         Ok(Records { inner, path: path.clone() })
+    }
+
+    /// Lets other threads read ahead of the caller.
+    pub(crate) fn read_ahead(self, how: ReadAhead) -> Records {
+        Records { inner: self.inner.map(|inner| inner.read_ahead(how)), path: self.path }
     }
 
     /// The next record, its payload lent until the next call. `None` at the end.

@@ -35,6 +35,7 @@ mod verdict;
 
 mod repair;
 
+mod ahead;
 mod reader;
 mod replay;
 mod visible;
@@ -44,6 +45,7 @@ mod verify;
 
 mod error;
 
+pub use ahead::ReadAhead;
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use reader::{LogReader, SegmentInfo, SegmentState};

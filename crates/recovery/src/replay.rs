@@ -12,6 +12,7 @@ use std::sync::Arc;
 use braidlog_format::{EntryHeader, Flags, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN, SegmentHeader};
 use braidlog_storage::LogDir;
 
+use crate::ahead::{Ahead, Next, ReadAhead};
 use crate::chain::header_in;
 use crate::dir::{self, segment_name};
 use crate::scan::{Found, Position, Scan, Step, Stop};
@@ -80,6 +81,12 @@ pub struct Records {
     /// Bytes of the buffer.
     capacity: usize,
     open: Option<Open>,
+    /// How much may be read ahead, once that is worth it.
+    may: Option<ReadAhead>,
+    /// What is read ahead.
+    ahead: Option<Ahead>,
+    /// Bytes that were passed in segments before the open one.
+    passed: u64,
     /// The segment and offset where bytes were last read again through the name.
     looked_again: Option<(Lsn, u64)>,
 }
@@ -93,9 +100,18 @@ struct Open {
     successor: Option<Lsn>,
     /// Records up to this LSN are in this segment and in the range.
     quick_to: Lsn,
+    /// Where reading began.
+    entered_at: u64,
+    /// Nothing before this offset was read ahead.
+    ask_at: u64,
 }
 
 impl Open {
+    /// Bytes that were passed in this segment.
+    fn passed(&self) -> u64 {
+        self.scan.at.offset.saturating_sub(self.entered_at)
+    }
+
     /// Takes `successor` for the base of the next segment, in a range that ends with `to`.
     fn follow(&mut self, successor: Option<Lsn>, to: Lsn) {
         self.successor = successor;
@@ -108,7 +124,26 @@ impl Records {
     pub(crate) fn new(dir: Arc<dyn LogDir>, bases: Arc<[Lsn]>, from: Lsn, to: Lsn) -> Records {
         let next = from.max(Lsn::FIRST);
         let capacity = if to.0.saturating_sub(next.0) < FEW { FEW_LEN } else { STREAM_LEN };
-        Records { dir, bases, next, to, capacity, open: None, looked_again: None }
+        Records {
+            dir,
+            bases,
+            next,
+            to,
+            capacity,
+            open: None,
+            may: None,
+            ahead: None,
+            passed: 0,
+            looked_again: None,
+        }
+    }
+
+    /// Lets other threads read and check ahead of this one, once the range has turned out to be long. Records
+    /// and errors are the same.
+    #[must_use]
+    pub fn read_ahead(mut self, how: ReadAhead) -> Records {
+        self.may = (how.threads > 1).then_some(how);
+        self
     }
 
     /// The next record, in this iterator's buffer; `None` at the end of the range and after an error.
@@ -142,7 +177,7 @@ impl Records {
         if at.next != self.next || at.next > open.quick_to {
             return None;
         }
-        let found = open.scan.step_quickly()?;
+        let found = open.scan.step_quickly().filter(|found| found.header.kind.is_user())?;
         self.next = open.scan.at.next;
         Some(found)
     }
@@ -157,6 +192,8 @@ impl Records {
         }
         if !matches!(advanced, Ok(Some(_))) {
             self.open = None;
+            self.ahead = None;
+            self.may = None;
         }
         advanced
     }
@@ -171,6 +208,7 @@ impl Records {
                 continue;
             };
             if open.successor == Some(open.scan.at.next) {
+                self.passed = self.passed.saturating_add(open.passed());
                 let next = self.cross()?;
                 self.open = Some(next);
                 continue;
@@ -178,6 +216,10 @@ impl Records {
             // Records before the first one that is wanted are passed over by their headers: damage to a
             // payload there does not concern the caller.
             let wanted = open.scan.at.next >= self.next;
+            if wanted && open.scan.at.offset >= open.ask_at {
+                self.take_ahead();
+            }
+            let Some(open) = &mut self.open else { continue };
             match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
                 Step::Entry(found) if wanted && found.header.kind.takes_lsn() => {
                     self.next = open.scan.at.next;
@@ -186,6 +228,26 @@ impl Records {
                 Step::Entry(_) => {}
                 Step::Stop(stop) => self.stopped(stop)?,
             }
+        }
+    }
+
+    /// Goes on in what was read ahead, if a run begins here; starts to read ahead when that has become worth it.
+    fn take_ahead(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        let passed = self.passed.saturating_add(open.passed());
+        if let Some(how) = self.may.take_if(|how| passed >= how.after_bytes) {
+            self.ahead = Some(Ahead::start(&self.dir, &self.bases, &open.scan.at, self.to, how));
+            // For a header, and for what cannot be read ahead.
+            self.capacity = FEW_LEN;
+        }
+        let Some(ahead) = &self.ahead else { return };
+        match ahead.next(&open.scan.at) {
+            Next::Run(run) => {
+                open.ask_at = run.to;
+                ahead.give_back(open.scan.take(run));
+            }
+            Next::NotBefore(offset) => open.ask_at = offset,
+            Next::Over => self.ahead = None,
         }
     }
 
@@ -216,7 +278,14 @@ impl Records {
             if lsn > base {
                 seek(&mut window, &header, lsn, &mut at)?;
             }
-            let mut open = Open { scan: Scan { window, at }, header, successor: None, quick_to: Lsn::ZERO };
+            let mut open = Open {
+                scan: Scan::at(window, at),
+                header,
+                successor: None,
+                quick_to: Lsn::ZERO,
+                entered_at: at.offset,
+                ask_at: 0,
+            };
             open.follow(successor, self.to);
             return Ok(open);
         }
@@ -283,7 +352,7 @@ impl Records {
         let header = header_in(&mut window)?.expect(at.base, self.to)?;
         // A file that was replaced held no LSN, so the one in its place is read from its beginning.
         let at = if header.salt == at.salt { at } else { Position::first_of(&header) };
-        open.scan = Scan { window, at };
+        open.scan = Scan::at(window, at);
         open.header = header;
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Visible {
         }
         let tracked = self.tracked.filter(|(at, _)| at.base == header.base && at.salt == header.salt);
         let (at, mut looked_behind) = tracked.unwrap_or((Position::first_of(&header), false));
-        let mut scan = Scan { window, at };
+        let mut scan = Scan::at(window, at);
         self.sealed = false;
         let stop = loop {
             match scan.step()? {

@@ -4,6 +4,7 @@
 //! is longer *and* that ends inside the file. It goes back to its capacity when it moves on.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::sync::Arc;
 
 use braidlog_storage::{AlignedBuf, FileAccess, FileIo, IO_ALIGN, LogDir, LogFile};
@@ -92,6 +93,11 @@ impl Window {
         Ok(Window { file, name: name.to_owned(), len, capacity: buf.len(), buf, start: 0, filled: 0 })
     }
 
+    /// The file.
+    pub(crate) fn into_file(self) -> Arc<dyn LogFile> {
+        self.file
+    }
+
     /// The file's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -107,6 +113,13 @@ impl Window {
     pub(crate) fn at(&self, offset: u64) -> &[u8] {
         let skip = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
         skip.and_then(|skip| self.buf.get(skip..self.filled)).unwrap_or(&[])
+    }
+
+    /// Takes another buffer, which holds `filled` bytes of the file from `start` on; gives back the one it had.
+    pub(crate) fn swap(&mut self, buf: AlignedBuf, start: u64, filled: usize) -> AlignedBuf {
+        self.start = start;
+        self.filled = filled;
+        mem::replace(&mut self.buf, buf)
     }
 
     /// Makes [`at`](Window::at) hold `need` bytes from `offset` on, or as many as the file has there; how
