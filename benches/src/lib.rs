@@ -4,6 +4,7 @@
 //! The rule: a figure counts only if the result was right, and it is told with its spread and its machine.
 //! See `benches/README.md`.
 
+pub mod adaptive;
 pub mod build;
 pub mod call;
 pub mod floor;

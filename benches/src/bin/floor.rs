@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use braidlog_benches::adaptive::{self, Choice};
 use braidlog_benches::build::Build;
 use braidlog_benches::call::{self, Call, Cost};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
@@ -70,6 +71,8 @@ enum Part {
     Call,
     /// Replay, from a warm and a cold page cache, beside a loop that checks the same bytes
     Replay,
+    /// What group commit chooses on disks of 50 us, 500 us and 5 ms; only if it is named
+    Adaptive,
     /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
     Growth,
 }
@@ -87,6 +90,7 @@ struct Report {
     pipelined: Option<Vec<Row>>,
     call: Option<Call>,
     replay: Option<Replay>,
+    adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
     memory: Option<Memory>,
 }
@@ -119,7 +123,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let machine = Machine::here(scratch::directory(base)?.path());
     let repetitions = arguments.repetitions as usize;
     let wanted = |part, name| {
-        let is_default = arguments.only.is_empty() && part != Part::Growth;
+        let is_default = arguments.only.is_empty() && !matches!(part, Part::Adaptive | Part::Growth);
         let wanted = is_default || arguments.only.contains(&part);
         if wanted {
             eprintln!("measuring: {name}");
@@ -142,6 +146,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             .transpose()?,
         call: wanted(Part::Call, "the append call").then(|| call::measure(base, repetitions)).transpose()?,
         replay: wanted(Part::Replay, "replay").then(|| replay::replay(base, repetitions)).transpose()?,
+        adaptive: wanted(Part::Adaptive, "what group commit chooses")
+            .then(|| adaptive::measure(base, repetitions))
+            .transpose()?,
         growth: wanted(Part::Growth, "growth")
             .then(|| growth::measure(base, repetitions, arguments.growth_bytes))
             .transpose()?,
@@ -242,6 +249,28 @@ fn print(report: &Report) {
             println!("  all threads / plain loop        {:.3}", cache.all_to_plain);
         }
         println!("  VmHWM of open and replay        {:.1} MiB", mib(memory.replay.resident_bytes));
+    }
+    if let Some(choices) = &report.adaptive {
+        println!("\nGroupCommit, 128 bytes, by the disk: what is chosen, and what comes of it; medians");
+        println!(
+            "  sync us  threads  cost us  expected  limit us  held  filled  commits/s  rec/sync  p50 us  p99.9 us"
+        );
+        for choice in choices {
+            println!(
+                "  {:7}  {:7}  {:7.0}  {:8.0}  {:8.0}  {:4.2}  {:6.2}  {:9.0}  {:8.1}  {:6.0}  {:8.0}",
+                choice.sync_min_us,
+                choice.threads,
+                choice.round_cost_us.median,
+                choice.hold_records.median,
+                choice.hold_limit_us.median,
+                choice.held.median,
+                choice.filled.median,
+                choice.commits_per_second.median,
+                choice.records_per_sync.median,
+                choice.commit_p50_us.median,
+                choice.commit_p999_us.median
+            );
+        }
     }
     if let Some(growth) = &report.growth {
         println!(
