@@ -104,10 +104,9 @@ impl Merge {
         })
     }
 
-    fn find(
-        &mut self,
-        #[cfg_attr(not(braidlog_sabotage), expect(unused))] stripes: &Stripes,
-    ) -> Option<Next> {
+    fn find(&mut self, stripes: &Stripes) -> Option<Next> {
+        #[cfg(not(braidlog_sabotage))]
+        let _ = stripes; // Only a deliberate bug asks for them here.
         if self.lsns[self.last] != self.next {
             let Some(stripe) = self.lsns.iter().position(|lsn| *lsn == self.next) else {
                 let boxed = self.boxed.get(&self.next)?;
