@@ -1,12 +1,11 @@
 //! Records that become durable and visible together, or not at all.
 
 use std::fmt;
-use std::sync::Arc;
 
 use braidlog_engine::{BatchBuf, Commit, Durability, How, Wait};
 use braidlog_format::{Kind, LsnRange};
 
-use crate::log::Log;
+use crate::log::LogRef;
 use crate::{AppendError, Result, Ticket};
 
 /// Records that are appended as one: their LSNs follow one another without a gap, no reader sees some of
@@ -27,14 +26,14 @@ use crate::{AppendError, Result, Ticket};
 /// ```
 #[must_use = "a batch is in the log only once it is committed"]
 pub struct Batch {
-    log: Arc<Log>,
+    log: LogRef,
     records: BatchBuf,
     stripe: Option<usize>,
     durability: Option<Durability>,
 }
 
 impl Batch {
-    pub(crate) fn new(log: Arc<Log>, stripe: Option<usize>) -> Batch {
+    pub(crate) fn new(log: LogRef, stripe: Option<usize>) -> Batch {
         let records = BatchBuf::new(log.max_record_bytes);
         Batch { log, records, stripe, durability: None }
     }

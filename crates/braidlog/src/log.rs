@@ -3,6 +3,7 @@
 //! The rule: every handle reaches the engine through here, so that each inner error gets the log's path,
 //! and the records of a call that were accepted, in one place.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -25,6 +26,31 @@ pub(crate) struct Log {
     pub(crate) background_threads: bool,
     /// Set when `close` is called.
     pub(crate) closed: OnceLock<()>,
+}
+
+/// What keeps the log open. A clone shares a count with the one that it is cloned from: a ticket's is its writer's,
+/// so that threads with a writer each count in memory of their own.
+#[derive(Clone)]
+#[expect(clippy::redundant_allocation, reason = "the outer count is the one that is not shared by all")]
+pub(crate) struct LogRef(Arc<Arc<Log>>);
+
+impl LogRef {
+    pub(crate) fn new(log: Log) -> LogRef {
+        LogRef(Arc::new(Arc::new(log)))
+    }
+
+    /// One with a count of its own.
+    pub(crate) fn another(&self) -> LogRef {
+        LogRef(Arc::new(Arc::clone(&self.0)))
+    }
+}
+
+impl Deref for LogRef {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.0
+    }
 }
 
 impl Log {

@@ -5,7 +5,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use braidlog_engine::{EngineError, TaskKey, Wait};
 use braidlog_format::{Lsn, LsnRange};
 
 use crate::Result;
-use crate::log::{Log, until};
+use crate::log::{LogRef, until};
 
 /// A record, or a batch, that is in the log and not yet known to be durable.
 ///
@@ -24,14 +23,14 @@ use crate::log::{Log, until};
 /// An error after this point is [indeterminate](crate::Error::is_indeterminate): the record was accepted.
 #[must_use = "the record is durable only when the ticket has completed"]
 pub struct Ticket {
-    log: Arc<Log>,
+    log: LogRef,
     lsns: LsnRange,
     /// Where the engine keeps the waker of the task that polled last.
     key: Option<TaskKey>,
 }
 
 impl Ticket {
-    pub(crate) fn new(log: Arc<Log>, lsns: LsnRange) -> Ticket {
+    pub(crate) fn new(log: LogRef, lsns: LsnRange) -> Ticket {
         Ticket { log, lsns, key: None }
     }
 

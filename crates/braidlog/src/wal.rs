@@ -4,7 +4,6 @@
 use std::fmt;
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use braidlog_engine::{Health, Metrics, Wait};
@@ -12,7 +11,7 @@ use braidlog_format::{Incarnation, LogId, Lsn};
 use braidlog_recovery::{Record, RecoveryReport};
 use braidlog_storage::OsStorage;
 
-use crate::log::{Log, only, until};
+use crate::log::{Log, LogRef, only, until};
 use crate::{
     Append, AppendError, Batch, Error, Options, ReadOnly, Records, Replay, Result, Ticket, Writer, read_only,
 };
@@ -22,14 +21,13 @@ use crate::{
 /// A clone is another handle on the same open log; all may be used from any thread at once. The log is
 /// closed by [`Wal::close`], or as well as it can be when the last handle (a [`Wal`], [`Writer`], [`Batch`] or
 /// [`Ticket`]) is dropped; only `close` can say that something was not saved.
-#[derive(Clone)]
 pub struct Wal {
-    log: Arc<Log>,
+    log: LogRef,
 }
 
 impl Wal {
     pub(crate) fn new(log: Log) -> Wal {
-        Wal { log: Arc::new(log) }
+        Wal { log: LogRef::new(log) }
     }
 
     /// The default options: see [`Options`].
@@ -125,7 +123,7 @@ impl Wal {
 
     /// A handle that prefers one stripe: one for each thread that appends much.
     pub fn writer(&self) -> Writer {
-        Writer::new(self.log.clone())
+        Writer::new(self.log.another())
     }
 
     /// Returns when every record that was appended before the call is durable, in every mode.
@@ -248,6 +246,12 @@ impl Wal {
     /// be waiting for that very waker: what closing comes to is told to the other.
     pub fn close(&self) -> Result<()> {
         self.log.close()
+    }
+}
+
+impl Clone for Wal {
+    fn clone(&self) -> Wal {
+        Wal { log: self.log.another() }
     }
 }
 

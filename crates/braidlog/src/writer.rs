@@ -1,12 +1,11 @@
 //! A handle for a hot thread: it prefers one stripe, and owns none.
 
 use std::fmt;
-use std::sync::Arc;
 
 use braidlog_engine::Wait;
 use braidlog_format::Lsn;
 
-use crate::log::{Log, only};
+use crate::log::{LogRef, only};
 use crate::{Append, AppendError, Batch, Result, Ticket};
 
 /// A handle that prefers one stripe, made by [`Wal::writer`](crate::Wal::writer).
@@ -15,12 +14,12 @@ use crate::{Append, AppendError, Batch, Result, Ticket};
 /// memory but for the one counter that orders them. A preference is no claim: any number of writers may
 /// share a stripe, and one that finds it in use takes another. A clone prefers a stripe of its own.
 pub struct Writer {
-    log: Arc<Log>,
+    log: LogRef,
     stripe: usize,
 }
 
 impl Writer {
-    pub(crate) fn new(log: Arc<Log>) -> Writer {
+    pub(crate) fn new(log: LogRef) -> Writer {
         let stripe = log.engine.next_stripe_hint();
         Writer { log, stripe }
     }
@@ -71,7 +70,7 @@ impl Writer {
 
 impl Clone for Writer {
     fn clone(&self) -> Writer {
-        Writer::new(self.log.clone())
+        Writer::new(self.log.another())
     }
 }
 

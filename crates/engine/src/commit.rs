@@ -215,6 +215,9 @@ impl Shared {
 
     /// Waits until `lsn` is durable.
     pub(crate) fn wait_durable(&self, lsn: Lsn, wait: Wait) -> Result<(), EngineError> {
+        if self.waiters.durable() >= lsn {
+            return Ok(()); // Of many tickets most find it so.
+        }
         let last = self.lsns.last();
         if lsn > last {
             return Err(EngineError::UnknownLsn { lsn, last });
