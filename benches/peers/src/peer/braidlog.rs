@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use braidlog::{DurabilityMode, Options, Ticket, Wal, Writer};
+use braidlog::{DurabilityMode, ErrorKind, Options, Ticket, Wal, Writer};
 
 use super::{Appender, Peer, Result, Setup};
 
@@ -70,6 +70,19 @@ impl Peer for Braidlog {
     }
 }
 
+impl Thread {
+    /// Waits for the oldest ticket, and lets all go that became durable with it.
+    fn wait_for_oldest(&mut self) -> Result<()> {
+        if let Some(oldest) = self.tickets.pop_front() {
+            oldest.wait()?;
+        }
+        while self.tickets.front().is_some_and(Ticket::is_durable) {
+            self.tickets.pop_front();
+        }
+        Ok(())
+    }
+}
+
 impl Appender for Thread {
     fn append(&mut self, record: &[u8]) -> Result<()> {
         self.writer.append(record)?;
@@ -91,15 +104,20 @@ impl Appender for Thread {
     }
 
     fn append_with_ticket(&mut self, record: &[u8], most: usize) -> Result<usize> {
-        let ticket = self.writer.submit(record).map_err(|error| error.into_parts().0)?;
+        // A submit never waits: if its stripe is full, the oldest ticket is what makes room.
+        let ticket = loop {
+            match self.writer.submit(record) {
+                Ok(ticket) => break ticket,
+                Err(error) if error.error().kind() == ErrorKind::Full && !self.tickets.is_empty() => {
+                    self.wait_for_oldest()?;
+                }
+                Err(error) => return Err(error.into_parts().0.into()),
+            }
+        };
         self.tickets.push_back(ticket);
         let in_flight = self.tickets.len();
         if in_flight >= most {
-            // The oldest is waited for; then all are let go that became durable with it.
-            self.tickets.pop_front().expect("there is one").wait()?;
-            while self.tickets.front().is_some_and(Ticket::is_durable) {
-                self.tickets.pop_front();
-            }
+            self.wait_for_oldest()?;
         }
         Ok(in_flight)
     }

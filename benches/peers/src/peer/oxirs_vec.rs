@@ -1,6 +1,9 @@
 //! oxirs-vec 0.4: the write-ahead log of its vector indexes. Its entries are vectors of `f32`, so that a record is four
 //! bytes of each number, with an empty name.
 //!
+//! Files are named by the second: two that are begun in the same second are one, and what stands behind the second header
+//! does not come back. That is left as it is, and seen in the tables.
+//!
 //! The automatic checkpoint is put off: it declares that all before it is safe elsewhere, and those records do not
 //! come back. Durable is `sync_on_write`. Before `recover` comes `flush`, or it stumbles over the file that it has just
 //! made and not written.
@@ -34,7 +37,8 @@ fn entry(record: &[u8]) -> WalEntry {
 impl Peer for OxirsVec {
     type Appender<'log> = &'log OxirsVec;
 
-    const FLUSH_SYNCS: bool = true;
+    /// Only the last file is synced.
+    const FLUSH_SYNCS: bool = false;
 
     fn open(dir: &Path, setup: &Setup) -> Result<OxirsVec> {
         Ok(OxirsVec { wal: open(dir, setup)? })
