@@ -7,6 +7,7 @@
 pub mod adaptive;
 pub mod build;
 pub mod call;
+pub mod cores;
 pub mod floor;
 pub mod growth;
 pub mod memory;

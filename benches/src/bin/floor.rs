@@ -9,6 +9,7 @@ use std::time::Duration;
 use braidlog_benches::adaptive::{self, Choice};
 use braidlog_benches::build::Build;
 use braidlog_benches::call::{self, Call, Cost};
+use braidlog_benches::cores::{self, Cores};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
 use braidlog_benches::growth::{self, Counted, Growth, Work};
 use braidlog_benches::memory::{self, Half, Memory};
@@ -75,6 +76,8 @@ enum Part {
     Adaptive,
     /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
     Growth,
+    /// What 16 and 64 cores would do, by a model that is held against this machine; only if it is named
+    Cores,
 }
 
 /// What was measured.
@@ -92,6 +95,7 @@ struct Report {
     replay: Option<Replay>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
+    cores: Option<Cores>,
     memory: Option<Memory>,
 }
 
@@ -123,7 +127,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let machine = Machine::here(scratch::directory(base)?.path());
     let repetitions = arguments.repetitions as usize;
     let wanted = |part, name| {
-        let is_default = arguments.only.is_empty() && !matches!(part, Part::Adaptive | Part::Growth);
+        let named_only = matches!(part, Part::Adaptive | Part::Growth | Part::Cores);
+        let is_default = arguments.only.is_empty() && !named_only;
         let wanted = is_default || arguments.only.contains(&part);
         if wanted {
             eprintln!("measuring: {name}");
@@ -152,6 +157,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         growth: wanted(Part::Growth, "growth")
             .then(|| growth::measure(base, repetitions, arguments.growth_bytes))
             .transpose()?,
+        cores: wanted(Part::Cores, "more cores").then(|| cores::measure(base, repetitions)).transpose()?,
         memory: if arguments.memory {
             eprintln!("measuring: memory");
             let dir = scratch::directory(base)?;
@@ -293,6 +299,9 @@ fn print(report: &Report) {
                 None => println!("  {what}, instructions: valgrind is not there to count them"),
             }
         }
+    }
+    if let Some(cores) = &report.cores {
+        print!("\n{cores}");
     }
     if let Some(memory) = &report.memory {
         println!("\n{:.0} MiB of 128-byte records, Async, default options", mib(memory.payload_bytes));
