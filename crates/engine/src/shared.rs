@@ -251,15 +251,16 @@ impl Shared {
         loop {
             match operation() {
                 Err(error) if is_no_space(&error) && !self.closing.load(Relaxed) => {
-                    stalled = true;
-                    self.space.set_stalled(true);
+                    if !std::mem::replace(&mut stalled, true) {
+                        self.space.stall_begins();
+                    }
                     self.wake_writers();
                     let mut waiting = self.space_retry.0.lock();
                     self.space_retry.1.wait_for(&mut waiting, SPACE_RETRY);
                 }
                 done => {
                     if stalled {
-                        self.space.set_stalled(false);
+                        self.space.stall_ends();
                         self.wake_writers();
                     }
                     return done;

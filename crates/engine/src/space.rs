@@ -72,8 +72,9 @@ struct Ledger {
     prepared: Vec<Prepared>,
     /// Whether the last attempt to allocate a file was refused for lack of space.
     refused: bool,
-    /// Whether a write of what holds an LSN is being refused for lack of space, and tried again.
-    stalled: bool,
+    /// How many operations for what holds an LSN are being refused for lack of space, and tried again: the role
+    /// holder's and the writing thread's may be at the same time.
+    stalled: u32,
     /// What everything that can hold an LSN may take.
     outstanding_max: u64,
     /// What the frame that travels alone takes; 0 if there is none.
@@ -87,7 +88,7 @@ impl Ledger {
 
     fn gate(&self) -> Gate {
         let needed = self.needed();
-        if self.stalled {
+        if self.stalled > 0 {
             Gate::NoSpace
         } else if self.current >= needed || self.prepared.iter().any(|file| file.room() >= needed) {
             Gate::Open
@@ -106,7 +107,7 @@ impl Space {
             until_rotation: 0,
             prepared: Vec::new(),
             refused: false,
-            stalled: false,
+            stalled: 0,
             outstanding_max,
             alone: 0,
         };
@@ -165,7 +166,7 @@ impl Space {
 
     /// Whether a write of what holds an LSN is being refused for lack of space.
     pub(crate) fn is_stalled(&self) -> bool {
-        self.ledger.lock().stalled
+        self.ledger.lock().stalled > 0
     }
 
     /// Whether a prepared file has this much room.
@@ -173,9 +174,15 @@ impl Space {
         self.ledger.lock().prepared.iter().any(|file| file.room() >= room)
     }
 
-    /// A write of what holds an LSN is refused for lack of space and tried again, or works again.
-    pub(crate) fn set_stalled(&self, stalled: bool) {
-        self.change(|ledger| ledger.stalled = stalled);
+    /// An operation for what holds an LSN is refused for lack of space, and is tried again until
+    /// [`Space::stall_ends`].
+    pub(crate) fn stall_begins(&self) {
+        self.change(|ledger| ledger.stalled += 1);
+    }
+
+    /// One of those operations was not refused any more, or is given up.
+    pub(crate) fn stall_ends(&self) {
+        self.change(|ledger| ledger.stalled -= 1);
     }
 
     /// Whether a file should be prepared now: none is, and the one under the pen is half way to the next, or
@@ -214,5 +221,26 @@ impl Space {
     /// Takes all prepared files: the log closes.
     pub(crate) fn take_all(&self) -> Vec<Prepared> {
         self.change(|ledger| std::mem::take(&mut ledger.prepared))
+    }
+}
+
+#[cfg(all(test, not(any(braidlog_loom, braidlog_shuttle))))]
+mod tests {
+    use super::*;
+
+    /// The role holder writes a small round itself while the thread for that still has a full buffer in flight; a
+    /// full device refuses both. One bit for the two opened the gate when the first of them went through.
+    #[test]
+    fn gate_stays_closed_until_the_last_write_that_is_refused_goes_through() {
+        let space = Space::new(8);
+        space.set_current(8, 8);
+        space.stall_begins();
+        space.stall_begins();
+        space.stall_ends();
+        assert!(space.is_stalled());
+        assert_eq!(space.gate(), Gate::NoSpace);
+        space.stall_ends();
+        assert!(!space.is_stalled());
+        assert_eq!(space.gate(), Gate::Open);
     }
 }
