@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -538,6 +538,26 @@ fn a_panic_while_writing_fails_the_log_and_wakes_everyone() {
             wal.append(b"goes on").unwrap();
         }
     }
+}
+
+/// A record larger than the write buffer is handed over buffer by buffer, so the trap catches the thread that writes
+/// them; whoever leads the round waits for it.
+#[test]
+fn a_panic_in_a_write_in_flight_fails_the_log_and_frees_who_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let trap = Panicking::new(At::Write);
+    let options = Wal::options().mode(DurabilityMode::Synchronous).write_buffer_size(8192);
+    let wal = options.clone().storage(Arc::new(trap.clone())).open(dir.path()).unwrap();
+    trap.arm();
+    let (tell, told) = mpsc::channel();
+    let appending = wal.clone();
+    thread::spawn(move || tell.send(appending.append(vec![1; 64 << 10])));
+    let appended = told.recv_timeout(patience::PATIENCE).expect("the append returns");
+    assert_eq!(appended.unwrap_err().kind(), ErrorKind::Failed);
+    assert_eq!(wal.durable_lsn(), Lsn(0));
+    assert_eq!(wal.close().unwrap_err().kind(), ErrorKind::Failed);
+    drop(wal);
+    options.open(dir.path()).unwrap().append(b"goes on").unwrap();
 }
 
 #[test]
