@@ -91,7 +91,8 @@ impl Shared {
     }
 
     /// Runs rounds until `lsn` is durable or the log has failed.
-    fn lead(&self, mut role: Role<'_>, lsn: Lsn) {
+    pub(crate) fn lead<'a>(&'a self, mut role: Role<'a>, lsn: Lsn) {
+        let mut told = self.waiters.durable();
         while self.waiters.durable() < lsn && self.failure.get().is_none() {
             let stepped = match self.settings.mode {
                 // Without threads the log is driven by its callers, maybe by one, on a clock that only they move:
@@ -106,7 +107,15 @@ impl Shared {
                 _ => role.step(self, Want::Sync),
             };
             if stepped.gap && !stepped.progress {
-                // A gap before `lsn`: its writer needs the processor, and then a handful of instructions.
+                // A gap before `lsn`. Who waits for what is durable before it must not wait for it too: giving the
+                // role up wakes them.
+                let durable = self.waiters.durable();
+                if durable > told {
+                    told = durable;
+                    drop(role);
+                    role = self.role();
+                }
+                // Its writer needs the processor, and then a handful of instructions.
                 thread::yield_now();
             }
         }

@@ -138,6 +138,14 @@ impl Seat {
     }
 }
 
+#[cfg(all(test, not(any(braidlog_loom, braidlog_shuttle))))]
+impl Committers {
+    /// Whether a thread sleeps, or is about to.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        self.groups.iter().any(|group| group.0.word().load(Relaxed) & ASLEEP != 0)
+    }
+}
+
 impl Group {
     fn call_one(&self) {
         // The others sleep on: the bit stays.

@@ -1,8 +1,10 @@
-//! Models of the engine's protocols, run by loom on the production code.
+//! Models of the engine's protocols, run by loom on the production code; and `gap`, a test of the real threads.
 //!
 //! `RUSTFLAGS="--cfg braidlog_loom" cargo test -p braidlog-engine --lib --release loom`. Bounds and their
 //! reasons are in `docs/testing.md`, and the deliberate bug that turns each model red.
 
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+mod gap;
 #[cfg(braidlog_loom)]
 mod loom_close;
 #[cfg(braidlog_loom)]
@@ -29,7 +31,7 @@ mod loom_stripe;
 mod loom_tasks;
 #[cfg(braidlog_loom)]
 mod loom_waiters;
-#[cfg(braidlog_loom)]
+#[cfg(not(braidlog_shuttle))]
 mod small_log;
 
 /// Runs a model with at most three preemptions: every known bug of such protocols needs no more, and a model

@@ -1,4 +1,5 @@
-//! The smallest whole log: the production `Engine` on a simulated disk, for models of what its parts do together.
+//! The smallest whole log: the production `Engine` on a simulated disk, for models and tests of what its parts do
+//! together.
 //!
 //! The rule: it starts none of the engine's threads. A model that wants one runs its body in a thread of its own.
 
@@ -55,6 +56,7 @@ pub(crate) fn open() -> (Arc<Engine>, SimDisk) {
 }
 
 /// A log that believes in threads, which it does not have: those who cannot lead rely on them.
+#[cfg(braidlog_loom)]
 pub(crate) fn open_for_threads() -> (Arc<Engine>, SimDisk) {
     // They are started where `background` is read at the start; the models run their bodies themselves.
     let (mut engine, disk) = open();
@@ -81,6 +83,7 @@ fn open_with(settings: Settings) -> (Arc<Engine>, SimDisk) {
 }
 
 /// Appends a record of one byte and waits until it is durable.
+#[cfg(braidlog_loom)]
 pub(crate) fn commit(engine: &Engine, payload: u8) -> Result<Lsn, EngineError> {
     append(engine, payload, Commit::Wait(Durability::Synchronous))
 }
