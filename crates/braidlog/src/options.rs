@@ -95,7 +95,10 @@ pub struct Options {
     pub background_threads: bool,
     /// Where the files are. Default: the operating system.
     pub storage: Arc<dyn Storage>,
-    /// Where time comes from. Default: the system's clocks.
+    /// Where time comes from. With [`background_threads`](Options#structfield.background_threads) it must go on by
+    /// itself: a round of group commit that is held back waits for it.
+    ///
+    /// Default: the system's clocks.
     pub clock: Arc<dyn Clock>,
 }
 

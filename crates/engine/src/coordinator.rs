@@ -30,7 +30,8 @@ use braidlog_format::{
     SegmentName, SyncMark, entry_len, padded_len,
 };
 
-/// A round takes at least this many bytes before it ends for its length, even if the pen's buffer is smaller.
+/// A round does not end for its length before it would come to this many bytes with the next frame, even if the pen's
+/// buffer is smaller.
 const ROUND_MIN: u64 = 1 << 20;
 /// A part of a round that is this share of the pen's buffer is worth to be written by the thread for that.
 const HAND_OVER_SHARE: usize = 8;

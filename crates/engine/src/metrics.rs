@@ -222,7 +222,7 @@ pub struct Metrics {
     /// What a round of group commit takes to write and sync, smoothed, in nanoseconds. 0 in other modes, and
     /// before the first.
     pub round_cost_ns: u64,
-    /// The last LSN written to a file, synced or not.
+    /// The last LSN in a round that was written to a file or is being written, synced or not.
     pub written_lsn: Lsn,
     /// The last LSN that survives a power cut.
     pub durable_lsn: Lsn,

@@ -93,8 +93,8 @@ impl Stripes {
     pub(crate) fn outstanding_max(&self) -> u64 {
         let rings = self.len() as u64 * (self.capacity() + 2 * BLOCK_LEN);
         let bytes = rings + self.budget.limit;
-        // A round that does not end at a gap has half a mebibyte of entries at the least, and costs at most two
-        // blocks beyond them.
+        // A round that ends for its length has a mebibyte of entries together with the frame that did not fit, with
+        // which the next one begins: half a mebibyte each, on average. It costs at most two blocks beyond them.
         bytes + bytes / 32 + 4 * BLOCK_LEN
     }
 
