@@ -350,6 +350,7 @@ impl Coordinator {
         shared.flight.settle()?;
         shared.committers.sync_begins(self.written);
         let before = shared.clock.monotonic();
+        shared.sync_began.store(before.as_nanos() as u64, Relaxed);
         shared.counters.sync_since.store(before.as_nanos() as u64 + 1, Relaxed);
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("ack_before_sync") {

@@ -205,8 +205,8 @@ impl Flusher<'_> {
         if shared.demand.served() > durable {
             return Due::Now(Work::Round(Want::Sync));
         }
-        let (_, since) =
-            *self.pending.insert(self.pending.filter(|(lsn, _)| *lsn > durable).unwrap_or((last, now)));
+        let sync_began = Duration::from_nanos(shared.sync_began.load(Relaxed));
+        let (_, since) = *self.pending.insert(still_pending(self.pending, durable, last, now, sync_began));
         let at = since + shared.settings.mode.delay();
         if at <= now || last.0 - durable.0 >= shared.settings.mode.batch_size() {
             Due::Now(Work::Round(Want::Sync))
@@ -250,5 +250,46 @@ impl Flusher<'_> {
             // The writer that drew the LSN needs the processor more than this thread does.
             thread::yield_now();
         }
+    }
+}
+
+/// The last LSN whose delay runs, and since when it does.
+///
+/// What was pending may be durable by another thread's sync. What that sync left was appended after its rounds were
+/// gathered, maybe long before this thread looked: its delay runs since the sync began.
+fn still_pending(
+    before: Option<(Lsn, Duration)>,
+    durable: Lsn,
+    last: Lsn,
+    now: Duration,
+    sync_began: Duration,
+) -> (Lsn, Duration) {
+    match before {
+        Some((lsn, since)) if lsn > durable => (lsn, since),
+        Some((_, since)) => (last, sync_began.max(since).min(now)),
+        None => (last, now),
+    }
+}
+
+#[cfg(all(test, not(any(braidlog_loom, braidlog_shuttle))))]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Record 1 is appended at 0 ms, another's sync of it begins at 1 ms, record 2 is appended meanwhile. The thread
+    /// looks at 10 ms, when the delay of record 1 is over: counted from there, record 2 would stay unsynced for nearly
+    /// two delays.
+    #[test]
+    fn delay_runs_since_the_sync_that_left_a_record_behind() {
+        let first = still_pending(None, Lsn(0), Lsn(1), ms(0), ms(0));
+        assert_eq!(first, (Lsn(1), ms(0)));
+        assert_eq!(still_pending(Some(first), Lsn(0), Lsn(2), ms(9), ms(0)), first, "the oldest counts");
+        assert_eq!(still_pending(Some(first), Lsn(1), Lsn(2), ms(10), ms(1)), (Lsn(2), ms(1)));
+        // A clock that was read before the sync began, and a sync that began before anything was pending.
+        assert_eq!(still_pending(Some(first), Lsn(1), Lsn(2), ms(10), ms(11)), (Lsn(2), ms(10)));
+        assert_eq!(still_pending(Some((Lsn(1), ms(5))), Lsn(1), Lsn(2), ms(10), ms(2)), (Lsn(2), ms(5)));
     }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) written: AtomicU64,
     /// The durable LSN that the last sync mark tells. Relaxed: it decides when the next is due, no more.
     pub(crate) marked: AtomicU64,
+    /// When the last sync began, in nanoseconds of the monotonic clock. Relaxed, as above.
+    pub(crate) sync_began: AtomicU64,
     /// When the first record of the segment under the pen was written, in nanoseconds of the monotonic clock
     /// plus one; 0 while it holds none. Relaxed, as above.
     pub(crate) ages_since: AtomicU64,
@@ -205,6 +207,7 @@ impl Shared {
             role: TriedMutex::new(Coordinator::new(tail, &settings)),
             written: AtomicU64::new(tail.next_lsn.prev().0),
             marked: AtomicU64::new(tail.next_lsn.prev().0),
+            sync_began: AtomicU64::new(0),
             ages_since: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             jobs: Jobs::new(),
