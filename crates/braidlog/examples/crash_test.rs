@@ -136,7 +136,7 @@ impl Table {
 
 const WRITERS: usize = 4;
 /// What each writer writes in a round, to a key of its own: 1, 2, 3 and so on.
-const PUTS: u64 = 100;
+const PUTS: u64 = 400;
 const SNAPSHOT_EVERY: u64 = 10;
 
 /// What a writer has asked for, and what it has been promised.
@@ -170,9 +170,10 @@ fn crash_round(bug: Bug, round: u64) -> Result<u64> {
         let mut images = 0;
         let mut outcome = Ok(());
         while outcome.is_ok() && !writers.iter().all(|writer| writer.is_finished()) {
-            let profile = Profile::HONEST[images as usize % Profile::HONEST.len()];
+            // Rounds differ: the writers may be done before the second image.
+            let profile = Profile::HONEST[(round + images) as usize % Profile::HONEST.len()];
             let told = |error| format!("round {round}, image {images}, {profile:?}: {error}").into();
-            outcome = crash(&disk, images, profile, &progress, bug).map_err(told);
+            outcome = crash(&disk, round << 32 | images, profile, &progress, bug).map_err(told);
             images += 1;
         }
         is_over.store(true, Ordering::Relaxed);
