@@ -81,11 +81,13 @@ fn rates(report: &Report, columns: &[Place]) -> String {
                 let has_failed = report.of(place, peer).next().is_some();
                 return if has_failed { "failed" } else { "" }.to_owned();
             };
-            let mark = if report.outcomes(place, peer).iter().all(|outcome| outcome.check.is_right()) {
-                ""
-            } else {
-                " !"
-            };
+            let all_ran = report.of(place, peer).all(|measured| measured.failure.is_none());
+            let mark =
+                if all_ran && report.outcomes(place, peer).iter().all(|outcome| outcome.check.is_right()) {
+                    ""
+                } else {
+                    " !"
+                };
             format!("{}{mark}", short(figure.median))
         });
         table.row(peer, cells);
@@ -181,7 +183,7 @@ fn details(report: &Report, columns: &[Place]) -> String {
                     median(&|outcome| outcome.resident_bytes as f64 / f64::from(1 << 20))
                         .map_or_else(String::new, |mib| format!("{mib:.0}")),
                     median(&|outcome| outcome.records as f64).map_or_else(String::new, short),
-                    notes(report, place, &outcomes),
+                    notes(report, place, &peer, &outcomes),
                 ],
             );
         }
@@ -190,8 +192,14 @@ fn details(report: &Report, columns: &[Place]) -> String {
 }
 
 /// What is to be said of a cell: of the last repetition, and every fault of the others.
-fn notes(report: &Report, place: Place, outcomes: &[&Outcome]) -> String {
+fn notes(report: &Report, place: Place, peer: &str, outcomes: &[&Outcome]) -> String {
     let mut notes: Vec<String> = outcomes.last().map(|outcome| outcome.notes.clone()).unwrap_or_default();
+    let failures: Vec<&str> =
+        report.of(place, peer).filter_map(|measured| measured.failure.as_deref()).collect();
+    if let Some(failure) = failures.last() {
+        let all = failures.len() + outcomes.len();
+        notes.push(format!("FAILED in {} of {all} repetitions: {failure}", failures.len()));
+    }
     for fault in outcomes.iter().flat_map(|outcome| outcome.check.faults()) {
         if !notes.contains(&fault) {
             notes.push(fault);
@@ -326,7 +334,11 @@ mod tests {
         lossy.outcome.as_mut().unwrap().check = Check { read: 40, missing: 10, ..Check::default() };
         let mut failed = measured(0, "directvec", 1, 0);
         (failed.outcome, failed.failure) = (None, Some("no | disk".to_owned()));
-        let text = all(&report(vec![measured(0, OURS, 1, 99), lossy, failed]));
+        // One repetition that failed is not hidden by another that did not.
+        let mut once = measured(1, OURS, 1, 0);
+        (once.outcome, once.failure) = (None, Some("full".to_owned()));
+        let text = all(&report(vec![measured(0, OURS, 1, 99), lossy, failed, once]));
+        assert!(text.contains("99 ! |") && text.contains("FAILED in 1 of 2 repetitions: full"), "{text}");
         assert!(text.contains("|  50 ! |") || text.contains("50 ! |"), "{text}");
         assert!(text.contains("LOST: 10 of 50") && text.contains("FAILED: no / disk"), "{text}");
         assert!(text.contains("failed |"), "{text}");

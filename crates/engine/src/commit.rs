@@ -180,6 +180,7 @@ impl Shared {
             self.forget_key(key);
             return Poll::Ready(settled);
         }
+        self.demand.ask_urgent(lsns.last);
         self.demand.ask_served(lsns.last);
         let sleeper = Sleeper::Task(waker.clone());
         *key = self.waiters.enter_sleeper(lsns.last, key.map(|key| key.0), sleeper).map(TaskKey);

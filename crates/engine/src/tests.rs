@@ -1,8 +1,10 @@
-//! Models of the engine's protocols, run by loom on the production code; and `gap`, a test of the real threads.
+//! Models of the engine's protocols, run by loom on the production code; and tests of what they owe to each other.
 //!
 //! `RUSTFLAGS="--cfg braidlog_loom" cargo test -p braidlog-engine --lib --release loom`. Bounds and their
 //! reasons are in `docs/testing.md`, and the deliberate bug that turns each model red.
 
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+mod demand;
 #[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
 mod gap;
 #[cfg(braidlog_loom)]

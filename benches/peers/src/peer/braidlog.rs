@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use braidlog::{DurabilityMode, ErrorKind, Options, Ticket, Wal, Writer};
+use braidlog::{Append, Durability, DurabilityMode, ErrorKind, Options, Ticket, Wal, Writer};
 
 use super::{Appender, Peer, Result, Setup};
 
@@ -104,12 +104,17 @@ impl Appender for Thread {
     }
 
     fn append_with_ticket(&mut self, record: &[u8], most: usize) -> Result<usize> {
-        // A submit never waits: if its stripe is full, the oldest ticket is what makes room.
+        // A submit never waits: if there is no room, the oldest ticket is what makes some. Without one, what is late is
+        // the next file: an append waits for it, and the last flush covers the record.
         let ticket = loop {
             match self.writer.submit(record) {
                 Ok(ticket) => break ticket,
                 Err(error) if error.error().kind() == ErrorKind::Full && !self.tickets.is_empty() => {
                     self.wait_for_oldest()?;
+                }
+                Err(error) if error.error().kind() == ErrorKind::Full => {
+                    self.writer.append_with(Append::new(record).durability(Durability::Async))?;
+                    return Ok(1);
                 }
                 Err(error) => return Err(error.into_parts().0.into()),
             }

@@ -56,7 +56,6 @@ pub(crate) fn open() -> (Arc<Engine>, SimDisk) {
 }
 
 /// A log that believes in threads, which it does not have: those who cannot lead rely on them.
-#[cfg(braidlog_loom)]
 pub(crate) fn open_for_threads() -> (Arc<Engine>, SimDisk) {
     // They are started where `background` is read at the start; the models run their bodies themselves.
     let (mut engine, disk) = open();
