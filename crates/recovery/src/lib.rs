@@ -35,6 +35,8 @@ mod verdict;
 
 mod repair;
 
+mod retention;
+
 mod ahead;
 mod reader;
 mod replay;
@@ -50,4 +52,5 @@ pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use reader::{LogReader, SegmentInfo, SegmentState};
 pub use replay::{Record, RecordRef, Records};
+pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
 pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};
