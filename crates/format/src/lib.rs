@@ -4,7 +4,8 @@
 //! panic whatever the bytes. A length is used only after the header that carries it has proved itself.
 //!
 //! A segment file is one 4096-byte [`SegmentHeader`] and then entries, each an [`EntryHeader`] of 32
-//! bytes and a payload padded with zeros to a multiple of 8. `docs/format.md` has every byte.
+//! bytes and a payload padded with zeros to a multiple of 8. A stream (the manifest, a checkpoint) is a
+//! [`StreamHeader`], such entries, and a [`StreamEnd`]. `docs/format.md` has every byte.
 
 pub mod checksum;
 mod entry;
@@ -12,10 +13,12 @@ mod error;
 mod extended;
 mod id;
 mod kind;
+mod manifest;
 mod mark;
 mod name;
 mod seal;
 mod segment_header;
+mod stream;
 mod tail;
 
 pub use entry::{ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, entry_len, padded_len};
@@ -23,11 +26,18 @@ pub use error::DecodeError;
 pub use extended::{ExtendedField, ExtendedFields};
 pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt};
 pub use kind::{Flags, Kind};
+pub use manifest::{
+    MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_TEXT_MAX, ManifestCheckpoint, ManifestEntry, ManifestFixed,
+    ManifestHead,
+};
 pub use mark::{PadLen, SYNC_MARK_LEN, SyncMark, pad_len};
 pub use name::{SegmentName, TornName, prepared_name};
 pub use seal::{INDEX_POINTS_MAX, IndexPoint, Seal, SealView, seal_len};
 pub use segment_header::{
     FORMAT_VERSION, MAGIC, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, USER_METADATA_MAX, UserMetadata,
+};
+pub use stream::{
+    STREAM_END_LEN, STREAM_HEADER_LEN, STREAM_PAYLOAD_MAX, StreamEnd, StreamHeader, StreamKind,
 };
 pub use tail::LogTail;
 

@@ -5,49 +5,16 @@ use std::collections::BTreeMap;
 
 use braidlog_format::{
     BLOCK_LEN, DecodeError, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryHeader, ExtendedField, ExtendedFields,
-    FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation, IndexPoint, Kind, LogId, Lsn, MAGIC, PadLen,
-    Predecessor, SEGMENT_HEADER_LEN, SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName,
-    SyncMark, TornName, USER_METADATA_MAX, UserMetadata, checksum, pad_len, prepared_name, seal_len,
+    FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation, IndexPoint, Kind, LogId, Lsn, MAGIC, MANIFEST_NAME,
+    MANIFEST_NEW_NAME, MANIFEST_TEXT_MAX, PadLen, Predecessor, SEGMENT_HEADER_LEN, STREAM_PAYLOAD_MAX,
+    SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName, SyncMark, TornName, USER_METADATA_MAX,
+    UserMetadata, checksum, pad_len, prepared_name, seal_len,
 };
 
 #[path = "support/document.rs"]
 mod document;
 
-use document::{Document, Field};
-
-/// The bytes of each field of a layout, but for the reserved ones, which are zeros.
-fn fields_of(layout: &[Field], bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
-    let mut fields = BTreeMap::new();
-    let last = layout.last().unwrap();
-    assert!(last.len.is_none_or(|len| last.offset + len == bytes.len()), "the layout covers all bytes");
-    for Field { name, offset, len } in layout {
-        let end = len.map_or(bytes.len(), |len| offset + len);
-        let value = &bytes[*offset..end];
-        if name == "reserved" {
-            assert!(value.iter().all(|&byte| byte == 0), "reserved bytes at {offset} are zeros");
-        } else {
-            assert!(fields.insert(name.clone(), value.to_vec()).is_none(), "{name} stands once");
-        }
-    }
-    fields
-}
-
-/// Compares the fields that a layout finds in encoded bytes with those that were encoded, one for one.
-fn assert_fields(heading: &str, bytes: &[u8], expected: &[(&str, &[u8])]) {
-    let found = fields_of(&Document::read().layout(heading), bytes);
-    let expected: BTreeMap<String, Vec<u8>> =
-        expected.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
-    assert_eq!(found, expected, "{heading}");
-}
-
-/// CRC-32 bit by bit, as the page describes it.
-fn crc32_by_the_page(seed: u32, bytes: &[u8]) -> u32 {
-    let polynomial = 0x04C1_1DB7_u32.reverse_bits();
-    let state = bytes.iter().fold(!seed, |state, &byte| {
-        (0..8).fold(state ^ u32::from(byte), |state, _| (state >> 1) ^ (polynomial * (state & 1)))
-    });
-    !state
-}
+use document::{Document, Field, assert_fields, crc32_by_the_page, fields_of};
 
 #[test]
 fn constants_are_as_documented() {
@@ -65,6 +32,8 @@ fn constants_are_as_documented() {
         ("user metadata, most", USER_METADATA_MAX as u64),
         ("index points, most", INDEX_POINTS_MAX as u64),
         ("largest user kind", u64::from(Kind::USER_MAX.0)),
+        ("stream payload, most", STREAM_PAYLOAD_MAX as u64),
+        ("manifest name, most", MANIFEST_TEXT_MAX as u64),
     ];
     assert_eq!(documented, coded.map(|(name, value)| (name.to_owned(), value)).into());
 }
@@ -87,7 +56,14 @@ fn file_names_are_as_documented() {
     let torn = TornName { base: Lsn(42), incarnation: Incarnation(3) };
     assert_eq!(
         examples,
-        [&*SegmentName(Lsn(42)).to_string(), &*prepared_name(7), &*torn.to_string(), "LOCK"]
+        [
+            &*SegmentName(Lsn(42)).to_string(),
+            &*prepared_name(7),
+            &*torn.to_string(),
+            MANIFEST_NAME,
+            MANIFEST_NEW_NAME,
+            "LOCK"
+        ]
     );
     assert_eq!(SegmentName::parse(examples[0]), Some(SegmentName(Lsn(42))));
     assert_eq!(TornName::parse(examples[2]), Some(torn));

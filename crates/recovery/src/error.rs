@@ -28,7 +28,7 @@ pub enum RecoveryError {
         /// What is newer.
         what: DecodeError,
     },
-    /// A file has the name of a segment and is none of this log's.
+    /// A file has a name of the log's and is none of this log's.
     #[error("{file} does not belong to this log: {what}")]
     Foreign {
         /// Name of the file.
@@ -67,7 +67,7 @@ impl RecoveryError {
 /// One damaged place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
-    /// Name of the segment file.
+    /// Name of the file: a segment, the manifest or a checkpoint.
     pub segment: String,
     /// The file offset of the first byte that is not what it should be.
     pub offset: u64,
@@ -102,6 +102,12 @@ pub enum DamageCause {
     /// The header block of a segment is not one.
     #[error("no valid segment header: {0}")]
     Header(DecodeError),
+    /// The header block of the manifest or of a checkpoint is not one.
+    #[error("no valid file header: {0}")]
+    StreamHeader(DecodeError),
+    /// The manifest or a checkpoint does not end with the entry that counts all others.
+    #[error("the file is not complete")]
+    Incomplete,
     /// The segment's header was never written, and the segment's place in the log says it must have been.
     #[error("the segment header is missing")]
     HeaderMissing,
@@ -131,17 +137,17 @@ pub enum DamageCause {
     Seal,
 }
 
-/// Why a file with the name of a segment is none of this log's.
+/// Why a file with a name of the log's is none of this log's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
 pub enum ForeignFile {
-    /// It does not begin as a segment does.
+    /// It does not begin as a file of that name does.
     #[error("it begins with {found:02x?}")]
     Magic {
         /// Its first four bytes.
         found: [u8; 4],
     },
-    /// It is a segment of another log.
+    /// It belongs to another log.
     #[error("its log id is {found}, the first segment's is {expected}")]
     LogId {
         /// The id in its header.

@@ -35,7 +35,9 @@ mod verdict;
 
 mod repair;
 
+mod manifest;
 mod retention;
+mod stream;
 
 mod ahead;
 mod reader;
@@ -49,8 +51,10 @@ mod error;
 
 pub use ahead::ReadAhead;
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
+pub use manifest::{Hold, Loss, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use reader::{LogReader, SegmentInfo, SegmentState};
 pub use replay::{Record, RecordRef, Records};
 pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
+pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
 pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};

@@ -2,6 +2,7 @@
 //! of another shape is a failed test, never an empty loop.
 #![allow(dead_code, reason = "each test that includes this file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -97,4 +98,38 @@ impl Document {
         let bytes = block.split_ascii_whitespace();
         bytes.map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
     }
+}
+
+/// The bytes of each field of a layout, but for the reserved ones, which are zeros.
+pub fn fields_of(layout: &[Field], bytes: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut fields = BTreeMap::new();
+    let last = layout.last().unwrap();
+    assert!(last.len.is_none_or(|len| last.offset + len == bytes.len()), "the layout covers all bytes");
+    for Field { name, offset, len } in layout {
+        let end = len.map_or(bytes.len(), |len| offset + len);
+        let value = &bytes[*offset..end];
+        if name == "reserved" {
+            assert!(value.iter().all(|&byte| byte == 0), "reserved bytes at {offset} are zeros");
+        } else {
+            assert!(fields.insert(name.clone(), value.to_vec()).is_none(), "{name} stands once");
+        }
+    }
+    fields
+}
+
+/// Compares the fields that a layout finds in encoded bytes with those that were encoded, one for one.
+pub fn assert_fields(heading: &str, bytes: &[u8], expected: &[(&str, &[u8])]) {
+    let found = fields_of(&Document::read().layout(heading), bytes);
+    let expected: BTreeMap<String, Vec<u8>> =
+        expected.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
+    assert_eq!(found, expected, "{heading}");
+}
+
+/// CRC-32 bit by bit, as the page describes it.
+pub fn crc32_by_the_page(seed: u32, bytes: &[u8]) -> u32 {
+    let polynomial = 0x04C1_1DB7_u32.reverse_bits();
+    let state = bytes.iter().fold(!seed, |state, &byte| {
+        (0..8).fold(state ^ u32::from(byte), |state, _| (state >> 1) ^ (polynomial * (state & 1)))
+    });
+    !state
 }

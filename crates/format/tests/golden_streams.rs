@@ -1,0 +1,99 @@
+//! Kept files beside the segments: encoding anew gives the same bytes, decoding gives the values that are listed
+//! beside them. The rules are those of the kept segments, see `golden.rs`; written by
+//! `BRAIDLOG_WRITE_FIXTURES=v1 cargo test -p braidlog-format --test golden_streams`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use braidlog_format::{
+    Flags, Incarnation, Kind, LogId, Lsn, LsnRange, ManifestCheckpoint, ManifestEntry, ManifestHead,
+    StreamHeader, StreamKind,
+};
+
+#[path = "support/stream_bytes.rs"]
+mod stream_bytes;
+
+use stream_bytes::{StreamBytes, listing};
+
+const LOG_ID: LogId = LogId(*b"braidlog golden!");
+const START_NS: u64 = 1_700_000_000_000_000_000;
+
+/// Something of everything, and an entry that may be skipped.
+fn manifest() -> Vec<u8> {
+    let mut stream = StreamBytes::new(StreamHeader::new(StreamKind::Manifest, LOG_ID, 12, START_NS));
+    let full = ManifestCheckpoint {
+        number: 3,
+        lsn: Lsn(900),
+        replay_from: Lsn(901),
+        base: 0,
+        bytes: 1 << 33,
+        created_at_ns: START_NS - 7,
+        end_checksum: 0xDEAD_BEEF,
+    };
+    let delta = ManifestCheckpoint { number: 4, lsn: Lsn(950), replay_from: Lsn(940), base: 3, ..full };
+    let entries = [
+        ManifestEntry::Head(ManifestHead {
+            log_start: Lsn(801),
+            durable: Lsn(1000),
+            uptime_ns: 86_400_000_000_000,
+            next_checkpoint: 5,
+        }),
+        ManifestEntry::Checkpoint(full),
+        ManifestEntry::Checkpoint(delta),
+        ManifestEntry::Hold { lsn: Lsn(850), name: "archive" },
+        ManifestEntry::Hold { lsn: Lsn(990), name: "replica \u{2192} 2" },
+        ManifestEntry::RestorePoint { lsn: Lsn(930), time_ns: START_NS - 5, name: "before the move" },
+        ManifestEntry::Loss {
+            lsns: LsnRange { first: Lsn(910), last: Lsn(919) },
+            incarnation: Incarnation(9),
+            cause: 1,
+            account: "ten records unreadable",
+        },
+        ManifestEntry::SegmentAge { base: Lsn(801), sealed_at_uptime_ns: 4_000_000_000_000 },
+        ManifestEntry::SegmentAge { base: Lsn(945), sealed_at_uptime_ns: 80_000_000_000_000 },
+    ];
+    for entry in entries {
+        let (fixed, text) = entry.encode();
+        stream.entry(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()].concat());
+    }
+    stream.entry(Kind(99), Flags::IGNORABLE, b"of a later version");
+    stream.end()
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+/// Compares what is encoded now with a kept file and its listing, or writes both if told to.
+fn check(name: &str, kind: StreamKind, bytes: &[u8]) {
+    let path = fixtures().join(name);
+    let listed = fixtures().join(format!("{name}.txt"));
+    if std::env::var("BRAIDLOG_WRITE_FIXTURES").is_ok_and(|wanted| wanted == "v1") {
+        fs::write(&path, bytes).unwrap();
+        fs::write(&listed, listing(bytes, kind)).unwrap();
+    }
+    let kept = fs::read(&path).unwrap();
+    assert_eq!(
+        listing(&kept, kind),
+        fs::read_to_string(&listed).unwrap(),
+        "{name} decodes to what is listed"
+    );
+    let differs = bytes.iter().zip(&kept).position(|(now, then)| now != then);
+    assert_eq!((differs, bytes.len()), (None, kept.len()), "{name} is encoded to the same bytes");
+}
+
+#[test]
+fn manifest_of_version_1_is_encoded_and_decoded_as_ever() {
+    check("every_entry.manifest", StreamKind::Manifest, &manifest());
+}
+
+#[test]
+fn kept_files_of_a_version_stay_as_they_were() {
+    // The last guard: neither a change of the encoders nor a writing of the fixtures passes unseen.
+    let kept = [("every_entry.manifest", 4792, 0x23B6_96D6)];
+    for (name, len, checksum) in kept {
+        let bytes = fs::read(fixtures().join(name)).unwrap();
+        let found = (bytes.len(), braidlog_format::checksum::crc32(&bytes));
+        assert_eq!(found, (len, checksum), "{name}: {found:x?}");
+    }
+}

@@ -1,0 +1,524 @@
+//! The manifest: what a log knows of its own life, in one small file that is replaced as a whole.
+//!
+//! The rule: a change is durable before anybody sees it. It is written under another name, synced, renamed over the old
+//! file, and the directory is synced; only then does the value in memory change. So who acts on what
+//! [`ManifestStore::current`] gives (and removes a file that the log no longer needs) acts on what a crash leaves.
+
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use braidlog_format::{
+    DecodeError, Flags, Incarnation, LogId, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
+    ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind,
+};
+use braidlog_storage::{Clock, LogDir};
+
+use crate::RecoveryError;
+use crate::stream::{StreamReader, StreamWriter};
+
+/// What a manifest says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Manifest {
+    /// The log and the number of times that it was written; `None` before the first.
+    written: Option<(LogId, u64)>,
+    /// The base LSN of the first segment that belongs to the log.
+    pub log_start: Lsn,
+    /// Every record up to here was durable when the manifest was written. A log that ends below it has lost some.
+    pub durable: Lsn,
+    /// For how long the log has been open for writing, over all openings, in nanoseconds.
+    pub uptime_ns: u64,
+    /// The number that the next checkpoint gets.
+    pub next_checkpoint: u64,
+    /// Checkpoints that are complete and durable, in the order of their numbers.
+    pub checkpoints: Vec<ManifestCheckpoint>,
+    /// Who needs the log from where on, by name.
+    pub holds: Vec<Hold>,
+    /// Named points up to which the log can be restored, in LSN order.
+    pub restore_points: Vec<RestorePoint>,
+    /// LSNs that were given up, in LSN order.
+    pub losses: Vec<Loss>,
+    /// How old segments are, in the order of their base LSNs.
+    pub ages: Vec<SegmentAge>,
+}
+
+/// Somebody needs the log from an LSN on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hold {
+    /// Who needs it: 1 to 255 bytes.
+    pub name: String,
+    /// The first LSN that is needed.
+    pub lsn: Lsn,
+}
+
+/// A named point up to which a log can be restored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RestorePoint {
+    /// What it is called: 1 to 255 bytes.
+    pub name: String,
+    /// The last LSN before the point.
+    pub lsn: Lsn,
+    /// When it was set, in nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+}
+
+/// LSNs that were given up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// Which ones.
+    pub lsns: LsnRange,
+    /// The opening that gave them up.
+    pub incarnation: Incarnation,
+    /// Why: as in the log's entry of that name, 1 is damage and 2 a missing file.
+    pub cause: u8,
+    /// For people: what was found where.
+    pub account: String,
+}
+
+/// How old a segment is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentAge {
+    /// Its base LSN.
+    pub base: Lsn,
+    /// The log's uptime when it was sealed, in nanoseconds.
+    pub sealed_at_uptime_ns: u64,
+}
+
+impl Default for Manifest {
+    /// What a log is without one: it starts at its first LSN.
+    fn default() -> Manifest {
+        Manifest {
+            written: None,
+            log_start: Lsn::FIRST,
+            durable: Lsn::ZERO,
+            uptime_ns: 0,
+            next_checkpoint: 1,
+            checkpoints: Vec::new(),
+            holds: Vec::new(),
+            restore_points: Vec::new(),
+            losses: Vec::new(),
+            ages: Vec::new(),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of a directory; the default if there is none.
+    ///
+    /// # Errors
+    /// [`RecoveryError::Damaged`], [`RecoveryError::Newer`], [`RecoveryError::Foreign`], [`RecoveryError::Io`].
+    pub fn load(dir: &Arc<dyn LogDir>) -> Result<Manifest, RecoveryError> {
+        let mut reader = match StreamReader::open(dir, MANIFEST_NAME, StreamKind::Manifest) {
+            Ok(reader) => reader,
+            Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Ok(Manifest::default());
+            }
+            Err(error) => return Err(error),
+        };
+        let header = *reader.header();
+        let mut manifest = Manifest { written: Some((header.log_id, header.number)), ..Manifest::default() };
+        let mut is_first = true;
+        while let Some(entry) = reader.next_entry()? {
+            let offset = entry.offset;
+            let taken = match ManifestEntry::decode(entry.kind, entry.payload) {
+                Ok(decoded) => manifest.take(decoded, is_first),
+                Err(error) if error.is_newer() && entry.flags.contains(Flags::IGNORABLE) => Ok(()),
+                Err(error) => Err(error),
+            };
+            taken.map_err(|error| reader.refused(offset, error))?;
+            is_first = false;
+        }
+        if is_first {
+            let error = DecodeError::InvalidField { field: "head" };
+            return Err(reader.refused(reader.bytes_read(), error));
+        }
+        Ok(manifest)
+    }
+
+    /// The log that wrote it; `None` if nobody did yet.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.written.map(|(log_id, _)| log_id)
+    }
+
+    /// How many times the log has written its manifest.
+    pub fn number(&self) -> u64 {
+        self.written.map_or(0, |(_, number)| number)
+    }
+
+    /// The newest checkpoint.
+    pub fn newest_checkpoint(&self) -> Option<&ManifestCheckpoint> {
+        self.checkpoints.last()
+    }
+
+    /// The checkpoint with this number.
+    pub fn checkpoint(&self, number: u64) -> Option<&ManifestCheckpoint> {
+        self.checkpoints.iter().find(|checkpoint| checkpoint.number == number)
+    }
+
+    /// The hold of this name.
+    pub fn hold(&self, name: &str) -> Option<&Hold> {
+        self.holds.iter().find(|hold| hold.name == name)
+    }
+
+    /// Sets a hold of this name, or moves the one that has it.
+    pub fn set_hold(&mut self, name: &str, lsn: Lsn) {
+        match self.holds.binary_search_by(|hold| hold.name.as_str().cmp(name)) {
+            Ok(at) => {
+                if let Some(hold) = self.holds.get_mut(at) {
+                    hold.lsn = lsn;
+                }
+            }
+            Err(at) => self.holds.insert(at, Hold { name: name.to_owned(), lsn }),
+        }
+    }
+
+    /// Releases the hold of this name; whether there was one.
+    pub fn release_hold(&mut self, name: &str) -> bool {
+        let before = self.holds.len();
+        self.holds.retain(|hold| hold.name != name);
+        self.holds.len() < before
+    }
+
+    /// Takes an entry, the first of which is the head.
+    fn take(&mut self, entry: ManifestEntry<'_>, is_first: bool) -> Result<(), DecodeError> {
+        let invalid = |field| Err(DecodeError::InvalidField { field });
+        if is_first != matches!(entry, ManifestEntry::Head(_)) {
+            return invalid("head");
+        }
+        match entry {
+            ManifestEntry::Head(ManifestHead { log_start, durable, uptime_ns, next_checkpoint }) => {
+                (self.log_start, self.durable) = (log_start, durable);
+                (self.uptime_ns, self.next_checkpoint) = (uptime_ns, next_checkpoint);
+            }
+            ManifestEntry::Checkpoint(checkpoint) => {
+                let above = self.checkpoints.last().is_none_or(|last| last.number < checkpoint.number);
+                if !above || checkpoint.number >= self.next_checkpoint {
+                    return invalid("number");
+                }
+                self.checkpoints.push(checkpoint);
+            }
+            ManifestEntry::Hold { lsn, name } => {
+                if self.holds.last().is_some_and(|last| last.name.as_str() >= name) {
+                    return invalid("name");
+                }
+                self.holds.push(Hold { name: name.to_owned(), lsn });
+            }
+            ManifestEntry::RestorePoint { lsn, time_ns, name } => {
+                self.restore_points.push(RestorePoint { name: name.to_owned(), lsn, time_ns });
+            }
+            ManifestEntry::Loss { lsns, incarnation, cause, account } => {
+                self.losses.push(Loss { lsns, incarnation, cause, account: account.to_owned() });
+            }
+            ManifestEntry::SegmentAge { base, sealed_at_uptime_ns } => {
+                if self.ages.last().is_some_and(|last| last.base >= base) {
+                    return invalid("base LSN");
+                }
+                self.ages.push(SegmentAge { base, sealed_at_uptime_ns });
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries in the order in which they are written.
+    fn entries(&self) -> impl Iterator<Item = ManifestEntry<'_>> {
+        let head = ManifestHead {
+            log_start: self.log_start,
+            durable: self.durable,
+            uptime_ns: self.uptime_ns,
+            next_checkpoint: self.next_checkpoint,
+        };
+        let checkpoints = self.checkpoints.iter().map(|checkpoint| ManifestEntry::Checkpoint(*checkpoint));
+        let holds = self.holds.iter().map(|hold| ManifestEntry::Hold { lsn: hold.lsn, name: &hold.name });
+        let points = self.restore_points.iter().map(|point| ManifestEntry::RestorePoint {
+            lsn: point.lsn,
+            time_ns: point.time_ns,
+            name: &point.name,
+        });
+        let losses = self.losses.iter().map(|loss| ManifestEntry::Loss {
+            lsns: loss.lsns,
+            incarnation: loss.incarnation,
+            cause: loss.cause,
+            account: &loss.account,
+        });
+        let ages = self.ages.iter().map(|age| ManifestEntry::SegmentAge {
+            base: age.base,
+            sealed_at_uptime_ns: age.sealed_at_uptime_ns,
+        });
+        let head = std::iter::once(ManifestEntry::Head(head));
+        head.chain(checkpoints).chain(holds).chain(points).chain(losses).chain(ages)
+    }
+
+    /// That a reader will take it.
+    fn check(&self) -> Result<(), DecodeError> {
+        let mut read = Manifest { written: self.written, ..Manifest::default() };
+        for (index, entry) in self.entries().enumerate() {
+            let (fixed, text) = entry.encode();
+            let payload = [fixed.as_bytes(), text.as_bytes()].concat();
+            read.take(ManifestEntry::decode(entry.kind(), &payload)?, index == 0)?;
+        }
+        Ok(())
+    }
+}
+
+/// The manifest of a log that is open for writing. All changes of one log go through one store.
+#[derive(Debug)]
+pub struct ManifestStore {
+    dir: Arc<dyn LogDir>,
+    clock: Arc<dyn Clock>,
+    log_id: LogId,
+    /// The last manifest that is durable.
+    current: Mutex<Arc<Manifest>>,
+    /// The number of the last manifest that somebody tried to write; held while one is written.
+    tried: Mutex<u64>,
+}
+
+impl ManifestStore {
+    /// A store that goes on from `manifest`, which [`recover`](crate::recover) gave. The caller holds the directory's
+    /// lock.
+    pub fn new(
+        dir: Arc<dyn LogDir>,
+        clock: Arc<dyn Clock>,
+        log_id: LogId,
+        manifest: Arc<Manifest>,
+    ) -> ManifestStore {
+        let tried = Mutex::new(manifest.number());
+        ManifestStore { dir, clock, log_id, current: Mutex::new(manifest), tried }
+    }
+
+    /// What the manifest says now. It never waits for a change that is being written.
+    pub fn current(&self) -> Arc<Manifest> {
+        Arc::clone(&locked(&self.current))
+    }
+
+    /// Changes the manifest, durably, and gives the new one. Changes of several threads are made one after another; one
+    /// that changes nothing writes nothing.
+    ///
+    /// # Errors
+    /// [`RecoveryError::Io`]: [`current`](ManifestStore::current) is as before, and on disk stands the old manifest or
+    /// the new one.
+    pub fn change(&self, edit: impl FnOnce(&mut Manifest)) -> Result<Arc<Manifest>, RecoveryError> {
+        self.try_change(|manifest| {
+            edit(manifest);
+            Ok(())
+        })
+    }
+
+    /// As [`change`](ManifestStore::change), with an edit that may refuse: then nothing is written. What it checks is
+    /// still so when the change is durable.
+    ///
+    /// # Errors
+    /// As [`change`](ManifestStore::change), and the edit's own.
+    pub fn try_change<E: From<RecoveryError>>(
+        &self,
+        edit: impl FnOnce(&mut Manifest) -> Result<(), E>,
+    ) -> Result<Arc<Manifest>, E> {
+        let mut tried = locked(&self.tried);
+        let before = self.current();
+        let mut manifest = Manifest::clone(&before);
+        edit(&mut manifest)?;
+        if manifest == *before {
+            return Ok(before);
+        }
+        // A number is never used again: the file of a change that failed at its end may be the one on disk.
+        *tried += 1;
+        manifest.written = Some((self.log_id, *tried));
+        let manifest = Arc::new(manifest);
+        self.write(&manifest, *tried)?;
+        *locked(&self.current) = Arc::clone(&manifest);
+        Ok(manifest)
+    }
+
+    fn write(&self, manifest: &Manifest, number: u64) -> Result<(), RecoveryError> {
+        // What is written can be read: a bad value is the caller's error now, not a damaged log tomorrow.
+        manifest.check().map_err(|error| {
+            let source = std::io::Error::new(ErrorKind::InvalidInput, error);
+            RecoveryError::io("write", MANIFEST_NEW_NAME)(source)
+        })?;
+        let header = StreamHeader::new(StreamKind::Manifest, self.log_id, number, self.clock.wall_ns());
+        let mut writer = StreamWriter::create(&self.dir, MANIFEST_NEW_NAME, header)?;
+        for entry in manifest.entries() {
+            let (fixed, text) = entry.encode();
+            writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()])?;
+        }
+        writer.finish(MANIFEST_NAME, true)?;
+        Ok(())
+    }
+}
+
+/// What the mutexes guard is whole between any two statements; a panic in somebody's edit spoils nothing.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use braidlog_sim::{Fault, Op, SimClock, SimDisk};
+    use braidlog_storage::Storage;
+
+    use super::*;
+
+    const LOG_ID: LogId = LogId([9; 16]);
+
+    fn store(disk: &SimDisk) -> ManifestStore {
+        let dir = disk.open_dir(Path::new("log"), true).unwrap();
+        let manifest = Arc::new(Manifest::load(&dir).unwrap());
+        ManifestStore::new(dir, Arc::new(SimClock::new()), LOG_ID, manifest)
+    }
+
+    fn load(disk: &SimDisk) -> Result<Manifest, RecoveryError> {
+        Manifest::load(&disk.open_dir(Path::new("log"), true).unwrap())
+    }
+
+    fn checkpoint(number: u64, base: u64) -> ManifestCheckpoint {
+        ManifestCheckpoint {
+            number,
+            lsn: Lsn(40 + number),
+            replay_from: Lsn(41),
+            base,
+            bytes: 5000,
+            created_at_ns: 6,
+            end_checksum: 7,
+        }
+    }
+
+    /// Something of everything.
+    fn fill(manifest: &mut Manifest) {
+        manifest.log_start = Lsn(30);
+        manifest.durable = Lsn(90);
+        manifest.uptime_ns = 5;
+        manifest.next_checkpoint = 4;
+        manifest.checkpoints = vec![checkpoint(1, 0), checkpoint(3, 1)];
+        manifest.set_hold("zebra", Lsn(33));
+        manifest.set_hold("archive", Lsn(31));
+        manifest.restore_points = vec![RestorePoint { name: "now".to_owned(), lsn: Lsn(60), time_ns: 3 }];
+        let lsns = LsnRange { first: Lsn(50), last: Lsn(55) };
+        let account = "six records".to_owned();
+        manifest.losses = vec![Loss { lsns, incarnation: Incarnation(2), cause: 2, account }];
+        manifest.ages =
+            [30, 70].map(|base| SegmentAge { base: Lsn(base), sealed_at_uptime_ns: base }).to_vec();
+    }
+
+    #[test]
+    fn log_without_a_manifest_starts_at_its_first_lsn() {
+        let disk = SimDisk::new();
+        let manifest = load(&disk).unwrap();
+        assert_eq!(manifest, Manifest::default());
+        assert_eq!((manifest.log_start, manifest.log_id(), manifest.number()), (Lsn::FIRST, None, 0));
+    }
+
+    #[test]
+    fn change_is_read_back_and_counted() {
+        let disk = SimDisk::new();
+        let store = store(&disk);
+        let changed = store.change(fill).unwrap();
+        assert_eq!(*changed, load(&disk).unwrap());
+        assert_eq!(store.current(), changed);
+        assert_eq!((changed.log_id(), changed.number()), (Some(LOG_ID), 1));
+        assert_eq!(changed.newest_checkpoint(), changed.checkpoint(3));
+        assert_eq!(changed.hold("archive").map(|hold| hold.lsn), Some(Lsn(31)));
+        // Nothing changes, nothing is written.
+        assert_eq!(store.change(fill).unwrap().number(), 1);
+        let released = store.change(|manifest| assert!(manifest.release_hold("archive"))).unwrap();
+        assert_eq!((released.number(), released.holds.len()), (2, 1));
+        assert_eq!(*released, load(&disk).unwrap());
+        assert_eq!(disk.list_raw("log").len(), 1);
+    }
+
+    #[test]
+    fn refused_edit_and_bad_value_change_nothing() {
+        let disk = SimDisk::new();
+        let store = store(&disk);
+        store.change(fill).unwrap();
+        let refused = store.try_change(|manifest| {
+            manifest.log_start = Lsn(40);
+            Err(RecoveryError::io("think", "it")(ErrorKind::Other.into()))
+        });
+        assert!(refused.is_err());
+        let bad: [fn(&mut Manifest); 4] = [
+            |manifest| manifest.set_hold("", Lsn(40)),
+            |manifest| manifest.log_start = Lsn(99),
+            |manifest| manifest.checkpoints.reverse(),
+            |manifest| manifest.ages.reverse(),
+        ];
+        for edit in bad {
+            let Err(RecoveryError::Io { source, .. }) = store.change(edit) else { panic!("it is refused") };
+            assert_eq!(source.kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(*store.current(), load(&disk).unwrap());
+        assert_eq!(store.current().log_start, Lsn(30));
+    }
+
+    #[test]
+    fn failed_change_leaves_memory_as_it_was_and_can_be_made_again() {
+        for op in [Op::Create, Op::Write, Op::Sync, Op::Rename, Op::SyncDir] {
+            let disk = SimDisk::new();
+            let store = store(&disk);
+            store.change(fill).unwrap();
+            let before = store.current();
+            disk.inject(Fault::eio(op));
+            assert!(store.change(|manifest| manifest.log_start = Lsn(70)).is_err(), "{op:?}");
+            assert_eq!(store.current(), before, "{op:?}");
+            let loaded = load(&disk).unwrap();
+            assert!(loaded.log_start == Lsn(30) || loaded.log_start == Lsn(70), "{op:?}");
+            let after = store.change(|manifest| manifest.log_start = Lsn(70)).unwrap();
+            assert!(
+                after.number() > loaded.number(),
+                "{op:?}: the number of a lost change is not given again"
+            );
+            assert_eq!(*after, load(&disk).unwrap(), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn manifest_without_a_head_or_with_two_is_damaged() {
+        let disk = SimDisk::new();
+        let dir = disk.open_dir(Path::new("log"), true).unwrap();
+        let head = ManifestEntry::Head(ManifestHead {
+            log_start: Lsn(1),
+            durable: Lsn(0),
+            uptime_ns: 0,
+            next_checkpoint: 1,
+        });
+        let hold = ManifestEntry::Hold { lsn: Lsn(1), name: "x" };
+        for (entries, lawful) in [
+            (&[][..], false),
+            (&[hold, head], false),
+            (&[head, head], false),
+            (&[head, hold, hold], false),
+            (&[head, hold], true),
+        ] {
+            let header = StreamHeader::new(StreamKind::Manifest, LOG_ID, 1, 0);
+            let mut writer = StreamWriter::create(&dir, MANIFEST_NEW_NAME, header).unwrap();
+            for entry in entries {
+                let (fixed, text) = entry.encode();
+                writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()]).unwrap();
+            }
+            writer.finish(MANIFEST_NAME, true).unwrap();
+            let found = load(&disk);
+            assert_eq!(found.is_ok(), lawful, "{entries:?}");
+            assert!(lawful || matches!(found, Err(RecoveryError::Damaged(_))), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_entry_is_newer_unless_it_may_be_skipped() {
+        let disk = SimDisk::new();
+        let dir = disk.open_dir(Path::new("log"), true).unwrap();
+        for flags in [Flags::NONE, Flags::IGNORABLE] {
+            let header = StreamHeader::new(StreamKind::Manifest, LOG_ID, 1, 0);
+            let mut writer = StreamWriter::create(&dir, MANIFEST_NEW_NAME, header).unwrap();
+            for entry in Manifest::default().entries() {
+                let (fixed, text) = entry.encode();
+                writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()]).unwrap();
+            }
+            writer.put(braidlog_format::Kind(200), flags, &[b"later"]).unwrap();
+            writer.finish(MANIFEST_NAME, true).unwrap();
+            match load(&disk) {
+                Ok(_) => assert!(flags.contains(Flags::IGNORABLE)),
+                Err(RecoveryError::Newer { .. }) => assert_eq!(flags, Flags::NONE),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
