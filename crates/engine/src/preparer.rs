@@ -18,10 +18,13 @@ use braidlog_storage::{AlignedBuf, FileAccess, FileIo, LogDir, LogFile, is_no_sp
 use crate::primitive::{Condvar, Mutex};
 use crate::space::{Prepared, SEAL_RESERVE, Space};
 
-/// Bytes of zeros that are laid in one step.
-const ZERO_STEP: u64 = 256 << 10;
-/// How far the zeros are kept ahead of the pen.
-const ZERO_LEAD: u64 = 1 << 20;
+/// Bytes of zeros that are laid in one step: half of what the pen has written of the file, within these bounds. After
+/// each step a sync also writes the file's map, so a pen that goes far has long steps; a log that ends
+/// soon has few zeros.
+const ZERO_STEP_MIN: u64 = 256 << 10;
+const ZERO_STEP_MAX: u64 = 1 << 20;
+/// How many steps the zeros are kept ahead of the pen.
+const ZERO_LEAD_STEPS: u64 = 4;
 
 /// Makes files with space in them.
 #[derive(Debug)]
@@ -149,6 +152,8 @@ pub(crate) struct Frontier {
 
 #[derive(Debug)]
 struct FrontierState {
+    /// Where the pen began.
+    began: u64,
     /// Everything before is written, or belongs to the pen.
     zeroed: u64,
     /// Where the pen stands.
@@ -161,7 +166,7 @@ struct FrontierState {
 
 impl Frontier {
     pub(crate) fn new(file: Arc<dyn LogFile>, pen: u64, limit: u64) -> Frontier {
-        let state = FrontierState { zeroed: pen, pen, limit, step: None };
+        let state = FrontierState { began: pen, zeroed: pen, pen, limit, step: None };
         Frontier { file, state: Mutex::new(state), step_ended: Condvar::new() }
     }
 
@@ -182,7 +187,7 @@ impl Frontier {
 
     /// Whether the zeros ahead of the pen run short.
     pub(crate) fn wants_zeros(&self) -> bool {
-        self.state.lock().wants_step(ZERO_LEAD / 2)
+        self.state.lock().wants_step(ZERO_LEAD_STEPS / 2)
     }
 
     /// Lays no more zeros; a step under way may still end.
@@ -209,11 +214,11 @@ impl Frontier {
     /// What the storage says; no more zeros are laid in this file.
     pub(crate) fn lay_step(&self, zeros: &AlignedBuf) -> io::Result<bool> {
         let mut state = self.state.lock();
-        if state.step.is_some() || !state.wants_step(ZERO_LEAD) {
+        if state.step.is_some() || !state.wants_step(ZERO_LEAD_STEPS) {
             return Ok(false);
         }
         let start = state.zeroed;
-        let len = ZERO_STEP.min(state.limit - start);
+        let len = state.step_len().min(state.limit - start);
         state.zeroed = start + len;
         state.step = Some(start);
         drop(state);
@@ -236,12 +241,45 @@ impl Frontier {
 
     /// The buffer that [`Frontier::lay_step`] takes.
     pub(crate) fn zeros() -> AlignedBuf {
-        AlignedBuf::zeroed(ZERO_STEP as usize)
+        AlignedBuf::zeroed(ZERO_STEP_MAX as usize)
     }
 }
 
 impl FrontierState {
-    fn wants_step(&self, lead: u64) -> bool {
-        self.zeroed < self.limit && self.zeroed - self.pen < lead
+    fn wants_step(&self, lead_steps: u64) -> bool {
+        self.zeroed < self.limit && self.zeroed - self.pen < lead_steps * self.step_len()
+    }
+
+    /// Bytes of the next step, whole blocks.
+    fn step_len(&self) -> u64 {
+        block_ceil((self.pen - self.began) / 2).clamp(ZERO_STEP_MIN, ZERO_STEP_MAX)
+    }
+}
+
+#[cfg(all(test, not(braidlog_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_ahead_grow_with_what_is_written_and_stay_bounded() {
+        let began = SEGMENT_HEADER_LEN;
+        let mut state = FrontierState { began, zeroed: began, pen: began, limit: u64::MAX, step: None };
+        let (mut steps, mut pen) = (0, began);
+        while pen < began + (64 << 20) {
+            pen += 16 << 10;
+            state.pen = pen;
+            state.zeroed = state.zeroed.max(pen);
+            while state.wants_step(ZERO_LEAD_STEPS) {
+                state.zeroed += state.step_len();
+                steps += 1;
+            }
+            let (written, ahead) = (pen - began, state.zeroed - pen);
+            assert!(ahead >= ZERO_STEP_MIN, "{ahead} bytes ahead of {written}");
+            assert!(
+                ahead <= (5 * ZERO_STEP_MIN).max(3 * written).min(5 * ZERO_STEP_MAX),
+                "{ahead} of {written}"
+            );
+        }
+        assert!(steps <= 80, "{steps} steps in 64 MiB");
     }
 }
