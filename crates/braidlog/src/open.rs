@@ -30,7 +30,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
     let durability = settings.mode.durability();
     let max_record_bytes = settings.max_record_bytes;
     let background_threads = settings.background;
-    let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone())
+    let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), None)
         .map_err(|error| Error::engine(&path, error))?;
     let reader = LogReader::of_writer(dir);
     let closed = OnceLock::new();

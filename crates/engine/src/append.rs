@@ -171,7 +171,7 @@ impl Shared {
             }
             // Nobody has the role: its last holder may have woken the blocked before this writer was one. No
             // round makes a file that is late: whoever does opens the gate first and then wakes the blocked.
-            let is_late = self.settings.background && self.space.gate() == Gate::Late;
+            let is_late = self.space.gate() == Gate::Late && self.jobs.is_served();
             let nobody_drives = self.leads(how.wait) && !is_late && self.try_role().is_some();
             let in_time = nobody_drives || how.wait.park();
             self.blocked.leave(number);
@@ -237,9 +237,9 @@ impl Shared {
         }
     }
 
-    /// The device is full. Where there is no maintenance thread to look for space again, the caller does.
+    /// The device is full. Where no maintenance thread looks for space again, the caller does.
     fn refused_for_space(&self) -> Result<Option<(Lsn, bool)>, EngineError> {
-        if !self.settings.background {
+        if !self.jobs.is_served() {
             self.prepare_ahead();
             if self.space.is_open() {
                 return Ok(None);
@@ -249,10 +249,10 @@ impl Shared {
         Err(EngineError::NoSpace)
     }
 
-    /// The next file is not there. Where there is no maintenance thread to make it, the round that wanted it has
-    /// tried once; the caller tries again, and nobody else would.
+    /// The next file is not there. Where no maintenance thread makes it, the round that wanted it has tried once;
+    /// the caller tries again, and nobody else would.
     fn late(&self) -> Result<(), EngineError> {
-        if self.settings.background {
+        if self.jobs.is_served() {
             return Ok(());
         }
         match self.preparer.prepare_if_wanted() {

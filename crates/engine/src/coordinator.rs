@@ -292,6 +292,7 @@ impl Coordinator {
         self.segment = Some(segment);
         self.extend_segment(shared, need)?;
         shared.wake_writers(); // The gate may have been closed while no file was under the pen.
+        shared.jobs.ask_chore(); // There may be one segment more than is to be kept.
         Ok(())
     }
 

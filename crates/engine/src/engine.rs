@@ -11,6 +11,7 @@ use braidlog_storage::{Clock, FileAccess, FileIo, LockGuard, LogDir, is_no_space
 
 use crate::append::{How, Wait};
 use crate::batch::BatchBuf;
+use crate::chore::Chore;
 use crate::commit::TaskKey;
 use crate::coordinator::Want;
 use crate::error::EngineError;
@@ -51,7 +52,8 @@ impl Engine {
     /// Starts to write where `tail` says that the log ends. The caller has recovered the directory and
     /// holds its lock, which the engine keeps until it is closed.
     ///
-    /// Without space for a segment the engine starts all the same and takes appends once there is some.
+    /// Without space for a segment the engine starts all the same and takes appends once there is some. `chore` is
+    /// run on the maintenance thread; a log without threads never runs it.
     ///
     /// # Errors
     /// [`EngineError::UnsupportedIo`], [`EngineError::Start`], and [`EngineError::Failed`] if the first
@@ -62,10 +64,11 @@ impl Engine {
         tail: LogTail,
         settings: Settings,
         clock: Arc<dyn Clock>,
+        chore: Option<Arc<dyn Chore>>,
     ) -> Result<Engine, EngineError> {
         let io = probe(&*dir, &settings)?;
         let background = settings.background;
-        let shared = Arc::new(Shared::new(dir, lock, &tail, settings, clock, io));
+        let shared = Arc::new(Shared::new(dir, lock, &tail, settings, clock, io, chore));
         match shared.preparer.prepare(0) {
             Ok(()) => {}
             Err(error) if is_no_space(&error) => {}
@@ -186,6 +189,9 @@ impl Engine {
         shared.hurry();
         shared.wake_writers();
         shared.jobs.end();
+        if let Some(chore) = &shared.chore {
+            chore.stop();
+        }
         shared.flight.end();
         shared.signal.notify();
         for thread in self.threads.lock().drain(..) {
@@ -223,6 +229,12 @@ impl Engine {
         *closed = Some(result.clone());
         self.awaited.lock().clear();
         result
+    }
+
+    /// Asks for the chore to be run, once more if it runs just now. Never blocks; says whether there is a thread that
+    /// will run it.
+    pub fn ask_chore(&self) -> bool {
+        self.shared.jobs.ask_chore()
     }
 
     /// The last LSN given out; [`Lsn::ZERO`] in an empty log.

@@ -11,8 +11,8 @@
 //! 5. `waiters.rs`, `committers.rs`, `commit.rs`, `hold.rs`: the durable LSN moves, and whoever waits for it returns.
 //!
 //! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need,
-//! `flusher.rs` serves what nobody blocks for, `shared.rs` says how the coordinator's role changes hands,
-//! `failure.rs` closes the log for good.
+//! `maintenance.rs` runs that and the owner's `chore.rs` as `jobs.rs` asks for it, `flusher.rs` serves what nobody
+//! blocks for, `shared.rs` says how the coordinator's role changes hands, `failure.rs` closes the log for good.
 
 #[cfg(feature = "components")]
 #[doc(hidden)]
@@ -20,6 +20,7 @@ pub mod components;
 
 mod append;
 mod batch;
+mod chore;
 mod commit;
 mod committers;
 mod coordinator;
@@ -29,6 +30,7 @@ mod failure;
 mod flight;
 mod flusher;
 mod hold;
+mod jobs;
 mod lsn;
 mod maintenance;
 mod merge;
@@ -50,6 +52,7 @@ mod tests;
 
 pub use append::{Commit, How, Wait};
 pub use batch::BatchBuf;
+pub use chore::Chore;
 pub use commit::TaskKey;
 pub use engine::Engine;
 pub use error::EngineError;

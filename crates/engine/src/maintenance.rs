@@ -1,124 +1,68 @@
-//! The maintenance thread: prepares files and lays zeros, so that neither a commit nor an append does.
+//! The maintenance thread: prepares files and lays zeros, so that neither a commit nor an append does; and runs the
+//! chore when nothing of that is asked for.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use braidlog_storage::{AlignedBuf, is_no_space};
 
 use crate::failure::{FailedOperation, Failure};
+use crate::jobs::Job;
 use crate::preparer::Frontier;
-use crate::primitive::atomic::{AtomicBool, Ordering::AcqRel};
 use crate::primitive::thread::{self, JoinHandle};
-use crate::primitive::{Mutex, Receiver, RecvTimeoutError, Sender, bounded};
 use crate::shared::Shared;
 
 /// How often a full device is asked for space again.
 const SPACE_RETRY: Duration = Duration::from_millis(50);
-/// What the thread is asked to do.
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Prepare a file if the log wants one.
-    Prepare,
-    /// Lay zeros ahead of the pen.
-    LayZeros(Arc<Frontier>),
-}
+/// After which time a chore that panicked is called again.
+const PANIC_RETRY: Duration = Duration::from_secs(60);
 
-/// The way to the thread. At most one job of each kind waits, so a job never finds the queue full.
-#[derive(Debug)]
-pub(crate) struct Jobs {
-    /// `None` if the engine has no threads, or they have ended.
-    sender: Mutex<Option<Sender<Job>>>,
-    /// Whether a job of the kind waits. Set by whoever asks, cleared by the thread before it looks at what is
-    /// to be done; both by RMW with AcqRel, [jobs.wait]: an asker that finds the flag set comes before the
-    /// thread's clearing, so the thread sees what made the asker ask.
-    preparing: AtomicBool,
-    laying: AtomicBool,
-}
-
-impl Jobs {
-    pub(crate) fn new() -> Jobs {
-        Jobs { sender: Mutex::new(None), preparing: AtomicBool::new(false), laying: AtomicBool::new(false) }
-    }
-
-    /// From now on there is a thread, which takes its jobs here.
-    pub(crate) fn connect(&self) -> Receiver<Job> {
-        let (sender, receiver) = bounded(2);
-        *self.sender.lock() = Some(sender);
-        receiver
-    }
-
-    /// Asks for a file to be prepared; says whether there is a thread to do it.
-    pub(crate) fn ask_prepare(&self) -> bool {
-        self.ask(&self.preparing, || Job::Prepare)
-    }
-
-    /// Asks for zeros to be laid; without a thread there are none.
-    pub(crate) fn ask_zeros(&self, frontier: &Arc<Frontier>) {
-        self.ask(&self.laying, || Job::LayZeros(Arc::clone(frontier)));
-    }
-
-    fn ask(&self, waits: &AtomicBool, job: impl FnOnce() -> Job) -> bool {
-        let sender = self.sender.lock();
-        let Some(sender) = &*sender else { return false };
-        if !waits.swap(true, AcqRel) {
-            // [jobs.wait]
-            // It fails only when the thread has ended, and then the log is closing.
-            let _ = sender.send(job());
-        }
-        true
-    }
-
-    /// Ends the thread when it has done what waits.
-    pub(crate) fn end(&self) {
-        self.sender.lock().take();
-    }
-}
-
-/// Starts the thread. It ends with [`Jobs::end`].
+/// Starts the thread. It ends with [`Jobs::end`](crate::jobs::Jobs::end).
 pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
-    let receiver = shared.jobs.connect();
-    let shared = Arc::clone(shared);
-    // If it cannot be started, the sender is dropped with the engine, which does not start either.
-    thread::Builder::new().name("braidlog-maintenance".to_owned()).spawn(move || run(&shared, &receiver))
+    let for_thread = Arc::clone(shared);
+    let builder = thread::Builder::new().name("braidlog-maintenance".to_owned());
+    let thread = builder.spawn(move || run(&for_thread))?;
+    shared.jobs.connect();
+    Ok(thread)
 }
 
-/// The thread: does jobs until [`Jobs::end`].
-pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
+/// The thread: does jobs until [`Jobs::end`](crate::jobs::Jobs::end).
+pub(crate) fn run(shared: &Shared) {
     let zeros = Frontier::zeros();
+    // When the chore is due, on the monotonic clock.
+    let mut chore_due = None;
     loop {
-        let job = if shared.space.is_refused() {
-            jobs.recv_timeout(SPACE_RETRY)
-        } else {
-            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        // After a timeout a job may wait by now: its flag stays, or a second one could be sent, and a third
-        // would find the queue full and block its sender, who holds the role.
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("job_cleared_after_the_work") && matches!(job, Ok(Job::Prepare)) {
-            let _ = prepare(shared);
-        }
-        match &job {
-            Ok(Job::LayZeros(_)) => shared.jobs.laying.swap(false, AcqRel), // [jobs.wait]
-            Ok(Job::Prepare) => shared.jobs.preparing.swap(false, AcqRel),  // [jobs.wait]
-            Err(_) => false,
-        };
+        let is_refused = shared.space.is_refused();
+        let job = shared.jobs.next(limit(shared, is_refused, chore_due));
         // A panic is the storage's; it must not leave a log that waits for this thread for ever.
-        #[cfg(braidlog_sabotage)]
-        let job = match job {
-            Ok(Job::Prepare) if braidlog_sabotage::is("job_cleared_after_the_work") => continue,
-            job => job,
-        };
         let done = match job {
-            Ok(Job::LayZeros(frontier)) => {
+            Job::LayZeros(frontier) => {
                 catch_unwind(AssertUnwindSafe(|| lay_zeros(shared, &frontier, &zeros)))
             }
-            Ok(Job::Prepare) | Err(RecvTimeoutError::Timeout) => {
+            Job::Prepare => catch_unwind(AssertUnwindSafe(|| prepare(shared))),
+            Job::Nothing => {
+                if chore_due.is_some_and(|at| at <= shared.clock.monotonic()) {
+                    shared.jobs.ask_chore();
+                }
+                if !is_refused {
+                    continue;
+                }
                 catch_unwind(AssertUnwindSafe(|| prepare(shared)))
             }
-            Err(RecvTimeoutError::Disconnected) => return,
+            Job::Chore => {
+                chore_due = run_chore(shared);
+                shared.jobs.chore_ended();
+                continue;
+            }
+            Job::End => return,
         };
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("job_cleared_after_the_work") {
+            shared.jobs.forget_prepare();
+        }
         let failed = match done {
             Ok(Ok(())) => continue,
             Ok(Err(failure)) => failure,
@@ -131,6 +75,25 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
         shared.fail(failed);
         drop(role); // Wakes everybody.
     }
+}
+
+/// How long the thread sleeps if it is not asked for anything.
+fn limit(shared: &Shared, is_refused: bool, chore_due: Option<Duration>) -> Option<Duration> {
+    let until_chore = chore_due.map(|at| at.saturating_sub(shared.clock.monotonic()));
+    is_refused.then_some(SPACE_RETRY).into_iter().chain(until_chore).min()
+}
+
+/// Runs the chore; says when it is due again, on the monotonic clock.
+fn run_chore(shared: &Shared) -> Option<Duration> {
+    let chore = shared.chore.as_ref()?;
+    let began = shared.clock.monotonic();
+    let again = catch_unwind(AssertUnwindSafe(|| chore.run())).unwrap_or_else(|_| {
+        shared.counters.chore_panics.fetch_add(1, Relaxed);
+        Some(PANIC_RETRY)
+    });
+    let ended = shared.clock.monotonic();
+    shared.counters.chore_latency.record(ended.saturating_sub(began));
+    again.and_then(|again| ended.checked_add(again))
 }
 
 /// Lays zeros as long as the pen's lead is short. Lack of space is left for the pen to meet; any other

@@ -114,6 +114,8 @@ pub(crate) struct Counters {
     pub(crate) commit_latency: Histogram,
     pub(crate) gap_latency: Histogram,
     pub(crate) hold_latency: Histogram,
+    pub(crate) chore_latency: Histogram,
+    pub(crate) chore_panics: AtomicU64,
     pub(crate) holds_filled: AtomicU64,
     pub(crate) hold_records: AtomicU64,
     pub(crate) hold_limit_ns: AtomicU64,
@@ -138,6 +140,8 @@ impl Counters {
             commit_latency: Histogram::new(),
             gap_latency: Histogram::new(),
             hold_latency: Histogram::new(),
+            chore_latency: Histogram::new(),
+            chore_panics: zero(),
             holds_filled: zero(),
             hold_records: zero(),
             hold_limit_ns: zero(),
@@ -168,6 +172,8 @@ impl Counters {
             commit_latency: self.commit_latency.snapshot(),
             gap_latency,
             hold_latency: self.hold_latency.snapshot(),
+            chore_latency: self.chore_latency.snapshot(),
+            chore_panics: self.chore_panics.load(Relaxed),
             holds_filled: self.holds_filled.load(Relaxed),
             hold_records: self.hold_records.load(Relaxed),
             hold_limit_ns: self.hold_limit_ns.load(Relaxed),
@@ -222,6 +228,10 @@ pub struct Metrics {
     /// What a round of group commit takes to write and sync, smoothed, in nanoseconds. 0 in other modes, and
     /// before the first.
     pub round_cost_ns: u64,
+    /// How long the runs of the chore on the maintenance thread took; its count is that of the runs that ended.
+    pub chore_latency: LatencySnapshot,
+    /// Of those, the runs that ended with a panic.
+    pub chore_panics: u64,
     /// The last LSN in a round that was written to a file or is being written, synced or not.
     pub written_lsn: Lsn,
     /// The last LSN that survives a power cut.

@@ -18,13 +18,14 @@ use std::time::Duration;
 use braidlog_format::{LogTail, Lsn};
 use braidlog_storage::{Clock, FileIo, LockGuard, LogDir, is_no_space};
 
+use crate::chore::Chore;
 use crate::committers::Committers;
 use crate::coordinator::Coordinator;
 use crate::failure::{Failure, FailureCell};
 use crate::flight::Flight;
 use crate::flusher::Signal;
+use crate::jobs::Jobs;
 use crate::lsn::LsnAllocator;
-use crate::maintenance::Jobs;
 use crate::metrics::Counters;
 use crate::preparer::Preparer;
 use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     /// depends on when it is seen.
     pub(crate) closing: AtomicBool,
     pub(crate) jobs: Jobs,
+    pub(crate) chore: Option<Arc<dyn Chore>>,
     pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
     space_retry: (Mutex<()>, Condvar),
 }
@@ -183,6 +185,7 @@ impl Shared {
         settings: Settings,
         clock: Arc<dyn Clock>,
         io: FileIo,
+        chore: Option<Arc<dyn Chore>>,
     ) -> Shared {
         let stripes = Stripes::new(settings.num_stripes, settings.stripe_capacity);
         let space = Arc::new(Space::new(stripes.outstanding_max()));
@@ -210,7 +213,8 @@ impl Shared {
             sync_began: AtomicU64::new(0),
             ages_since: AtomicU64::new(0),
             closing: AtomicBool::new(false),
-            jobs: Jobs::new(),
+            jobs: Jobs::new(chore.is_some()),
+            chore,
             lock: Mutex::new(Some(lock)),
             space_retry: (Mutex::new(()), Condvar::new()),
             settings,
@@ -278,7 +282,7 @@ impl Shared {
         self.space_retry.1.notify_all();
     }
 
-    /// Has a file prepared, if one is wanted: by the maintenance thread, or here if there is none.
+    /// Has a file prepared, if one is wanted: by the maintenance thread, or here if there is none or it is busy.
     pub(crate) fn prepare_ahead(&self) {
         if self.preparer.is_wanted() && !self.jobs.ask_prepare() {
             // Lack of space is in the ledger; any other error comes up when a file must be there.

@@ -4,6 +4,8 @@
 //! reasons are in `docs/testing.md`, and the deliberate bug that turns each model red.
 
 #[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+mod chores;
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
 mod demand;
 #[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
 mod gap;

@@ -1,12 +1,11 @@
 //! What loom and shuttle lack, built from the mutex and the condition variable that they have: locks with the
-//! calls of `parking_lot`, a cell that is set once, a bounded channel.
+//! calls of `parking_lot`, a cell that is set once.
 //!
 //! The rule: no wait with a time limit blocks. It lets others run and says that the time is over, as it may be
 //! at any moment.
 
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
@@ -120,111 +119,6 @@ impl<T> OnceLock<T> {
         self.value.set(value)?;
         self.is_set.store(true, Release);
         Ok(())
-    }
-}
-
-/// A bounded channel as `crossbeam`'s, with one sender.
-#[derive(Debug)]
-struct Channel<T> {
-    queue: Mutex<Queue<T>>,
-    changed: Condvar,
-}
-
-#[derive(Debug)]
-struct Queue<T> {
-    waiting: VecDeque<T>,
-    capacity: usize,
-    sender_gone: bool,
-    receiver_gone: bool,
-}
-
-/// The sending side.
-#[derive(Debug)]
-pub(crate) struct Sender<T>(Arc<Channel<T>>);
-
-/// The receiving side.
-#[derive(Debug)]
-pub(crate) struct Receiver<T>(Arc<Channel<T>>);
-
-/// The other side is gone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Disconnected;
-
-/// Why nothing was received.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum RecvTimeoutError {
-    Timeout,
-    Disconnected,
-}
-
-pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let queue = Queue { waiting: VecDeque::new(), capacity, sender_gone: false, receiver_gone: false };
-    let channel = Arc::new(Channel { queue: Mutex::new(queue), changed: Condvar::new() });
-    (Sender(Arc::clone(&channel)), Receiver(channel))
-}
-
-impl<T> Sender<T> {
-    /// Blocks while the channel is full.
-    pub(crate) fn send(&self, value: T) -> Result<(), Disconnected> {
-        let Channel { queue, changed } = &*self.0;
-        let mut queue = queue.lock();
-        while queue.waiting.len() == queue.capacity && !queue.receiver_gone {
-            changed.wait(&mut queue);
-        }
-        if queue.receiver_gone {
-            return Err(Disconnected);
-        }
-        queue.waiting.push_back(value);
-        drop(queue);
-        changed.notify_all();
-        Ok(())
-    }
-}
-
-impl<T> Receiver<T> {
-    pub(crate) fn recv(&self) -> Result<T, Disconnected> {
-        let Channel { queue, changed } = &*self.0;
-        let mut queue = queue.lock();
-        loop {
-            if let Some(value) = queue.waiting.pop_front() {
-                drop(queue);
-                changed.notify_all();
-                return Ok(value);
-            }
-            if queue.sender_gone {
-                return Err(Disconnected);
-            }
-            changed.wait(&mut queue);
-        }
-    }
-
-    pub(crate) fn recv_timeout(&self, _limit: Duration) -> Result<T, RecvTimeoutError> {
-        thread::yield_now();
-        let mut queue = self.0.queue.lock();
-        let value = queue.waiting.pop_front().ok_or(if queue.sender_gone {
-            RecvTimeoutError::Disconnected
-        } else {
-            RecvTimeoutError::Timeout
-        });
-        drop(queue);
-        if value.is_ok() {
-            self.0.changed.notify_all();
-        }
-        value
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        self.0.queue.lock().sender_gone = true;
-        self.0.changed.notify_all();
-    }
-}
-
-impl<T> Drop for Receiver<T> {
-    fn drop(&mut self) {
-        self.0.queue.lock().receiver_gone = true;
-        self.0.changed.notify_all();
     }
 }
 

@@ -3,7 +3,6 @@
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic;
 
-pub(crate) use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 /// A mutex that others try to take: loom has to know.

@@ -45,6 +45,7 @@ fn loom_writer_sleeps_until_a_late_file_is_there() {
     // It looks at the gate once more when it is among the blocked: woken before that, it would sleep for ever.
     model(|| {
         let (engine, _disk) = small_log::open_for_threads();
+        engine.shared.jobs.connect(); // To the maintenance thread, which this one plays.
         engine.shared.space.set_current(0, 0);
         let writer = {
             let engine = Arc::clone(&engine);

@@ -13,6 +13,7 @@ use braidlog_sim::SimDisk;
 use braidlog_storage::{Clock, Storage};
 
 use crate::append::{Commit, How, Wait};
+use crate::chore::Chore;
 pub(crate) use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::settings::{Durability, DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
@@ -52,19 +53,30 @@ fn settings() -> Settings {
 
 /// A log without threads on a disk of its own.
 pub(crate) fn open() -> (Arc<Engine>, SimDisk) {
-    open_with(settings())
+    open_with(settings(), None)
+}
+
+/// A log with its own threads, which run `chore`.
+#[cfg(not(braidlog_loom))]
+pub(crate) fn open_with_chore(chore: Arc<dyn Chore>) -> (Arc<Engine>, SimDisk) {
+    open_with(Settings { background: true, ..settings() }, Some(chore))
 }
 
 /// A log that believes in threads, which it does not have: those who cannot lead rely on them.
 pub(crate) fn open_for_threads() -> (Arc<Engine>, SimDisk) {
+    open_for_threads_with(None)
+}
+
+/// A log that believes in threads, one of which would run `chore`.
+pub(crate) fn open_for_threads_with(chore: Option<Arc<dyn Chore>>) -> (Arc<Engine>, SimDisk) {
     // They are started where `background` is read at the start; the models run their bodies themselves.
-    let (mut engine, disk) = open();
+    let (mut engine, disk) = open_with(settings(), chore);
     let shared = Arc::get_mut(&mut Arc::get_mut(&mut engine).unwrap().shared).unwrap();
     shared.settings.background = true;
     (engine, disk)
 }
 
-fn open_with(settings: Settings) -> (Arc<Engine>, SimDisk) {
+fn open_with(settings: Settings, chore: Option<Arc<dyn Chore>>) -> (Arc<Engine>, SimDisk) {
     let disk = SimDisk::new();
     let dir = disk.open_dir(Path::new("wal"), true).unwrap();
     let lock = dir.try_lock().unwrap().unwrap();
@@ -77,12 +89,11 @@ fn open_with(settings: Settings) -> (Arc<Engine>, SimDisk) {
         open_transactions: Vec::new(),
         replaces_empty: false,
     };
-    let engine = Engine::start(dir, lock, tail, settings, Arc::new(Hasty::default())).unwrap();
+    let engine = Engine::start(dir, lock, tail, settings, Arc::new(Hasty::default()), chore).unwrap();
     (Arc::new(engine), disk)
 }
 
 /// Appends a record of one byte and waits until it is durable.
-#[cfg(braidlog_loom)]
 pub(crate) fn commit(engine: &Engine, payload: u8) -> Result<Lsn, EngineError> {
     append(engine, payload, Commit::Wait(Durability::Synchronous))
 }
