@@ -73,6 +73,10 @@ impl LogDir for SlowDir {
         self.dir.remove(name)
     }
 
+    fn link_into(&self, name: &str, to: &Path) -> Result<()> {
+        self.dir.link_into(name, to)
+    }
+
     fn sync(&self) -> Result<()> {
         self.dir.sync()
     }
@@ -102,6 +106,10 @@ impl SlowFile {
 impl LogFile for SlowFile {
     fn len(&self) -> Result<u64> {
         self.file.len()
+    }
+
+    fn links(&self) -> Result<u64> {
+        self.file.links()
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {

@@ -127,6 +127,10 @@ impl LogDir for KillingDir {
         self.countdown.pass(|| self.inner.remove(name))
     }
 
+    fn link_into(&self, name: &str, to: &Path) -> Result<()> {
+        self.countdown.pass(|| self.inner.link_into(name, to))
+    }
+
     fn sync(&self) -> Result<()> {
         self.countdown.pass(|| self.inner.sync())
     }
@@ -156,6 +160,10 @@ impl KillingFile {
 impl LogFile for KillingFile {
     fn len(&self) -> Result<u64> {
         self.countdown.pass(|| self.inner.len())
+    }
+
+    fn links(&self) -> Result<u64> {
+        self.countdown.pass(|| self.inner.links())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {

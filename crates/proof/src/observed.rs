@@ -91,6 +91,10 @@ impl LogDir for ObservedDir {
         around(&*self.observer, Op::Remove, || self.inner.remove(name))
     }
 
+    fn link_into(&self, name: &str, to: &Path) -> Result<()> {
+        around(&*self.observer, Op::Link, || self.inner.link_into(name, to))
+    }
+
     fn sync(&self) -> Result<()> {
         around(&*self.observer, Op::SyncDir, || self.inner.sync())
     }
@@ -109,6 +113,10 @@ struct ObservedFile {
 impl LogFile for ObservedFile {
     fn len(&self) -> Result<u64> {
         self.inner.len()
+    }
+
+    fn links(&self) -> Result<u64> {
+        self.inner.links()
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {

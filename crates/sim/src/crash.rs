@@ -129,6 +129,8 @@ fn after_power_cut(
 ) -> State {
     let mut after = state.successor();
     let mut missing: Vec<&PathBuf> = Vec::new();
+    // A file that has names in several directories is one file.
+    let mut left: BTreeMap<*const Mutex<Node>, NodeRef> = BTreeMap::new();
     // A directory comes behind the one above it.
     for (path, directory) in &state.directories {
         let is_in_missing = missing.iter().any(|above| path.starts_with(above));
@@ -138,9 +140,12 @@ fn after_power_cut(
         }
         let survivors = names(directory, rng);
         let survivors = survivors.into_iter().map(|(name, node)| {
-            let node = node.lock();
-            let image = image(&node, rng);
-            let survivor = survivor(&name, image, node.reserved_pages());
+            let survives = || {
+                let node = node.lock();
+                let image = image(&node, rng);
+                survivor(&name, image, node.reserved_pages())
+            };
+            let survivor = left.entry(Arc::as_ptr(&node)).or_insert_with(survives).clone();
             (name, survivor)
         });
         insert(&mut after, path, Directory::new(survivors.collect()));

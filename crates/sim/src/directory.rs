@@ -12,6 +12,7 @@ use braidlog_storage::{DirEntry, FileAccess, FileIo, LockGuard, LogDir, LogFile,
 use parking_lot::Mutex;
 
 use crate::Op;
+use crate::disk::key_of;
 use crate::file::SimFile;
 use crate::image::Image;
 use crate::node::{Node, NodeRef};
@@ -33,11 +34,11 @@ pub(crate) enum NameChange {
 }
 
 impl NameChange {
-    /// Makes the change, also among names that other changes have not reached.
+    /// Makes the change, also among names that other changes have not reached. A file has one name in a directory,
+    /// whichever of its changes came through; it may have others in other directories.
     pub(crate) fn apply(&self, names: &mut Names) {
         match self {
             NameChange::Link { name: to, node } | NameChange::Move { to, node } => {
-                // A file has one name, whichever of its changes came through.
                 names.retain(|_, other| !Arc::ptr_eq(other, node));
                 names.insert(to.clone(), node.clone());
             }
@@ -155,6 +156,24 @@ impl State {
         Ok(())
     }
 
+    fn link(&mut self, directory: &Arc<PathBuf>, name: &str, to: &Arc<PathBuf>) -> Result<()> {
+        let node = self.directory(directory).find(name)?;
+        let other = self.directories.get(to).ok_or(ErrorKind::NotFound)?;
+        if other.visible.contains_key(name) || self.directories.contains_key(&to.join(name)) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.retain(&node);
+        let sequence = self.next_sequence();
+        self.directory(to).change(sequence, NameChange::Link { name: name.to_owned(), node });
+        Ok(())
+    }
+
+    /// How many names readers see of a file.
+    pub(crate) fn links(&self, node: &NodeRef) -> u64 {
+        let names = self.directories.values().flat_map(|directory| directory.visible.values());
+        names.filter(|other| Arc::ptr_eq(other, node)).count() as u64
+    }
+
     fn remove(&mut self, directory: &Arc<PathBuf>, name: &str) -> Result<()> {
         let node = self.directory(directory).find(name)?;
         let sequence = self.next_sequence();
@@ -266,6 +285,12 @@ impl LogDir for SimDir {
     fn remove(&self, name: &str) -> Result<()> {
         check_name(name)?;
         self.operate(name, Action::Remove, |state, _| state.remove(&self.key, name))
+    }
+
+    fn link_into(&self, name: &str, to: &Path) -> Result<()> {
+        check_name(name)?;
+        let to = key_of(to);
+        self.operate(name, Action::Link { to: to.clone() }, |state, _| state.link(&self.key, name, &to))
     }
 
     fn sync(&self) -> Result<()> {

@@ -33,6 +33,8 @@ pub enum Op {
     Rename,
     /// Removing a name.
     Remove,
+    /// Giving a file a name in another directory too.
+    Link,
     /// Syncing a directory.
     SyncDir,
     /// Making a directory, one level of it.
@@ -41,7 +43,7 @@ pub enum Op {
     OpenDir,
     /// Listing a directory.
     List,
-    /// Asking for the length of a file.
+    /// Asking for the length of a file, or how many names it has.
     Len,
     /// Taking the writer lock.
     Lock,

@@ -179,6 +179,10 @@ impl LogFile for SimFile {
         self.shared.ask(Op::Len, &self.name(), |_| Ok(self.node.lock().visible.len()))
     }
 
+    fn links(&self) -> Result<u64> {
+        self.shared.ask(Op::Len, &self.name(), |state| Ok(state.links(&self.node)))
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         // The read that follows a short one at a crooked end of the file is not aligned, and finds nothing.
         if offset < self.node.lock().visible.len() {

@@ -75,6 +75,11 @@ pub enum Action {
     },
     /// Removes a name.
     Remove,
+    /// Gives the file its name in another directory too.
+    Link {
+        /// That directory, as it is called on the disk.
+        to: Arc<PathBuf>,
+    },
     /// Syncs the names of a directory.
     SyncDir,
     /// Makes a directory, whose name is given in place of a file's.
@@ -95,6 +100,7 @@ impl Action {
             Action::DropCache => Op::DropCache,
             Action::Rename { .. } => Op::Rename,
             Action::Remove => Op::Remove,
+            Action::Link { .. } => Op::Link,
             Action::SyncDir => Op::SyncDir,
             Action::MakeDir => Op::MakeDir,
         }
@@ -133,6 +139,8 @@ pub struct Counts {
     pub renames: u64,
     /// Names removed.
     pub removes: u64,
+    /// Files that were given a name in another directory.
+    pub links: u64,
     /// Directories made.
     pub dirs_made: u64,
     /// Operations of any kind that failed; they count nowhere else.
@@ -164,6 +172,7 @@ impl Counts {
             Action::DropCache => &mut self.cache_drops,
             Action::Rename { .. } => &mut self.renames,
             Action::Remove => &mut self.removes,
+            Action::Link { .. } => &mut self.links,
             Action::SyncDir => &mut self.dir_syncs,
             Action::MakeDir => &mut self.dirs_made,
         };

@@ -17,7 +17,7 @@ mod io;
 mod os;
 
 use std::fmt::Debug;
-use std::io::Result;
+use std::io::{ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +100,18 @@ pub trait LogDir: Send + Sync + Debug {
     /// Removes a name.
     fn remove(&self, name: &str) -> Result<()>;
 
+    /// Gives a file the same name in the directory at `to` too: one file under two names. It is durable there once that
+    /// directory is synced.
+    ///
+    /// # Errors
+    /// `Unsupported` where files cannot have two names, as in an implementation that does not know better;
+    /// `CrossesDevices` if the directories lie in different file systems. Then a copy does. `AlreadyExists` if the name is
+    /// taken; `NotFound` if there is no such file or directory; what the system says otherwise.
+    fn link_into(&self, name: &str, to: &Path) -> Result<()> {
+        let (_, _) = (name, to);
+        Err(ErrorKind::Unsupported.into())
+    }
+
     /// Makes every completed change of names durable.
     fn sync(&self) -> Result<()>;
 
@@ -129,6 +141,12 @@ pub trait LogFile: Send + Sync + Debug {
     /// Whether the file has no bytes.
     fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
+    }
+
+    /// How many names the file has, in this directory and in others; 0 if its last one was removed. An implementation
+    /// whose files never have two names need not answer otherwise than 1.
+    fn links(&self) -> Result<u64> {
+        Ok(1)
     }
 
     /// Reads at `offset` into `buf`; how many bytes were read, 0 only at the end of the file. May be

@@ -81,7 +81,7 @@ fn every_operation_can_fail_with_the_error_asked_for() {
     file.write_at(b"x", 0).unwrap();
     let open = |access| dir.open("g", access, FileIo::Buffered).map(drop);
     let open_dir = |path: &str, create| disk.open_dir(path.as_ref(), create).map(drop);
-    let operations: [(Op, &dyn Fn() -> std::io::Result<()>); 18] = [
+    let operations: [(Op, &dyn Fn() -> std::io::Result<()>); 20] = [
         (Op::MakeDir, &|| open_dir("made", true)),
         (Op::OpenDir, &|| open_dir("d", false)),
         (Op::List, &|| dir.list().map(drop)),
@@ -97,6 +97,8 @@ fn every_operation_can_fail_with_the_error_asked_for() {
         (Op::SetLen, &|| file.set_len(7)),
         (Op::Sync, &|| file.sync_data()),
         (Op::Sync, &|| file.sync_all()),
+        (Op::Len, &|| file.links().map(drop)),
+        (Op::Link, &|| dir.link_into("g", "made".as_ref())),
         (Op::Rename, &|| dir.rename("g", "h", false)),
         (Op::Remove, &|| dir.remove("h")),
         (Op::SyncDir, &|| dir.sync()),

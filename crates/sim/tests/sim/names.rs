@@ -1,9 +1,10 @@
 //! What a crash leaves of names.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 
 use braidlog_sim::{Op, Profile, SimDisk};
-use braidlog_storage::write_all_at;
+use braidlog_storage::{FileAccess, FileIo, write_all_at};
 
 use crate::{create, open_dir};
 
@@ -139,4 +140,39 @@ fn the_sync_of_one_directory_leaves_others_alone() {
 fn open_other(disk: &SimDisk) -> std::sync::Arc<dyn braidlog_storage::LogDir> {
     use braidlog_storage::Storage;
     disk.open_dir(std::path::Path::new("other"), true).unwrap()
+}
+
+#[test]
+fn a_file_linked_into_another_directory_is_one_file_with_two_names() {
+    let disk = disk_with(&[("a", b'1')]);
+    let (dir, other) = (open_dir(&disk), open_other(&disk));
+    let file = dir.open("a", FileAccess::Write, FileIo::Buffered).unwrap();
+    assert_eq!(file.links().unwrap(), 1);
+    dir.link_into("a", "other".as_ref()).unwrap();
+    assert_eq!(file.links().unwrap(), 2);
+    assert_eq!(dir.link_into("a", "other".as_ref()).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(dir.link_into("b", "other".as_ref()).unwrap_err().kind(), ErrorKind::NotFound);
+    let used = disk.used_bytes();
+    dir.remove("a").unwrap();
+    assert_eq!((file.links().unwrap(), disk.used_bytes()), (1, used), "its space is kept by the other name");
+    write_all_at(&*file, b"2", 0).unwrap();
+
+    // The name that is not synced may be missing, the one that is gone may be back; both name the same bytes.
+    let mut seen = BTreeSet::new();
+    for seed in 0..SEEDS {
+        let after = disk.crash_clone(seed, Profile::Posix);
+        let byte = |path: &str, dir: &str| {
+            let is_there = after.list_raw(dir).iter().any(|(name, _)| name == "a");
+            is_there.then(|| after.read_raw(path)[0])
+        };
+        let left = (byte("d/a", "d"), byte("other/a", "other"));
+        if let (Some(one), Some(two)) = left {
+            assert_eq!(one, two, "seed {seed}");
+        }
+        seen.insert((left.0.is_some(), left.1.is_some()));
+    }
+    assert_eq!(seen.len(), 4);
+    other.sync().unwrap();
+    let after = disk.crash_clone(1, Profile::Posix);
+    assert_eq!(after.list_raw("other").len(), 1);
 }

@@ -109,6 +109,16 @@ impl LogDir for OsDir {
         fs::remove_file(self.locate(name)?)
     }
 
+    fn link_into(&self, name: &str, to: &Path) -> Result<()> {
+        match fs::hard_link(self.locate(name)?, to.join(name)) {
+            // What Linux says on a file system without hard links, and macOS.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
+                Err(ErrorKind::Unsupported.into())
+            }
+            result => result,
+        }
+    }
+
     fn sync(&self) -> Result<()> {
         self.handle.sync_all()
     }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::system;
 use crate::{AlignedBuf, FileIo, IO_ALIGN, LogFile, write_all_at};
@@ -46,6 +46,10 @@ impl OsFile {
 impl LogFile for OsFile {
     fn len(&self) -> Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn links(&self) -> Result<u64> {
+        Ok(self.file.metadata()?.nlink())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {

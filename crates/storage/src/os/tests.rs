@@ -280,3 +280,27 @@ fn what_was_synced_reads_the_same_from_the_device() {
 
 #[cfg(target_os = "linux")]
 mod watch;
+
+#[test]
+fn a_file_linked_into_another_directory_is_one_file_with_two_names() {
+    let (_temp, dir) = open_temp();
+    let (other_temp, other) = open_temp();
+    let file = create(&dir, "f");
+    write_all_at(&*file, b"both", 0).unwrap();
+    assert_eq!(file.links().unwrap(), 1);
+    dir.link_into("f", other_temp.path()).unwrap();
+    assert_eq!(file.links().unwrap(), 2);
+    assert_eq!(dir.link_into("f", other_temp.path()).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(dir.link_into("g", other_temp.path()).unwrap_err().kind(), ErrorKind::NotFound);
+    let missing = other_temp.path().join("missing");
+    assert_eq!(dir.link_into("f", &missing).unwrap_err().kind(), ErrorKind::NotFound);
+
+    let linked = other.open("f", FileAccess::Read, FileIo::Buffered).unwrap();
+    write_all_at(&*file, b"B", 0).unwrap();
+    dir.remove("f").unwrap();
+    let mut bytes = [0; 4];
+    assert_eq!((read_full_at(&*linked, &mut bytes, 0).unwrap(), &bytes), (4, b"Both"));
+    assert_eq!(linked.links().unwrap(), 1);
+    other.remove("f").unwrap();
+    assert_eq!(linked.links().unwrap(), 0);
+}
