@@ -26,9 +26,11 @@ const FILL_BYTES: usize = 64 << 10;
 const APPENDS: u64 = 200_000;
 /// Commits of a repetition.
 const COMMITS: u64 = 400;
-/// Appends, or commits, that are counted in a child.
+/// Appends, in batches too, or commits, that are counted in a child.
 const COUNTED_APPENDS: u64 = 20_000;
 const COUNTED_COMMITS: u64 = 1_000;
+/// Records of a batch that is counted in a child.
+const BATCH: u64 = 100;
 
 /// The same work on a short and on a long log.
 #[derive(Clone, Debug, Serialize)]
@@ -74,6 +76,8 @@ pub enum Work {
     Appends,
     /// Durable appends.
     Commits,
+    /// Durable batches of 100; for one record of them.
+    Batches,
 }
 
 impl Work {
@@ -82,6 +86,7 @@ impl Work {
         match self {
             Work::Appends => "--child-appends",
             Work::Commits => "--child-commits",
+            Work::Batches => "--child-batches",
         }
     }
 
@@ -90,12 +95,13 @@ impl Work {
         match self {
             Work::Appends => "braidlog_benches::growth::appends",
             Work::Commits => "braidlog_benches::growth::commits",
+            Work::Batches => "braidlog_benches::growth::batches",
         }
     }
 
     fn count(self) -> u64 {
         match self {
-            Work::Appends => COUNTED_APPENDS,
+            Work::Appends | Work::Batches => COUNTED_APPENDS,
             Work::Commits => COUNTED_COMMITS,
         }
     }
@@ -195,6 +201,18 @@ fn commits(writer: &Writer, count: u64) -> Result<()> {
     Ok(())
 }
 
+#[inline(never)]
+fn batches(writer: &Writer, count: u64) -> Result<()> {
+    for first in (0..count).step_by(BATCH as usize) {
+        let mut batch = writer.batch().durability(Durability::GroupCommit);
+        for number in first..first + BATCH {
+            batch.push(0, payload(number))?;
+        }
+        batch.commit()?;
+    }
+    Ok(())
+}
+
 fn payload(number: u64) -> [u8; RECORD_BYTES] {
     let mut payload = [0xB1; RECORD_BYTES];
     payload[..8].copy_from_slice(&number.to_le_bytes());
@@ -243,6 +261,7 @@ pub fn run_child(work: Work, dir: &Path, payload_bytes: u64) -> Result<()> {
     match work {
         Work::Appends => appends(&wal, &writer, work.count())?,
         Work::Commits => commits(&writer, work.count())?,
+        Work::Batches => batches(&writer, work.count())?,
     }
     Ok(wal.close()?)
 }

@@ -53,6 +53,8 @@ struct Arguments {
     #[arg(long, hide = true)]
     child_commits: Option<PathBuf>,
     #[arg(long, hide = true)]
+    child_batches: Option<PathBuf>,
+    #[arg(long, hide = true)]
     child_append: Option<PathBuf>,
     #[arg(long, hide = true)]
     child_replay: Option<PathBuf>,
@@ -122,6 +124,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if let Some(dir) = &arguments.child_commits {
         return growth::run_child(Work::Commits, dir, growth_bytes);
+    }
+    if let Some(dir) = &arguments.child_batches {
+        return growth::run_child(Work::Batches, dir, growth_bytes);
     }
     let base = arguments.dir.as_deref();
     let machine = Machine::here(scratch::directory(base)?.path());
