@@ -151,7 +151,10 @@ impl Shared {
     /// Steps, and learns from it what a round costs and how many committers there are.
     fn measured_step(&self, role: &mut Role<'_>) -> Stepped {
         let (before, began) = (self.waiters.durable(), self.clock.monotonic());
+        let (written, appends) = (role.written(), role.appends());
         let stepped = role.step(self, Want::Sync);
+        let (records, appends) = (role.written().0 - written.0, role.appends() - appends);
+        role.hold.carried(records, appends);
         let durable = self.waiters.durable();
         if durable > before {
             let took = self.clock.monotonic().saturating_sub(began);

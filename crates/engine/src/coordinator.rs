@@ -76,6 +76,8 @@ pub(crate) struct Coordinator {
     last_timestamp_ns: u64,
     /// The last LSN written.
     written: Lsn,
+    /// Frames that were encoded: a record, or a batch.
+    appends: u64,
     /// What those who lead rounds of group commit have learned.
     pub(crate) hold: Hold,
     /// When a gap was first met, on the monotonic clock.
@@ -108,6 +110,7 @@ impl Coordinator {
             },
             last_timestamp_ns: tail.last_timestamp_ns,
             written: tail.next_lsn.prev(),
+            appends: 0,
             hold: Hold::default(),
             gap_since: None,
         }
@@ -116,6 +119,11 @@ impl Coordinator {
     /// The last LSN written.
     pub(crate) fn written(&self) -> Lsn {
         self.written
+    }
+
+    /// How many appends were encoded: a batch is one.
+    pub(crate) fn appends(&self) -> u64 {
+        self.appends
     }
 
     /// Whether the last sync mark tells less than is durable.
@@ -453,6 +461,7 @@ impl Coordinator {
                     given_back += frame.cost;
                 }
             }
+            self.appends += 1;
             let end = self.pen.offset();
             next = self.merge.peek(&shared.stripes);
             more = next.is_some();

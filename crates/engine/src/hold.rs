@@ -7,6 +7,9 @@
 //!   to come back, and those that waited by then. With committers that append again as soon as they can, that
 //!   is how many of them there are, in however many groups they came.
 //!
+//! * How many records an *append* has: one, or as many as its batch. The bound of the mode counts appends, so
+//!   committers of batches are gathered as those of single records are.
+//!
 //! # When a hold ends
 //! When all who are expected wait. Or when it does not pay any more: of `expected` records all would be late by
 //! a further wait, and only the `missing` ones would be spared the rounds before theirs. So since the last
@@ -31,6 +34,8 @@ const PAUSE_POWER_MAX: u32 = 8;
 pub(crate) struct Hold {
     cost: Duration,
     expected: u64,
+    /// Records of an append, on average of the last round; 0 before the first.
+    append_len: u64,
     /// Rounds that are not held, from now on.
     pause: u32,
     /// How many rounds the next pause takes, as a power of two.
@@ -69,9 +74,14 @@ impl Hold {
         self.pause = self.pause.saturating_sub(1);
     }
 
-    /// How the next round is held, at most for `delay_max` and until `batch` records wait; `None` if it is not.
+    /// So many records were written, by this many appends.
+    pub(crate) fn carried(&mut self, records: u64, appends: u64) {
+        self.append_len = records.checked_div(appends).unwrap_or(self.append_len);
+    }
+
+    /// How the next round is held, at most for `delay_max` and until `batch` appends wait; `None` if it is not.
     pub(crate) fn plan(&self, delay_max: Duration, batch: u64) -> Option<Plan> {
-        let expected = self.expected.min(batch);
+        let expected = self.expected.min(batch.saturating_mul(self.append_len.max(1)));
         let limit = (self.cost / 2).min(delay_max);
         let holds = self.pause == 0 && expected > 1 && limit > Duration::ZERO;
         holds.then_some(Plan { expected, limit, cost: self.cost })
@@ -229,6 +239,19 @@ mod tests {
         assert_eq!((plan.expected, plan.limit), (16, us(20)));
         assert_eq!(hold.plan(Duration::ZERO, 16), None);
         assert_eq!(hold.plan(PATIENT, 1), None);
+    }
+
+    #[test]
+    fn a_batch_counts_as_one_against_the_limit_of_the_mode() {
+        let mut hold = Hold::default();
+        hold.carried(200, 2);
+        hold.round_done(200, us(100), 200);
+        assert_eq!(hold.plan(PATIENT, 200).unwrap().expected, 400, "four batches of 100");
+        assert_eq!(hold.plan(PATIENT, 3).unwrap().expected, 300);
+        hold.carried(0, 0);
+        assert_eq!(hold.plan(PATIENT, 3).unwrap().expected, 300, "a round without records tells nothing");
+        hold.carried(64, 64);
+        assert_eq!(hold.plan(PATIENT, 200).unwrap().expected, 200);
     }
 
     #[test]

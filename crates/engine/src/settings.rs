@@ -14,7 +14,8 @@ pub enum DurabilityMode {
     GroupCommit {
         /// The longest that a round is held back, and after which a record that nobody waits for is synced.
         max_delay: Duration,
-        /// As many waiting records as start a round at once. Never a cap on a round.
+        /// As many waiting records as start a round at once; where threads wait for batches, a batch counts as one.
+        /// Never a cap on a round.
         max_batch_size: u32,
     },
     /// When it is in a stripe. Written *and synced* in the background; a crash loses at most the interval
