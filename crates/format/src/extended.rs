@@ -33,6 +33,18 @@ pub struct ExtendedFields<'a> {
     rest: &'a [u8],
 }
 
+/// The algorithm number of zstd in a compression field.
+pub const ZSTD: u8 = 1;
+
+/// Bytes of [`compression_fields`].
+pub const COMPRESSION_FIELDS_LEN: usize = 9;
+
+/// What stands before a compressed payload: its extended fields, of which compression is the only one.
+pub fn compression_fields(algorithm: u8, plain_len: u32) -> [u8; COMPRESSION_FIELDS_LEN] {
+    let [a, b, c, d] = plain_len.to_le_bytes();
+    [7, 0, 4, 5, algorithm, a, b, c, d]
+}
+
 impl<'a> ExtendedFields<'a> {
     /// Splits the payload of an extended entry into its fields and the payload proper.
     ///
@@ -93,6 +105,14 @@ mod tests {
             fields.collect::<Result<Vec<_>, _>>().unwrap(),
             [ExtendedField::Transaction(42), ExtendedField::Schema(7), ExtendedField::Ignorable(200, &[])]
         );
+    }
+
+    #[test]
+    fn compression_fields_are_read_as_they_were_written() {
+        let bytes = [&compression_fields(ZSTD, 70_000)[..], b"squeezed"].concat();
+        let (mut fields, payload) = ExtendedFields::split(&bytes).unwrap();
+        let compression = ExtendedField::Compression { algorithm: ZSTD, plain_len: 70_000 };
+        assert_eq!((fields.next(), fields.next(), payload), (Some(Ok(compression)), None, &b"squeezed"[..]));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! bytes and a payload padded with zeros to a multiple of 8. A stream (the manifest, a checkpoint) is a
 //! [`StreamHeader`], such entries, and a [`StreamEnd`]. `docs/format.md` has every byte.
 
+mod checkpoint;
 pub mod checksum;
 mod entry;
 mod error;
@@ -21,9 +22,13 @@ mod segment_header;
 mod stream;
 mod tail;
 
+pub use checkpoint::{
+    CHECKPOINT_CHUNK_MAX, CHECKPOINT_DATA, CHECKPOINT_HEAD, CHECKPOINT_HEAD_LEN, CheckpointHead,
+    CheckpointName, parse_unfinished_checkpoint, unfinished_checkpoint_name,
+};
 pub use entry::{ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, entry_len, padded_len};
 pub use error::DecodeError;
-pub use extended::{ExtendedField, ExtendedFields};
+pub use extended::{COMPRESSION_FIELDS_LEN, ExtendedField, ExtendedFields, ZSTD, compression_fields};
 pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt};
 pub use kind::{Flags, Kind};
 pub use manifest::{

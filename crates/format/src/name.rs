@@ -52,11 +52,11 @@ pub fn prepared_name(number: u64) -> String {
     format!("{number}.prep")
 }
 
-fn digits20(text: &str) -> Option<u64> {
+pub(crate) fn digits20(text: &str) -> Option<u64> {
     if text.len() == 20 { digits(text) } else { None }
 }
 
-fn digits(text: &str) -> Option<u64> {
+pub(crate) fn digits(text: &str) -> Option<u64> {
     // `u64::from_str` also takes a leading `+`.
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use braidlog_format::{
-    BLOCK_LEN, DecodeError, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryHeader, ExtendedField, ExtendedFields,
-    FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation, IndexPoint, Kind, LogId, Lsn, MAGIC, MANIFEST_NAME,
-    MANIFEST_NEW_NAME, MANIFEST_TEXT_MAX, PadLen, Predecessor, SEGMENT_HEADER_LEN, STREAM_PAYLOAD_MAX,
-    SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName, SyncMark, TornName, USER_METADATA_MAX,
-    UserMetadata, checksum, pad_len, prepared_name, seal_len,
+    BLOCK_LEN, CheckpointName, DecodeError, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryHeader, ExtendedField,
+    ExtendedFields, FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation, IndexPoint, Kind, LogId, Lsn,
+    MAGIC, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_TEXT_MAX, PadLen, Predecessor, SEGMENT_HEADER_LEN,
+    STREAM_PAYLOAD_MAX, SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName, SyncMark, TornName,
+    USER_METADATA_MAX, UserMetadata, checksum, pad_len, prepared_name, seal_len, unfinished_checkpoint_name,
 };
 
 #[path = "support/document.rs"]
@@ -54,6 +54,7 @@ fn file_names_are_as_documented() {
     let rows = Document::read().table("Directory");
     let examples: Vec<&str> = rows.iter().map(|row| row[1].as_str()).collect();
     let torn = TornName { base: Lsn(42), incarnation: Incarnation(3) };
+    let checkpoint = CheckpointName { lsn: Lsn(42), number: 7 };
     assert_eq!(
         examples,
         [
@@ -62,11 +63,14 @@ fn file_names_are_as_documented() {
             &*torn.to_string(),
             MANIFEST_NAME,
             MANIFEST_NEW_NAME,
+            &*checkpoint.to_string(),
+            &*unfinished_checkpoint_name(7),
             "LOCK"
         ]
     );
     assert_eq!(SegmentName::parse(examples[0]), Some(SegmentName(Lsn(42))));
     assert_eq!(TornName::parse(examples[2]), Some(torn));
+    assert_eq!(CheckpointName::parse(examples[5]), Some(checkpoint));
 }
 
 fn sample_header() -> SegmentHeader {

@@ -1,9 +1,10 @@
 //! `docs/format.md` and the code say the same of the files beside the segments: header, end and every entry of the
-//! manifest.
+//! manifest and of a checkpoint.
 
 use braidlog_format::{
-    DecodeError, FORMAT_VERSION, Incarnation, Kind, LogId, Lsn, LsnRange, ManifestCheckpoint, ManifestEntry,
-    ManifestHead, STREAM_END_LEN, STREAM_HEADER_LEN, Salt, StreamEnd, StreamHeader, StreamKind, checksum,
+    CHECKPOINT_CHUNK_MAX, CHECKPOINT_DATA, CHECKPOINT_HEAD, CheckpointHead, DecodeError, FORMAT_VERSION,
+    Incarnation, Kind, LogId, Lsn, LsnRange, ManifestCheckpoint, ManifestEntry, ManifestHead, STREAM_END_LEN,
+    STREAM_HEADER_LEN, Salt, StreamEnd, StreamHeader, StreamKind, checksum,
 };
 
 #[path = "support/document.rs"]
@@ -145,4 +146,26 @@ fn entries_of_the_manifest_are_as_documented() {
     }
     let unlisted = Kind(rows.len() as u8 + 1);
     assert!(ManifestEntry::decode(unlisted, &[]).unwrap_err().is_newer());
+}
+
+#[test]
+fn entries_of_a_checkpoint_are_as_documented() {
+    let document = Document::read();
+    let rows = document.table("Checkpoint files");
+    let kinds = [(CHECKPOINT_HEAD, "Checkpoint head"), (CHECKPOINT_DATA, "Checkpoint data")];
+    assert_eq!(rows.len(), kinds.len());
+    for (row, (kind, name)) in rows.iter().zip(kinds) {
+        assert_eq!((row[0].as_str(), row[1].as_str()), (&*kind.0.to_string(), name));
+    }
+    assert!(document.section("Checkpoint files").contains("A chunk has at most 1 MiB"));
+    assert_eq!(CHECKPOINT_CHUNK_MAX, 1 << 20);
+    for (head, base) in [
+        (CheckpointHead { lsn: Lsn(90), replay_from: Lsn(85), base: Some(6) }, 6),
+        (CheckpointHead { lsn: Lsn(90), replay_from: Lsn(85), base: None }, 0),
+    ] {
+        let numbers = [("up to LSN", 90), ("replay from", 85), ("base", base)];
+        let payload = document.payload("Checkpoint head", &numbers, b"");
+        assert_eq!(head.encode().to_vec(), payload);
+        assert_eq!(CheckpointHead::decode(&payload), Ok(head));
+    }
 }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use braidlog_format::{
-    Flags, Incarnation, Kind, LogId, Lsn, LsnRange, ManifestCheckpoint, ManifestEntry, ManifestHead,
-    StreamHeader, StreamKind,
+    CHECKPOINT_DATA, CHECKPOINT_HEAD, CheckpointHead, Flags, Incarnation, Kind, LogId, Lsn, LsnRange,
+    ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind, ZSTD, compression_fields,
 };
 
 #[path = "support/stream_bytes.rs"]
@@ -60,6 +60,26 @@ fn manifest() -> Vec<u8> {
     stream.end()
 }
 
+/// The head, a chunk as it is, one that is compressed, and an entry that may be skipped.
+fn checkpoint() -> Vec<u8> {
+    let mut stream = StreamBytes::new(StreamHeader::new(StreamKind::Checkpoint, LOG_ID, 4, START_NS - 7));
+    let head = CheckpointHead { lsn: Lsn(950), replay_from: Lsn(940), base: Some(3) };
+    stream.entry(CHECKPOINT_HEAD, Flags::NONE, &head.encode());
+    stream.entry(CHECKPOINT_DATA, Flags::NONE, b"the state, as its application writes it");
+    // A frame of zstd that repeats one byte 70,000 times, written by hand (RFC 8878): magic, a frame header with the
+    // content size, and blocks of run length, of which the last is flagged.
+    let run = |len: u32, last: u32| {
+        let [low, middle, high, _] = (len << 3 | 1 << 1 | last).to_le_bytes();
+        [low, middle, high, b'x']
+    };
+    let len = 70_000_u32;
+    let frame = [&[0x28, 0xB5, 0x2F, 0xFD, 0xA0][..], &len.to_le_bytes(), &run(len, 1)].concat();
+    let packed = [&compression_fields(ZSTD, len)[..], &frame].concat();
+    stream.entry(CHECKPOINT_DATA, Flags::EXTENDED.with(Flags::COMPRESSED), &packed);
+    stream.entry(Kind(99), Flags::IGNORABLE, b"of a later version");
+    stream.end()
+}
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
 }
@@ -88,9 +108,14 @@ fn manifest_of_version_1_is_encoded_and_decoded_as_ever() {
 }
 
 #[test]
+fn checkpoint_of_version_1_is_encoded_and_decoded_as_ever() {
+    check("delta.ckpt", StreamKind::Checkpoint, &checkpoint());
+}
+
+#[test]
 fn kept_files_of_a_version_stay_as_they_were() {
     // The last guard: neither a change of the encoders nor a writing of the fixtures passes unseen.
-    let kept = [("every_entry.manifest", 4792, 0x23B6_96D6)];
+    let kept = [("every_entry.manifest", 4792, 0x23B6_96D6), ("delta.ckpt", 4384, 0x712A_5301)];
     for (name, len, checksum) in kept {
         let bytes = fs::read(fixtures().join(name)).unwrap();
         let found = (bytes.len(), braidlog_format::checksum::crc32(&bytes));

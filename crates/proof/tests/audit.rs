@@ -10,11 +10,12 @@ use serde_json::Value;
 
 /// Licences under which code may be linked into a program of any licence. An expression is fine if one of its
 /// alternatives is made of these alone.
-const PERMISSIVE: [&str; 7] = [
+const PERMISSIVE: [&str; 8] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
+    "BSD-3-Clause",
     "Unlicense",
     "Unicode-3.0",
     "Zlib",

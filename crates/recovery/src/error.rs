@@ -9,6 +9,8 @@ use std::io;
 use braidlog_format::{DecodeError, LogId, Lsn, LsnRange};
 use thiserror::Error;
 
+use crate::checkpoint::select::PassedOver;
+
 /// Why a log cannot be opened, read or verified. Nothing was changed in the directory when a
 /// [`Damaged`](RecoveryError::Damaged), [`Newer`](RecoveryError::Newer) or
 /// [`Foreign`](RecoveryError::Foreign) is returned.
@@ -36,6 +38,22 @@ pub enum RecoveryError {
         /// What says so.
         what: ForeignFile,
     },
+    /// A checkpoint is compressed in a way that this build does not know; it is not damaged.
+    #[error("{file} is compressed with algorithm {algorithm}, which this build cannot unpack")]
+    Compressed {
+        /// Name of the file.
+        file: String,
+        /// The number of the algorithm; 1 is zstd.
+        algorithm: u8,
+    },
+    /// No checkpoint can be read, and the log does not go back to its first record.
+    #[error("no checkpoint can be used, and the log begins at LSN {log_start}: {}", list(passed_over))]
+    NoCheckpoint {
+        /// The first LSN of the log.
+        log_start: Lsn,
+        /// The checkpoints that there should be, newest first, and what is wrong with each.
+        passed_over: Vec<PassedOver>,
+    },
     /// The system refused an operation.
     #[error("cannot {operation} {file}: {source}")]
     Io {
@@ -62,6 +80,13 @@ impl RecoveryError {
     ) -> Self {
         RecoveryError::Damaged(Damage { segment: segment.into(), offset, lsns, cause })
     }
+}
+
+fn list(passed_over: &[PassedOver]) -> String {
+    if passed_over.is_empty() {
+        return "there is none".to_owned();
+    }
+    passed_over.iter().map(PassedOver::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// One damaged place.
@@ -108,6 +133,9 @@ pub enum DamageCause {
     /// The manifest or a checkpoint does not end with the entry that counts all others.
     #[error("the file is not complete")]
     Incomplete,
+    /// The file proves itself and is not the checkpoint that the manifest names.
+    #[error("it is not the file that the manifest names")]
+    NotTheNamed,
     /// The segment's header was never written, and the segment's place in the log says it must have been.
     #[error("the segment header is missing")]
     HeaderMissing,

@@ -39,6 +39,9 @@ mod manifest;
 mod retention;
 mod stream;
 
+mod checkpoint;
+mod restore;
+
 mod ahead;
 mod reader;
 mod replay;
@@ -50,11 +53,22 @@ mod verify;
 mod error;
 
 pub use ahead::ReadAhead;
+pub use checkpoint::chain::needed_from;
+pub use checkpoint::reader::CheckpointReader;
+pub use checkpoint::select::{PassedOver, PassedOverCause};
+pub use checkpoint::writer::CheckpointWriter;
+pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints};
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use manifest::{Hold, Loss, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use reader::{LogReader, SegmentInfo, SegmentState};
 pub use replay::{Record, RecordRef, Records};
+pub use restore::{
+    Applied, Restore, RestoreError, RestoreHow, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes,
+};
 pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
 pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};
+
+/// An error of the application's own.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

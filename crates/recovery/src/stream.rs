@@ -151,6 +151,10 @@ impl StreamWriter {
     }
 
     fn sync(&mut self) -> Result<(), RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if self.header.kind == StreamKind::Checkpoint && braidlog_sabotage::is("checkpoint_named_unsynced") {
+            return Ok(());
+        }
         self.synced = self.written;
         self.file.sync_all().map_err(RecoveryError::io("sync", self.name.as_str()))
     }
@@ -202,6 +206,18 @@ impl StreamReader {
         kind: StreamKind,
     ) -> Result<StreamReader, RecoveryError> {
         StreamReader::over(Window::open_device(dir, name, READ_LEN)?, kind)
+    }
+
+    /// As [`StreamReader::open`], of a file that is open.
+    ///
+    /// # Errors
+    /// As [`StreamReader::open`].
+    pub fn of_file(
+        file: Arc<dyn LogFile>,
+        name: &str,
+        kind: StreamKind,
+    ) -> Result<StreamReader, RecoveryError> {
+        StreamReader::over(Window::over(file, name, READ_LEN)?, kind)
     }
 
     fn over(mut window: Window, kind: StreamKind) -> Result<StreamReader, RecoveryError> {

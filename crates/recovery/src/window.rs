@@ -87,6 +87,11 @@ impl Window {
         io: FileIo,
     ) -> Result<Window, RecoveryError> {
         let file = dir.open(name, FileAccess::Read, io).map_err(RecoveryError::io("open", name))?;
+        Window::over(file, name, capacity)
+    }
+
+    /// A buffer over a file that is open.
+    pub(crate) fn over(file: Arc<dyn LogFile>, name: &str, capacity: usize) -> Result<Window, RecoveryError> {
         let len = file.len().map_err(RecoveryError::io("read", name))?;
         // A small file needs no more than itself.
         let buf = AlignedBuf::zeroed(usize::try_from(len).unwrap_or(capacity).min(capacity));

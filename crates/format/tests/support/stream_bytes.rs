@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use braidlog_format::{
-    ENTRY_HEADER_LEN, Entry, EntryHeader, ExtendedFields, Flags, Kind, Lsn, ManifestEntry, STREAM_HEADER_LEN,
-    StreamEnd, StreamHeader, StreamKind,
+    CHECKPOINT_HEAD, CheckpointHead, ENTRY_HEADER_LEN, Entry, EntryHeader, ExtendedFields, Flags, Kind, Lsn,
+    ManifestEntry, STREAM_HEADER_LEN, StreamEnd, StreamHeader, StreamKind,
 };
 
 /// A stream that grows.
@@ -84,6 +84,9 @@ fn payload_listing(kind: StreamKind, entry: &Entry<'_>) -> String {
             Ok(decoded) => format!("  {decoded:?}\n"),
             Err(error) => format!("  {error}: \"{}\"\n", entry.payload.escape_ascii()),
         };
+    }
+    if entry.header.kind == CHECKPOINT_HEAD {
+        return format!("  {:?}\n", CheckpointHead::decode(entry.payload).unwrap());
     }
     let mut out = String::new();
     let mut rest = entry.payload;

@@ -73,6 +73,8 @@ pub const HARNESSES: &[Harness] = &[
     tests("order", "braidlog", "order"),
     only("reopen", "braidlog", "reopen", &["incarnation_rises", "share_a_salt"]),
     only("damage", "recovery", "damage", &["another_time", "below_a_sync_mark", "every_damaged_place"]),
+    tests("checkpoints", "recovery", "checkpoint"),
+    tests("checkpoint crash", "recovery", "checkpoint_crash"),
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
     tests("torn tail", "recovery", "torn_tail"),

@@ -2,6 +2,7 @@
 //! without the writer. What it wrote and what it may promise are its model.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod keys;
 pub mod tamper;
 
 use std::path::Path;
