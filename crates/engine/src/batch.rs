@@ -1,12 +1,21 @@
 //! A batch being gathered: entries in their form on disk, so that committing it is one copy.
 
+use std::cell::Cell;
+
 use braidlog_format::checksum::crc32;
-use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, entry_len};
+use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, entry_len, padded_len};
 
 use crate::error::EngineError;
 
 /// What each entry of a batch but the first counts against the limit beside its payload.
 const ENTRY_OVERHEAD: u64 = 40;
+/// The most memory that a thread keeps for its next batch.
+const SPARE_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// The memory of the last batch that this thread dropped: a thread that commits batch after batch grows it once.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The entries of an atomic batch.
 #[derive(Clone, Debug)]
@@ -22,7 +31,8 @@ pub struct BatchBuf {
 impl BatchBuf {
     /// An empty batch. Its payloads, and 40 bytes for each entry but the first, may come to `max_bytes`.
     pub fn new(max_bytes: u64) -> BatchBuf {
-        BatchBuf { body: Vec::new(), last: 0, count: 0, payload_bytes: 0, max_bytes }
+        let body = SPARE.try_with(Cell::take).unwrap_or_default();
+        BatchBuf { body, last: 0, count: 0, payload_bytes: 0, max_bytes }
     }
 
     /// Adds an entry.
@@ -45,7 +55,10 @@ impl BatchBuf {
         self.body.reserve(entry_len(payload.len() as u64) as usize);
         self.body.extend_from_slice(&header);
         self.body.extend_from_slice(payload);
-        self.body.resize(self.body.len().next_multiple_of(8), 0);
+        let padding = padded_len(payload.len() as u64) as usize - payload.len();
+        if padding > 0 {
+            self.body.extend_from_slice(&[0; 8][..padding]);
+        }
         self.count += 1;
         self.payload_bytes = payload_bytes;
         Ok(())
@@ -83,6 +96,16 @@ impl BatchBuf {
     }
 }
 
+impl Drop for BatchBuf {
+    fn drop(&mut self) {
+        self.body.clear();
+        if self.body.capacity() <= SPARE_MAX {
+            // A thread that ends has no place for it any more.
+            let _ = SPARE.try_with(|spare| spare.set(std::mem::take(&mut self.body)));
+        }
+    }
+}
+
 pub(crate) fn check_kind(kind: Kind) -> Result<(), EngineError> {
     if kind.is_user() { Ok(()) } else { Err(EngineError::ReservedKind { kind: kind.0 }) }
 }
@@ -93,4 +116,31 @@ pub(crate) fn check_len(len: u64, max: u64) -> Result<(), EngineError> {
         return Ok(());
     }
     if len <= max { Ok(()) } else { Err(EngineError::TooLarge { len, max }) }
+}
+
+#[cfg(all(test, not(any(braidlog_loom, braidlog_shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_keeps_the_memory_of_its_last_batch_and_nothing_of_its_entries() {
+        let mut first = BatchBuf::new(1 << 20);
+        first.push(Kind(1), &[7; 1000]).unwrap();
+        let memory = first.body().as_ptr();
+        drop(first);
+        let mut next = BatchBuf::new(1 << 20);
+        assert!(next.is_empty() && next.body().is_empty());
+        next.push(Kind(2), b"x").unwrap();
+        assert_eq!(next.body().as_ptr(), memory);
+        assert_eq!(next.body().len() as u64, entry_len(1));
+        assert!(next.body()[ENTRY_HEADER_LEN as usize + 1..].iter().all(|byte| *byte == 0), "padding");
+    }
+
+    #[test]
+    fn memory_of_a_large_batch_is_given_back() {
+        let mut large = BatchBuf::new(1 << 20);
+        large.push(Kind(1), &vec![7; 2 * SPARE_MAX]).unwrap();
+        drop(large);
+        assert!(BatchBuf::new(1 << 20).body.capacity() <= SPARE_MAX);
+    }
 }
