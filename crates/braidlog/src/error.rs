@@ -38,6 +38,9 @@ pub enum ErrorKind {
     Failed,
     /// Data that had been acknowledged cannot be read back. Nothing was changed: restore or repair it.
     Damaged,
+    /// The records lie before the log's start, which gave them up: start at the log's first LSN, or at a
+    /// checkpoint.
+    Truncated,
     /// A newer version wrote this: upgrade the program.
     Newer,
     /// This is not a log, or belongs to another one: give the right path, or move the file away.
@@ -196,6 +199,7 @@ fn recovery_kind(error: &RecoveryError) -> ErrorKind {
         RecoveryError::Damaged(_) => ErrorKind::Damaged,
         RecoveryError::Newer { .. } => ErrorKind::Newer,
         RecoveryError::Foreign { .. } => ErrorKind::Foreign,
+        RecoveryError::Truncated { .. } => ErrorKind::Truncated,
         RecoveryError::Io { source, .. } => io_kind(source),
         _ => ErrorKind::Damaged,
     }
@@ -248,6 +252,7 @@ fn recovery_advice(error: &RecoveryError) -> &'static str {
     match recovery_kind(error) {
         ErrorKind::Newer => "upgrade the program that opens it; nothing was changed",
         ErrorKind::Foreign => "give the right directory, or move the file out of it; nothing was changed",
+        ErrorKind::Truncated => "read from there on, or begin with a checkpoint",
         ErrorKind::NoSpace => "free space and open it again; nothing was lost",
         ErrorKind::Io => "mend the cause and open it again; nothing was lost",
         _ => "restore it from a backup or a replica, or repair it; nothing was changed",

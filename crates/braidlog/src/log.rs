@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Wait};
 use braidlog_format::{Kind, Lsn, LsnRange};
-use braidlog_recovery::{LogReader, RecoveryReport};
+use braidlog_recovery::{LogReader, ManifestStore, RecoveryReport};
 
 use crate::{Append, Error, Result};
 
@@ -19,6 +19,8 @@ pub(crate) struct Log {
     pub(crate) engine: Engine,
     pub(crate) reader: LogReader,
     pub(crate) report: RecoveryReport,
+    /// Where the log starts, and what else it knows of its own life.
+    pub(crate) manifest: Arc<ManifestStore>,
     /// What an append asks for that does not say.
     pub(crate) durability: Durability,
     pub(crate) max_record_bytes: u64,

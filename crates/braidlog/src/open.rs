@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use braidlog_engine::Engine;
 use braidlog_format::LogId;
-use braidlog_recovery::{LogReader, Recovered, recover};
+use braidlog_recovery::{LogReader, ManifestStore, Recovered, recover};
 
 use crate::log::Log;
 use crate::{Error, Options, Result, Wal};
@@ -25,20 +25,23 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         .map_err(|source| Error::open("lock the log's directory for writing", &path, source))?
         .ok_or_else(|| Error::locked(&path))?;
     let new_log_id = LogId((u128::from(random(&path)?) << 64 | u128::from(random(&path)?)).to_le_bytes());
-    let Recovered { tail, report } =
+    let Recovered { tail, report, manifest } =
         recover(&dir, new_log_id).map_err(|error| Error::recovery(&path, error))?;
+    let clock = options.clock.clone();
+    let manifest = Arc::new(ManifestStore::new(dir.clone(), clock, report.log_id, manifest));
     let durability = settings.mode.durability();
     let max_record_bytes = settings.max_record_bytes;
     let background_threads = settings.background;
     let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), None)
         .map_err(|error| Error::engine(&path, error))?;
-    let reader = LogReader::of_writer(dir);
+    let reader = LogReader::of_writer(dir, report.first_lsn);
     let closed = OnceLock::new();
     Ok(Wal::new(Log {
         path,
         engine,
         reader,
         report,
+        manifest,
         durability,
         max_record_bytes,
         background_threads,

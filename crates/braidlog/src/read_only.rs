@@ -77,13 +77,22 @@ pub struct ReadOnly {
 }
 
 impl ReadOnly {
-    /// The last record that can be read now; [`Lsn::ZERO`] if there is none.
+    /// The last record that can be read now; if there is none, the one before [`ReadOnly::first_lsn`].
     ///
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) if acknowledged records cannot be read back, and as
     /// [`Wal::open_read_only`](crate::Wal::open_read_only).
     pub fn last_lsn(&self) -> Result<Lsn> {
         self.reader.last_visible().map_err(|error| self.error(error))
+    }
+
+    /// The first LSN of the log, of which it may hold none yet. It rises when the writer truncates the log.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::last_lsn`].
+    pub fn first_lsn(&self) -> Result<Lsn> {
+        self.last_lsn()?;
+        Ok(self.reader.first_lsn())
     }
 
     /// Every record that can be read now, as [`Wal::replay`](crate::Wal::replay) reads them.
@@ -107,7 +116,8 @@ impl ReadOnly {
     /// The records of `range` that can be read now, read as they are asked for by the caller's thread alone.
     ///
     /// # Errors
-    /// As [`ReadOnly::last_lsn`]; while reading, as [`Records::next_ref`].
+    /// As [`ReadOnly::last_lsn`]; [`Truncated`](crate::ErrorKind::Truncated) for a start below
+    /// [`ReadOnly::first_lsn`]; while reading, as [`Records::next_ref`].
     pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Result<Records> {
         Records::open(&self.reader, &self.path, range, self.last_lsn()?)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{LogReader, ReadAhead, Record, RecordRef};
+use braidlog_recovery::{LogReader, ReadAhead, Record, RecordRef, RecoveryError};
 
 use crate::{Error, Result};
 
@@ -25,18 +25,29 @@ pub struct Records {
 }
 
 impl Records {
-    /// The part of `range` that is at most `visible`.
+    /// The part of `range` that is at most `visible`. A range without a start begins where the log does.
     pub(crate) fn open(
         reader: &LogReader,
         path: &Arc<Path>,
         range: impl RangeBounds<Lsn>,
         visible: Lsn,
     ) -> Result<Records> {
-        let inner = match clamp(range, visible) {
-            Some((from, to)) => Some(reader.iter(from, to).map_err(|error| Error::recovery(path, error))?),
-            None => None,
-        };
-        Ok(Records { inner, path: path.clone() })
+        let mut first = reader.first_lsn();
+        loop {
+            let Some((from, to)) = clamp(&range, first, visible) else {
+                return Ok(Records { inner: None, path: path.clone() });
+            };
+            match reader.iter(from, to) {
+                Ok(inner) => return Ok(Records { inner: Some(inner), path: path.clone() }),
+                // The log was truncated just now.
+                Err(RecoveryError::Truncated { first_lsn })
+                    if matches!(range.start_bound(), Bound::Unbounded) && first_lsn > first =>
+                {
+                    first = first_lsn;
+                }
+                Err(error) => return Err(Error::recovery(path, error)),
+            }
+        }
     }
 
     /// Lets other threads read ahead of the caller.
@@ -49,7 +60,8 @@ impl Records {
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) where an acknowledged record cannot be read back;
     /// [`Newer`](crate::ErrorKind::Newer) for an entry that this version does not know;
-    /// [`Io`](crate::ErrorKind::Io) from the system.
+    /// [`Truncated`](crate::ErrorKind::Truncated) if another process, which writes the log, has truncated it beyond the
+    /// next record; [`Io`](crate::ErrorKind::Io) from the system.
     #[inline]
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>>> {
         let Records { inner, path } = self;
@@ -77,12 +89,12 @@ impl fmt::Debug for Records {
     }
 }
 
-/// First and last LSN of `range` within `1..=visible`; `None` if there is none.
-fn clamp(range: impl RangeBounds<Lsn>, visible: Lsn) -> Option<(Lsn, Lsn)> {
+/// First and last LSN of `range` within `1..=visible`, from `first` on if it has no start; `None` if there is none.
+fn clamp(range: &impl RangeBounds<Lsn>, first: Lsn, visible: Lsn) -> Option<(Lsn, Lsn)> {
     let from = match range.start_bound() {
         Bound::Included(&lsn) => lsn,
         Bound::Excluded(&lsn) => Lsn(lsn.0.checked_add(1)?),
-        Bound::Unbounded => Lsn::FIRST,
+        Bound::Unbounded => first,
     };
     let to = match range.end_bound() {
         Bound::Included(&lsn) => lsn,
@@ -99,17 +111,27 @@ mod tests {
 
     #[test]
     fn a_range_is_clamped_to_what_is_visible() {
-        let visible = Lsn(10);
-        assert_eq!(clamp(.., visible), Some((Lsn(1), Lsn(10))));
-        assert_eq!(clamp(Lsn(0).., visible), Some((Lsn(1), Lsn(10))));
-        assert_eq!(clamp(Lsn(3)..=Lsn(5), visible), Some((Lsn(3), Lsn(5))));
-        assert_eq!(clamp(Lsn(3)..Lsn(5), visible), Some((Lsn(3), Lsn(4))));
-        assert_eq!(clamp(Lsn(3)..=Lsn(50), visible), Some((Lsn(3), Lsn(10))));
-        assert_eq!(clamp((Bound::Excluded(Lsn(3)), Bound::Unbounded), visible), Some((Lsn(4), Lsn(10))));
-        assert_eq!(clamp(Lsn(11).., visible), None);
-        assert_eq!(clamp(Lsn(5)..Lsn(5), visible), None);
-        assert_eq!(clamp(..Lsn(0), visible), None);
-        assert_eq!(clamp(.., Lsn::ZERO), None);
-        assert_eq!(clamp((Bound::Excluded(Lsn(u64::MAX)), Bound::Unbounded), visible), None);
+        fn clamped(range: impl RangeBounds<Lsn>) -> Option<(Lsn, Lsn)> {
+            clamp(&range, Lsn(1), Lsn(10))
+        }
+        assert_eq!(clamped(..), Some((Lsn(1), Lsn(10))));
+        assert_eq!(clamped(Lsn(0)..), Some((Lsn(1), Lsn(10))));
+        assert_eq!(clamped(Lsn(3)..=Lsn(5)), Some((Lsn(3), Lsn(5))));
+        assert_eq!(clamped(Lsn(3)..Lsn(5)), Some((Lsn(3), Lsn(4))));
+        assert_eq!(clamped(Lsn(3)..=Lsn(50)), Some((Lsn(3), Lsn(10))));
+        assert_eq!(clamped((Bound::Excluded(Lsn(3)), Bound::Unbounded)), Some((Lsn(4), Lsn(10))));
+        assert_eq!(clamped(Lsn(11)..), None);
+        assert_eq!(clamped(Lsn(5)..Lsn(5)), None);
+        assert_eq!(clamped(..Lsn(0)), None);
+        assert_eq!(clamp(&(..), Lsn(1), Lsn::ZERO), None);
+        assert_eq!(clamped((Bound::Excluded(Lsn(u64::MAX)), Bound::Unbounded)), None);
+    }
+
+    #[test]
+    fn a_range_without_a_start_begins_where_the_log_does() {
+        assert_eq!(clamp(&(..), Lsn(4), Lsn(10)), Some((Lsn(4), Lsn(10))));
+        assert_eq!(clamp(&(..=Lsn(3)), Lsn(4), Lsn(10)), None);
+        // Who names a record gets it, or the error that it is gone.
+        assert_eq!(clamp(&(Lsn(2)..), Lsn(4), Lsn(10)), Some((Lsn(2), Lsn(10))));
     }
 }

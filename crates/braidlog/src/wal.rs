@@ -144,7 +144,12 @@ impl Wal {
         self.log.wait(only(lsn), Wait::Forever)
     }
 
-    /// The last LSN that was given to a record; [`Lsn::ZERO`] in a log without records.
+    /// The first LSN of the log, of which it may hold none yet: 1, until the log is truncated.
+    pub fn first_lsn(&self) -> Lsn {
+        self.log.manifest.current().log_start
+    }
+
+    /// The last LSN that was given to a record; the one before [`Wal::first_lsn`] in a log without records.
     pub fn last_lsn(&self) -> Lsn {
         self.log.engine.last_lsn()
     }
@@ -170,7 +175,7 @@ impl Wal {
         &self.log.report
     }
 
-    /// Every durable record, from LSN 1 to [`Wal::durable_lsn`] as it is now, in that order: read and checked by as
+    /// Every durable record, from [`Wal::first_lsn`] to [`Wal::durable_lsn`] as it is now, in that order: read and checked by as
     /// many threads as the machine runs at once, in 16 MiB. [`Records::next_ref`] lends them, which is the fastest
     /// way.
     ///
@@ -193,8 +198,9 @@ impl Wal {
     /// The records of `range` that are durable now, read as they are asked for by the caller's thread alone.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed); [`Io`](crate::ErrorKind::Io) from the system; while reading, as
-    /// [`Records::next_ref`].
+    /// [`Closed`](crate::ErrorKind::Closed); [`Truncated`](crate::ErrorKind::Truncated) for a start below
+    /// [`Wal::first_lsn`]; [`Io`](crate::ErrorKind::Io) from the system; while reading, as [`Records::next_ref`]. What is
+    /// being read is not truncated.
     pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Result<Records> {
         self.log.check_open()?;
         Records::open(&self.log.reader, &self.log.path, range, self.durable_lsn())

@@ -69,17 +69,23 @@ pub(crate) fn refuse(damage: Damage) -> Result<(), RecoveryError> {
     Err(RecoveryError::Damaged(damage))
 }
 
-/// Reads the headers of all segments and checks the chain. Of `known` segments, read earlier from the same
-/// directory, those that hold an LSN are not read again: no file that holds one is ever replaced.
+/// Reads the headers of all segments from the log start on and checks the chain. Files below `start` are no part
+/// of the log, whatever they hold. Of `known` segments, read earlier from the same directory, those that hold an
+/// LSN are not read again: no file that holds one is ever replaced.
 pub(crate) fn inspect(
     dir: &Arc<dyn LogDir>,
     listing: &Listing,
+    start: Lsn,
     known: &[Segment],
     on_damage: &mut OnDamage<'_>,
 ) -> Result<Chain, RecoveryError> {
     let mut chain = Chain::default();
     let mut before: Option<SegmentFile> = None;
-    let mut files = listing.segments.iter().peekable();
+    let mut files = listing.segments_from(start).iter().peekable();
+    // A log is cut at a segment that is there.
+    if start > Lsn::FIRST && files.peek().is_none() {
+        on_damage(missing(start, Lsn::MAX.next()))?;
+    }
     while let Some(file) = files.next() {
         let next_base = files.peek().map(|next| next.base);
         let known = known
@@ -96,16 +102,18 @@ pub(crate) fn inspect(
         let facts =
             Facts { header: header.fact(), place, stop: StopFact::End, batch_open: false, vouched: false };
         let damage = match (judge(facts), header) {
-            (Verdict::Absent, _) => {
+            // That a log was cut here says that the header was there.
+            (Verdict::Absent, _) if before.is_some() || start == Lsn::FIRST => {
                 chain.not_started = Some(file.base);
                 break;
             }
+            (Verdict::Absent, _) => Some(DamageCause::HeaderMissing),
             // The next opening could not be told from this one.
             (_, HeaderFound::Valid(header)) if header.incarnation.0 == u64::MAX => {
                 Some(DamageCause::Header(DecodeError::InvalidField { field: "incarnation" }))
             }
             (_, HeaderFound::Valid(header)) => {
-                check_first_or_link(&mut chain, before, *file, &header, on_damage)?;
+                check_first_or_link(&mut chain, start, before, *file, &header, on_damage)?;
                 if header.base == file.base {
                     let name = file.name();
                     chain.segments.push(Segment { name, len: file.len, header: *header, end: End::Open });
@@ -127,8 +135,8 @@ pub(crate) fn inspect(
             let last = next_base.map_or(Lsn::MAX, Lsn::prev);
             let lsns = LsnRange { first: file.base, last };
             on_damage(Damage { segment: file.name(), offset: 0, lsns, cause })?;
-            if before.is_none() && file.base != Lsn::FIRST {
-                on_damage(missing(Lsn::FIRST, file.base))?;
+            if before.is_none() && file.base != start {
+                on_damage(missing(start, file.base))?;
             }
             if let Some(last) = chain.segments.last_mut()
                 && before.is_some_and(|before| before.base == last.header.base)
@@ -144,6 +152,7 @@ pub(crate) fn inspect(
 /// Checks a valid header against what stands before its file, and tells the segment before it where it ends.
 fn check_first_or_link(
     chain: &mut Chain,
+    start: Lsn,
     before: Option<SegmentFile>,
     file: SegmentFile,
     header: &SegmentHeader,
@@ -159,8 +168,11 @@ fn check_first_or_link(
         return Ok(());
     }
     let Some(before) = before else {
-        // Without a manifest a log starts at its first LSN.
-        return if file.base == Lsn::FIRST { Ok(()) } else { on_damage(missing(Lsn::FIRST, file.base)) };
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("log_start_not_checked") {
+            return Ok(());
+        }
+        return if file.base == start { Ok(()) } else { on_damage(missing(start, file.base)) };
     };
     let last = chain.segments.last_mut().filter(|last| last.header.base == before.base);
     let incarnation = last.as_ref().map_or(Incarnation(0), |last| last.header.incarnation);
@@ -196,7 +208,7 @@ fn check_first_or_link(
 }
 
 /// No file holds the LSNs from `first` up to the file with base `next`.
-fn missing(first: Lsn, next: Lsn) -> Damage {
+pub(crate) fn missing(first: Lsn, next: Lsn) -> Damage {
     Damage {
         segment: segment_name(first),
         offset: 0,

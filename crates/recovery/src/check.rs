@@ -17,7 +17,7 @@ use crate::tail::cause_of;
 use crate::verdict::{Facts, Place, Verdict, judge};
 use crate::verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning};
 use crate::window::{STREAM_LEN, Window};
-use crate::{DamageCause, RecoveryError, seal};
+use crate::{DamageCause, Manifest, RecoveryError, seal};
 
 /// Bytes between two calls of the progress function.
 const TELL_BYTES: u64 = 1 << 20;
@@ -26,11 +26,13 @@ const TELL_BYTES: u64 = 1 << 20;
 pub(crate) fn check_segments(
     dir: &Arc<dyn LogDir>,
     chain: &Chain,
+    manifest: &Manifest,
     report: VerifyReport,
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport, RecoveryError> {
     let mut check = Check {
         dir,
+        manifest,
         progress,
         told_bytes: 0,
         segments_total: chain.segments.len(),
@@ -40,15 +42,19 @@ pub(crate) fn check_segments(
     };
     for segment in &chain.segments {
         check.tell(segment);
-        check.segment(segment)?;
+        check.segment_unless_truncated(segment)?;
         check.segments_done += 1;
         check.tell(segment);
+    }
+    if chain.segments.is_empty() && !check.report.live && check.report.problems.is_empty() {
+        check.vouched(Lsn::FIRST, None)?;
     }
     Ok(check.report)
 }
 
 struct Check<'a> {
     dir: &'a Arc<dyn LogDir>,
+    manifest: &'a Manifest,
     progress: &'a mut dyn FnMut(VerifyProgress),
     told_bytes: u64,
     segments_total: usize,
@@ -58,6 +64,29 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Beside a writer nothing counts against a segment that the log has given up meanwhile.
+    fn segment_unless_truncated(&mut self, segment: &Segment) -> Result<(), RecoveryError> {
+        let problems = self.report.problems.len();
+        let checked = self.segment(segment);
+        if self.report.live
+            && (checked.is_err() || self.report.problems.len() > problems)
+            && Manifest::load(self.dir)?.log_start > segment.header.base
+        {
+            self.report.problems.truncate(problems);
+            return Ok(());
+        }
+        checked
+    }
+
+    /// Tells if a log that ends there, and goes on with `next_lsn`, holds less than the manifest says.
+    fn vouched(&mut self, next_lsn: Lsn, end: Option<(&str, u64, bool)>) -> Result<(), RecoveryError> {
+        match self.manifest.check_end(next_lsn, end) {
+            Err(RecoveryError::Damaged(damage)) => self.report.problems.push(damage.into()),
+            other => other?,
+        }
+        Ok(())
+    }
+
     fn segment(&mut self, segment: &Segment) -> Result<(), RecoveryError> {
         let is_last = segment.end == End::Open;
         if is_last {
@@ -175,7 +204,14 @@ impl Check<'_> {
             match verdict {
                 Verdict::CleanEnd | Verdict::TornTail if self.report.live => return Ok(()),
                 Verdict::Sealed | Verdict::CleanEnd | Verdict::TornTail => {
-                    return self.end(segment, scan, verdict, &stop, &behind);
+                    self.end(segment, scan, verdict, &stop, &behind)?;
+                    let sealed = self.report.tail == VerifyTail::Sealed;
+                    if self.report.tail == VerifyTail::Damaged || self.report.live {
+                        return Ok(());
+                    }
+                    let kept = scan.at.kept();
+                    let next_lsn = kept.last.map_or(segment.header.base, |last| last.lsn.next());
+                    return self.vouched(next_lsn, Some((&segment.name, kept.end, sealed)));
                 }
                 _ if self.report.live && looked_again != Some(offset) => {
                     looked_again = Some(offset);

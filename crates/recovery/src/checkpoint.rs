@@ -13,6 +13,7 @@
 //! A checkpoint holds all of the state, or what changed since the one before: [`chain`] decides what rests on what.
 
 pub(crate) mod chain;
+pub(crate) mod check;
 pub(crate) mod compression;
 pub(crate) mod reader;
 pub(crate) mod select;

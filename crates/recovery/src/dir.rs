@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use braidlog_format::{Lsn, SegmentName, TornName};
+use braidlog_format::{
+    CheckpointName, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME, SegmentName, TornName, parse_unfinished_checkpoint,
+};
 use braidlog_storage::LogDir;
 
 use crate::{ForeignFile, RecoveryError};
@@ -42,8 +44,28 @@ pub(crate) struct Listing {
     pub(crate) prepared: Vec<String>,
     /// Kept torn tails, the oldest first.
     pub(crate) torn: Vec<TornName>,
+    /// Checkpoints, by LSN.
+    pub(crate) checkpoints: Vec<CheckpointName>,
+    /// Streams that were begun and never got their name.
+    pub(crate) unfinished: Vec<String>,
     /// Names that mean nothing here.
     pub(crate) unknown: Vec<String>,
+}
+
+impl Listing {
+    /// The segments of a log that starts at `start`.
+    pub(crate) fn segments_from(&self, start: Lsn) -> &[SegmentFile] {
+        self.segments.get(self.count_below(start)..).unwrap_or(&[])
+    }
+
+    /// Files of segments that are no part of a log any more that starts at `start`.
+    pub(crate) fn segments_below(&self, start: Lsn) -> &[SegmentFile] {
+        self.segments.get(..self.count_below(start)).unwrap_or(&[])
+    }
+
+    fn count_below(&self, start: Lsn) -> usize {
+        self.segments.partition_point(|file| file.base < start)
+    }
 }
 
 /// Lists a directory.
@@ -60,13 +82,19 @@ pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
             listing.prepared.push(entry.name);
         } else if let (true, Some(torn)) = (entry.is_file, TornName::parse(&entry.name)) {
             listing.torn.push(torn);
-        } else if entry.name != LOCK {
+        } else if let (true, Some(checkpoint)) = (entry.is_file, CheckpointName::parse(&entry.name)) {
+            listing.checkpoints.push(checkpoint);
+        } else if entry.is_file && is_unfinished(&entry.name) {
+            listing.unfinished.push(entry.name);
+        } else if entry.name != LOCK && entry.name != MANIFEST_NAME {
             listing.unknown.push(entry.name);
         }
     }
     listing.segments.sort_unstable_by_key(|file| file.base);
     listing.prepared.sort_unstable();
     listing.torn.sort_unstable_by_key(|torn| (torn.incarnation, torn.base));
+    listing.checkpoints.sort_unstable();
+    listing.unfinished.sort_unstable();
     listing.unknown.sort_unstable();
     Ok(listing)
 }
@@ -74,6 +102,10 @@ pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
 /// What the directory is called in errors.
 pub(crate) fn path_of(dir: &Arc<dyn LogDir>) -> String {
     dir.path().display().to_string()
+}
+
+fn is_unfinished(name: &str) -> bool {
+    name == MANIFEST_NEW_NAME || parse_unfinished_checkpoint(name).is_some()
 }
 
 fn is_prepared(name: &str) -> bool {

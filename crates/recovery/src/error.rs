@@ -54,6 +54,12 @@ pub enum RecoveryError {
         /// The checkpoints that there should be, newest first, and what is wrong with each.
         passed_over: Vec<PassedOver>,
     },
+    /// The records that were asked for lie before the log's start: it was truncated.
+    #[error("the log starts at LSN {first_lsn}: it was truncated before that")]
+    Truncated {
+        /// The first LSN of the log now.
+        first_lsn: Lsn,
+    },
     /// The system refused an operation.
     #[error("cannot {operation} {file}: {source}")]
     Io {

@@ -36,8 +36,11 @@ mod verdict;
 mod repair;
 
 mod manifest;
-mod retention;
 mod stream;
+
+mod pins;
+mod retention;
+mod truncate;
 
 mod checkpoint;
 mod restore;
@@ -61,6 +64,7 @@ pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointOrder, Checkpoin
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use manifest::{Hold, Loss, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
+pub use pins::Pins;
 pub use reader::{LogReader, SegmentInfo, SegmentState};
 pub use replay::{Record, RecordRef, Records};
 pub use restore::{
@@ -68,6 +72,7 @@ pub use restore::{
 };
 pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
+pub use truncate::{Disposed, Truncation, truncate};
 pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};
 
 /// An error of the application's own.

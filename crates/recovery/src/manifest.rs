@@ -13,8 +13,8 @@ use braidlog_format::{
 };
 use braidlog_storage::{Clock, LogDir};
 
-use crate::RecoveryError;
 use crate::stream::{StreamReader, StreamWriter};
+use crate::{Damage, DamageCause, ForeignFile, RecoveryError, chain};
 
 /// What a manifest says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,6 +102,11 @@ impl Default for Manifest {
 }
 
 impl Manifest {
+    /// One that says no more than where the log starts.
+    pub(crate) fn starting_at(log_start: Lsn) -> Manifest {
+        Manifest { log_start, durable: log_start.prev(), ..Manifest::default() }
+    }
+
     /// Reads the manifest of a directory; the default if there is none.
     ///
     /// # Errors
@@ -176,6 +181,52 @@ impl Manifest {
         let before = self.holds.len();
         self.holds.retain(|hold| hold.name != name);
         self.holds.len() < before
+    }
+
+    /// The first LSN that a checkpoint or a hold needs: no truncation goes beyond it. Without a checkpoint the log is all
+    /// that there is.
+    pub fn needed_from(&self) -> Lsn {
+        let checkpoint = self.newest_checkpoint().map_or(self.log_start, |newest| newest.replay_from);
+        self.holds.iter().map(|hold| hold.lsn).fold(checkpoint, Lsn::min)
+    }
+
+    /// That the manifest belongs to the log whose segments have this identity.
+    pub(crate) fn check_log_id(&self, of_segments: Option<LogId>) -> Result<(), RecoveryError> {
+        match (self.log_id(), of_segments) {
+            (Some(found), Some(expected)) if found != expected => {
+                let what = ForeignFile::LogId { found, expected };
+                Err(RecoveryError::Foreign { file: MANIFEST_NAME.to_owned(), what })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// That a log which nobody writes, and which goes on with `next_lsn`, holds all that was durable when the manifest
+    /// was written. It ends in this segment at this offset, with a seal or not; `None` if it has no segment.
+    ///
+    /// # Errors
+    /// [`RecoveryError::Damaged`]: no mark in the files can tell that whole files behind them are gone. This does.
+    pub(crate) fn check_end(
+        &self,
+        next_lsn: Lsn,
+        end: Option<(&str, u64, bool)>,
+    ) -> Result<(), RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("manifest_does_not_vouch") {
+            return Ok(());
+        }
+        if next_lsn > self.durable {
+            return Ok(());
+        }
+        let lsns = LsnRange { first: next_lsn, last: self.durable };
+        let damage = match end {
+            Some((segment, offset, false)) => {
+                Damage { segment: segment.to_owned(), offset, lsns, cause: DamageCause::EndsEarly }
+            }
+            // What is behind a seal stands in a file of its own.
+            Some((_, _, true)) | None => chain::missing(next_lsn, self.durable.next()),
+        };
+        Err(RecoveryError::Damaged(damage))
     }
 
     /// Takes an entry, the first of which is the head.
@@ -269,6 +320,8 @@ pub struct ManifestStore {
     current: Mutex<Arc<Manifest>>,
     /// The number of the last manifest that somebody tried to write; held while one is written.
     tried: Mutex<u64>,
+    /// Held by who truncates the log.
+    truncation: Mutex<()>,
 }
 
 impl ManifestStore {
@@ -281,7 +334,7 @@ impl ManifestStore {
         manifest: Arc<Manifest>,
     ) -> ManifestStore {
         let tried = Mutex::new(manifest.number());
-        ManifestStore { dir, clock, log_id, current: Mutex::new(manifest), tried }
+        ManifestStore { dir, clock, log_id, current: Mutex::new(manifest), tried, truncation: Mutex::new(()) }
     }
 
     /// What the manifest says now. It never waits for a change that is being written.
@@ -325,6 +378,11 @@ impl ManifestStore {
         self.write(&manifest, *tried)?;
         *locked(&self.current) = Arc::clone(&manifest);
         Ok(manifest)
+    }
+
+    /// Waits until nobody else truncates the log.
+    pub(crate) fn truncation(&self) -> MutexGuard<'_, ()> {
+        locked(&self.truncation)
     }
 
     fn write(&self, manifest: &Manifest, number: u64) -> Result<(), RecoveryError> {

@@ -9,7 +9,7 @@ use braidlog_storage::LogDir;
 use crate::chain::{self, Chain, End};
 use crate::tail::{self, Tail, TailEnd};
 use crate::window::{GLANCE_LEN, Window};
-use crate::{RecoveryError, dir, repair, seal};
+use crate::{Manifest, RecoveryError, dir, repair, seal};
 
 /// A log that is ready to be written on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub struct Recovered {
     pub tail: LogTail,
     /// What was found and done.
     pub report: RecoveryReport,
+    /// What the manifest says, for the [`ManifestStore`](crate::ManifestStore) of this opening.
+    pub manifest: Arc<Manifest>,
 }
 
 /// What opening a log for writing found and did.
@@ -30,9 +32,9 @@ pub struct RecoveryReport {
     pub incarnation: Incarnation,
     /// Segment files with a header.
     pub segments: usize,
-    /// The first LSN of the log.
+    /// The first LSN of the log, of which it may hold none yet.
     pub first_lsn: Lsn,
-    /// The last LSN of the log, [`Lsn::ZERO`] if it holds none.
+    /// The last LSN of the log; the one before the first if it holds none.
     pub last_lsn: Lsn,
     /// How the last segment ended.
     pub tail: TailState,
@@ -40,6 +42,9 @@ pub struct RecoveryReport {
     pub damaged_seals: Vec<String>,
     /// Names of left-over prepared files that were removed.
     pub removed_prepared: Vec<String>,
+    /// Names of files that were removed because they are no part of the log any more: segments before its first
+    /// LSN, checkpoints that it has forgotten, and what was never finished.
+    pub removed_orphans: Vec<String>,
     /// Names that mean nothing here and were left alone.
     pub ignored: Vec<String>,
     /// Bytes of entries that were read and checked.
@@ -82,7 +87,9 @@ pub enum TailState {
 pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, RecoveryError> {
     let started = Instant::now();
     let listing = dir::list(dir)?;
-    let chain = chain::inspect(dir, &listing, &[], &mut chain::refuse)?;
+    let manifest = Manifest::load(dir)?;
+    let chain = chain::inspect(dir, &listing, manifest.log_start, &[], &mut chain::refuse)?;
+    manifest.check_log_id(chain.log_id())?;
     keep_names(dir)?;
 
     let newest = chain.segments.iter().map(|segment| segment.header.incarnation.0).max();
@@ -95,6 +102,7 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
     let mut damaged_seals = damaged_seals(dir, &chain)?;
     let mut tail = chain.last().map(|last| tail::examine(dir, last)).transpose()?;
     let next_lsn = tail.as_ref().map_or(Lsn::FIRST, Tail::next_lsn);
+    manifest.check_end(next_lsn, tail.as_ref().map(Tail::place))?;
     #[cfg(braidlog_sabotage)]
     let next_lsn = match next_lsn {
         Lsn(next) if next > 1 && braidlog_sabotage::is("last_lsn_given_again") => Lsn(next - 1),
@@ -104,6 +112,7 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
 
     // The verdicts are in: from here on files change.
     repair::remove_prepared(dir, &listing)?;
+    let removed_orphans = repair::remove_orphans(dir, &listing, &manifest)?;
     let state = match &mut tail {
         None => TailState::NewLog,
         Some(tail) => {
@@ -125,16 +134,17 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
     };
 
     let holds_no_lsn = tail.as_ref().is_some_and(|tail| tail.kept.last.is_none());
-    let log_id = chain.log_id().unwrap_or(new_log_id);
+    let log_id = chain.log_id().or(manifest.log_id()).unwrap_or(new_log_id);
     let report = RecoveryReport {
         log_id,
         incarnation,
         segments: chain.segments.len(),
-        first_lsn: Lsn::FIRST,
+        first_lsn: manifest.log_start,
         last_lsn: next_lsn.prev(),
         tail: state,
         damaged_seals,
         removed_prepared: listing.prepared,
+        removed_orphans,
         ignored: listing.unknown,
         scanned_bytes: tail.as_ref().map_or(0, |tail| tail.scanned_bytes),
         duration: started.elapsed(),
@@ -153,7 +163,7 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
         tail if braidlog_sabotage::is("last_timestamp_forgotten") => LogTail { last_timestamp_ns: 0, ..tail },
         tail => tail,
     };
-    Ok(Recovered { tail, report })
+    Ok(Recovered { tail, report, manifest: Arc::new(manifest) })
 }
 
 /// Makes the names in the directory durable. A writer that was killed may have left some that only the cache

@@ -11,7 +11,7 @@ use braidlog_storage::LogDir;
 use crate::chain::End;
 use crate::replay::{self, Records};
 use crate::visible::Visible;
-use crate::{Record, RecoveryError};
+use crate::{Pins, Record, RecoveryError};
 
 /// A log opened for reading. Any number of threads may use one at once; it changes nothing in the
 /// directory.
@@ -23,6 +23,8 @@ pub struct LogReader {
     visible: Mutex<Visible>,
     /// The base LSNs of the segments at the last listing.
     bases: Mutex<Arc<[Lsn]>>,
+    /// Where readers stand; known to the writer in the same process only.
+    pins: Pins,
 }
 
 /// A segment, as a reader sees it.
@@ -58,9 +60,10 @@ pub enum SegmentState {
 }
 
 impl LogReader {
-    /// A reader in the writer's own process: the caller says with each call how far the log is durable.
-    pub fn of_writer(dir: Arc<dyn LogDir>) -> LogReader {
-        LogReader::new(dir, true)
+    /// A reader in the writer's own process, of a log that starts at `start`: the caller says with each call how far the
+    /// log is durable. No [`truncate`](crate::truncate) with its [`pins`](LogReader::pins) passes what is being read.
+    pub fn of_writer(dir: Arc<dyn LogDir>, start: Lsn) -> LogReader {
+        LogReader::new(dir, true, Pins::new(start))
     }
 
     /// A reader of a log that another process may be writing (it shows what a sync mark says is durable) or
@@ -70,13 +73,23 @@ impl LogReader {
     /// # Errors
     /// What [`recover`](crate::recover) would say, see [`RecoveryError`].
     pub fn open_read_only(dir: Arc<dyn LogDir>) -> Result<LogReader, RecoveryError> {
-        let reader = LogReader::new(dir, false);
+        let reader = LogReader::new(dir, false, Pins::new(Lsn::ZERO));
         reader.last_visible()?;
         Ok(reader)
     }
 
-    fn new(dir: Arc<dyn LogDir>, of_writer: bool) -> LogReader {
-        LogReader { dir, of_writer, visible: Mutex::default(), bases: Mutex::new(Arc::new([])) }
+    fn new(dir: Arc<dyn LogDir>, of_writer: bool, pins: Pins) -> LogReader {
+        LogReader { dir, of_writer, visible: Mutex::default(), bases: Mutex::new(Arc::new([])), pins }
+    }
+
+    /// Where the readers stand that came of this one.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The first LSN of the log: now, to a reader of the writer's process; when this one last looked, to another.
+    pub fn first_lsn(&self) -> Lsn {
+        if self.of_writer { self.pins.floor() } else { locked(&self.visible).first }
     }
 
     /// The last LSN that is visible now, [`Lsn::ZERO`] if there is none. It looks again at each call, and
@@ -96,7 +109,7 @@ impl LogReader {
     /// The record with this LSN; `None` if it lies beyond `up_to` or is not visible.
     ///
     /// # Errors
-    /// See [`RecoveryError`].
+    /// As [`LogReader::iter`].
     pub fn read(&self, lsn: Lsn, up_to: Lsn) -> Result<Option<Record>, RecoveryError> {
         if lsn < Lsn::FIRST || lsn > up_to { Ok(None) } else { self.iter(lsn, lsn)?.next().transpose() }
     }
@@ -105,15 +118,25 @@ impl LogReader {
     /// writer's process all of them are: the caller passes no `to` beyond what is durable.
     ///
     /// # Errors
-    /// See [`RecoveryError`].
+    /// [`RecoveryError::Truncated`] if `from` lies before the start of the log. Beside another process's writer the log may
+    /// be truncated while it is read; then the iterator ends with that error. See [`RecoveryError`] for others.
     pub fn iter(&self, from: Lsn, to: Lsn) -> Result<Records, RecoveryError> {
         let to = if self.of_writer { to } else { self.clamp(to)? };
+        let from = from.max(Lsn::FIRST);
+        if from > to {
+            return Ok(Records::new(Arc::clone(&self.dir), Arc::new([]), from, to, None));
+        }
+        let truncated = |first_lsn| RecoveryError::Truncated { first_lsn };
+        let pin = self.pins.pin(from).map_err(truncated)?;
+        if from < self.first_lsn() {
+            return Err(truncated(self.first_lsn()));
+        }
         let mut bases = locked(&self.bases);
         // A newer segment than the last known one may hold `from`.
-        if from <= to && bases.last().is_none_or(|&last| from >= last) {
+        if bases.last().is_none_or(|&last| from >= last) {
             *bases = replay::bases(&self.dir)?;
         }
-        Ok(Records::new(Arc::clone(&self.dir), Arc::clone(&bases), from, to))
+        Ok(Records::new(Arc::clone(&self.dir), Arc::clone(&bases), from, to, Some(pin)))
     }
 
     /// `to`, or the last visible LSN if that comes before it.

@@ -1,7 +1,7 @@
 //! The only code that cuts a file or removes one, and only on a verdict that allows it.
 //!
 //! # Order
-//! 1. Left-over prepared files are removed: that may be the space that step 2 needs.
+//! 1. Left-over prepared files are removed, and what is no part of the log: that may be the space that step 2 needs.
 //! 2. What will be cut is written to a `.torn` file, which is synced, and so is the directory.
 //! 3. The segment is cut and synced.
 //! 4. `.torn` files beyond the newest few are removed.
@@ -15,9 +15,9 @@ use std::sync::Arc;
 use braidlog_format::{BLOCK_LEN, Incarnation, TornName};
 use braidlog_storage::{FileAccess, FileIo, LogDir, is_no_space, write_all_at};
 
-use crate::RecoveryError;
 use crate::dir::{Listing, path_of};
 use crate::tail::Tail;
+use crate::{Manifest, RecoveryError};
 
 /// The most bytes of a torn tail that are kept.
 const TORN_BYTES_MAX: u64 = 16 << 20;
@@ -43,6 +43,28 @@ pub(crate) fn remove_prepared(dir: &Arc<dyn LogDir>, listing: &Listing) -> Resul
         remove(dir, name)?;
     }
     if listing.prepared.is_empty() { Ok(()) } else { sync(dir) }
+}
+
+/// Removes what the manifest says is no part of the log, oldest segments first; gives the names.
+pub(crate) fn remove_orphans(
+    dir: &Arc<dyn LogDir>,
+    listing: &Listing,
+    manifest: &Manifest,
+) -> Result<Vec<String>, RecoveryError> {
+    let below = listing.segments_below(manifest.log_start).iter().map(|file| file.name());
+    let forgotten = listing
+        .checkpoints
+        .iter()
+        .filter(|name| manifest.checkpoint(name.number).is_none_or(|checkpoint| checkpoint.lsn != name.lsn));
+    let forgotten = forgotten.map(|name| name.to_string());
+    let names: Vec<String> = below.chain(forgotten).chain(listing.unfinished.iter().cloned()).collect();
+    for name in &names {
+        remove(dir, name)?;
+    }
+    if !names.is_empty() {
+        sync(dir)?;
+    }
+    Ok(names)
 }
 
 /// Cuts the last segment to what is kept of it, and keeps what is cut from a torn one.

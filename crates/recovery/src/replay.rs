@@ -3,7 +3,8 @@
 //! The rule: everything is checked before it is lent, and nothing is skipped. Each entry proves itself and
 //! follows the one before it; at a segment's end its last entry must be the one that the next segment's header
 //! names. All LSNs up to the end of the range were durable when the range was asked for, so a place that
-//! cannot be read is damage; before it is called that, header and bytes are read again through the name.
+//! cannot be read is damage; before it is called that, header and bytes are read again through the name, and
+//! the manifest is asked whether the log was truncated meanwhile.
 
 use std::io::ErrorKind;
 use std::iter::FusedIterator;
@@ -15,11 +16,12 @@ use braidlog_storage::LogDir;
 use crate::ahead::{Ahead, Next, ReadAhead};
 use crate::chain::header_in;
 use crate::dir::{self, segment_name};
+use crate::pins::Pin;
 use crate::scan::{Found, Position, Scan, Step, Stop};
 use crate::seal;
 use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
-use crate::{DamageCause, RecoveryError};
+use crate::{DamageCause, Manifest, RecoveryError};
 
 /// A range of at most this many records is read with a buffer of [`FEW_LEN`].
 const FEW: u64 = 64;
@@ -89,6 +91,8 @@ pub struct Records {
     passed: u64,
     /// The segment and offset where bytes were last read again through the name.
     looked_again: Option<(Lsn, u64)>,
+    /// Keeps the segment that is being read from a truncation by this process.
+    pin: Option<Pin>,
 }
 
 /// The segment that is being read.
@@ -120,8 +124,14 @@ impl Open {
 }
 
 impl Records {
-    /// The records from `from` to `to`, all of which are durable.
-    pub(crate) fn new(dir: Arc<dyn LogDir>, bases: Arc<[Lsn]>, from: Lsn, to: Lsn) -> Records {
+    /// The records from `from` to `to`, all of which are durable; `pin` stands at `from`.
+    pub(crate) fn new(
+        dir: Arc<dyn LogDir>,
+        bases: Arc<[Lsn]>,
+        from: Lsn,
+        to: Lsn,
+        pin: Option<Pin>,
+    ) -> Records {
         let next = from.max(Lsn::FIRST);
         let capacity = if to.0.saturating_sub(next.0) < FEW { FEW_LEN } else { STREAM_LEN };
         Records {
@@ -135,6 +145,7 @@ impl Records {
             ahead: None,
             passed: 0,
             looked_again: None,
+            pin,
         }
     }
 
@@ -186,7 +197,7 @@ impl Records {
     #[cold]
     #[inline(never)]
     fn advance(&mut self) -> Result<Option<Found>, RecoveryError> {
-        let advanced = self.look_for_next();
+        let advanced = self.look_for_next().map_err(|error| self.unless_truncated(error));
         if advanced.is_err() {
             self.to = Lsn::ZERO;
         }
@@ -194,8 +205,24 @@ impl Records {
             self.open = None;
             self.ahead = None;
             self.may = None;
+            self.pin = None;
         }
         advanced
+    }
+
+    /// What is wrong with the next record, unless the log does not hold it any more: its file may be gone, or be another
+    /// segment's by now. The manifest said so before anything happened to the file.
+    fn unless_truncated(&self, error: RecoveryError) -> RecoveryError {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("truncation_told_as_damage") {
+            return error;
+        }
+        match Manifest::load(&self.dir) {
+            Ok(Manifest { log_start, .. }) if self.next < log_start => {
+                RecoveryError::Truncated { first_lsn: log_start }
+            }
+            _ => error,
+        }
     }
 
     fn look_for_next(&mut self) -> Result<Option<Found>, RecoveryError> {
@@ -205,12 +232,14 @@ impl Records {
             }
             let Some(open) = &mut self.open else {
                 self.open = Some(self.open_at(self.next)?);
+                self.move_pin();
                 continue;
             };
             if open.successor == Some(open.scan.at.next) {
                 self.passed = self.passed.saturating_add(open.passed());
                 let next = self.cross()?;
                 self.open = Some(next);
+                self.move_pin();
                 continue;
             }
             // Records before the first one that is wanted are passed over by their headers: damage to a
@@ -228,6 +257,13 @@ impl Records {
                 Step::Entry(_) => {}
                 Step::Stop(stop) => self.stopped(stop)?,
             }
+        }
+    }
+
+    /// Lets go of the segments before the open one.
+    fn move_pin(&mut self) {
+        if let Some(pin) = &mut self.pin {
+            pin.move_to(self.next);
         }
     }
 

@@ -115,12 +115,28 @@ impl StreamWriter {
         let end_checksum =
             self.push(StreamEnd::KIND, Flags::NONE, self.end.encode().len() as u32, &[&self.end.encode()]);
         self.flush()?;
-        self.sync()?;
+        self.sync_whole()?;
         self.dir
             .rename(&self.name, name, replace)
             .map_err(RecoveryError::io("rename", self.name.as_str()))?;
-        self.dir.sync().map_err(RecoveryError::io("sync", path_of(&self.dir)))?;
+        self.sync_name()?;
         Ok(StreamFinished { bytes: self.written, end_checksum })
+    }
+
+    fn sync_whole(&mut self) -> Result<(), RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("stream_not_synced_before_its_name") {
+            return Ok(());
+        }
+        self.sync()
+    }
+
+    fn sync_name(&self) -> Result<(), RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("name_of_a_stream_not_synced") {
+            return Ok(());
+        }
+        self.dir.sync().map_err(RecoveryError::io("sync", path_of(&self.dir)))
     }
 
     /// Puts an entry into the buffer; gives its header checksum.

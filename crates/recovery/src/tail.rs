@@ -156,6 +156,11 @@ impl Tail {
         self.kept.last.map_or(self.header.base, |last| last.lsn.next())
     }
 
+    /// Where the log ends: name of the segment, offset, and whether a seal stands there.
+    pub(crate) fn place(&self) -> (&str, u64, bool) {
+        (self.window.name(), self.kept.end, self.state == TailEnd::Sealed)
+    }
+
     /// The last segment that holds an LSN, as the next header has to name it.
     pub(crate) fn predecessor(&self) -> Option<Predecessor> {
         match self.kept.last {

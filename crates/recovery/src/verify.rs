@@ -11,7 +11,8 @@ use braidlog_storage::LogDir;
 
 use crate::chain::{self, Chain};
 use crate::check::check_segments;
-use crate::{Damage, DamageCause, RecoveryError, dir};
+use crate::checkpoint::check::check_checkpoints;
+use crate::{Damage, DamageCause, Manifest, RecoveryError, dir};
 
 /// How far a verification has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +38,8 @@ pub struct VerifyProgress {
 pub struct VerifyReport {
     /// Segments of the log.
     pub segments: usize,
+    /// Checkpoints of which every byte is as it was written.
+    pub checkpoints: usize,
     /// Valid records.
     pub records: u64,
     /// Whole batches; a record on its own is a batch of one.
@@ -86,7 +89,7 @@ pub enum VerifyTail {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Problem {
-    /// Name of the segment file.
+    /// Name of the file: a segment, the manifest or a checkpoint.
     pub segment: String,
     /// The file offset of the first byte that is not what it should be.
     pub offset: u64,
@@ -131,6 +134,13 @@ pub enum Warning {
         /// Where the seal starts.
         offset: u64,
     },
+    /// A checkpoint is packed in a way that this build does not know; what is in it was not checked.
+    PackedCheckpoint {
+        /// Name of its file.
+        name: String,
+        /// The number of the way; 1 is zstd.
+        algorithm: u8,
+    },
     /// A name that means nothing here.
     UnknownFile {
         /// The name.
@@ -146,6 +156,9 @@ impl fmt::Display for Warning {
             }
             Warning::UnfinishedSeal { segment, offset } => {
                 write!(f, "{segment} has no complete seal at offset {offset}; no record is lost")
+            }
+            Warning::PackedCheckpoint { name, algorithm } => {
+                write!(f, "{name} is packed with algorithm {algorithm}, which this build cannot unpack")
             }
             Warning::UnknownFile { name } => write!(f, "{name} is no file of the log"),
         }
@@ -165,20 +178,22 @@ pub fn verify(
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport, RecoveryError> {
     let live = dir.is_locked().map_err(RecoveryError::io("query", "LOCK"))?;
-    let (chain, problems, unknown) = inspect(dir, live)?;
+    let Inspected { chain, manifest, problems, unknown } = inspect(dir, live)?;
     let report = VerifyReport {
         segments: chain.segments.len(),
+        checkpoints: 0,
         records: 0,
         batches: 0,
         bytes: 0,
-        first_lsn: Lsn::FIRST,
+        first_lsn: manifest.log_start,
         last_lsn: Lsn::ZERO,
         live,
         tail: if problems.is_empty() { VerifyTail::Empty } else { VerifyTail::Damaged },
         problems,
         warnings: unknown.into_iter().map(|name| Warning::UnknownFile { name }).collect(),
     };
-    let mut report = check_segments(dir, &chain, report, progress)?;
+    let mut report = check_segments(dir, &chain, &manifest, report, progress)?;
+    check_checkpoints(dir, &manifest, &mut report)?;
     if report.tail != VerifyTail::Damaged {
         match chain.check_not_started(report.last_lsn.next()) {
             Err(RecoveryError::Damaged(damage)) => report.problems.push(damage.into()),
@@ -188,25 +203,43 @@ pub fn verify(
     Ok(report)
 }
 
+/// What headers and manifest say.
+struct Inspected {
+    chain: Chain,
+    /// Where it is damaged: one that says no more than that the log starts at its first file.
+    manifest: Manifest,
+    problems: Vec<Problem>,
+    /// Names that mean nothing.
+    unknown: Vec<String>,
+}
+
 /// The most looks at the headers beside a writer.
 const LOOKS_MAX: usize = 32;
 
-/// The chain, what is wrong with it, and the names that mean nothing. Beside a writer a problem counts only if
-/// it is found twice: a segment may be replaced between listing and reading.
-fn inspect(dir: &Arc<dyn LogDir>, live: bool) -> Result<(Chain, Vec<Problem>, Vec<String>), RecoveryError> {
+/// Beside a writer a problem counts only if it is found twice: a segment may be replaced, or the log truncated, between
+/// listing and reading.
+fn inspect(dir: &Arc<dyn LogDir>, live: bool) -> Result<Inspected, RecoveryError> {
     let mut before: Option<Vec<Problem>> = None;
     let mut looks = 0;
     loop {
         looks += 1;
         let mut problems = Vec::new();
         let listing = dir::list(dir)?;
-        let chain = chain::inspect(dir, &listing, &[], &mut |damage| {
+        let manifest = match Manifest::load(dir) {
+            Err(RecoveryError::Damaged(damage)) => {
+                problems.push(damage.into());
+                Manifest::starting_at(listing.segments.first().map_or(Lsn::FIRST, |file| file.base))
+            }
+            loaded => loaded?,
+        };
+        let chain = chain::inspect(dir, &listing, manifest.log_start, &[], &mut |damage| {
             problems.push(Problem::from(damage));
             Ok(())
         });
         match chain {
             Ok(chain) if !live || problems.is_empty() || before.as_ref() == Some(&problems) => {
-                return Ok((chain, problems, listing.unknown));
+                manifest.check_log_id(chain.log_id())?;
+                return Ok(Inspected { chain, manifest, problems, unknown: listing.unknown });
             }
             Ok(_) => before = Some(problems),
             Err(RecoveryError::Io { source, .. })

@@ -10,7 +10,8 @@
 //! # A race that is handled
 //! A writer may rotate, replace an empty segment, open or close while this looks. So a verdict stands only
 //! when two looks in a row reach it, each of which lists the directory and reads header and bytes anew,
-//! through the name.
+//! through the name. The manifest is read after the listing: a file of the listing that a truncation takes away
+//! is then either below the log start, or not found, and looked for again.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::marks::look_behind;
 use crate::scan::{Position, Scan, Step, Stop};
 use crate::tail;
 use crate::window::{STREAM_LEN, Window};
-use crate::{Damage, RecoveryError};
+use crate::{Damage, Manifest, RecoveryError};
 
 /// The most looks before a directory that never stands still is an error.
 const LOOKS_MAX: usize = 32;
@@ -34,6 +35,8 @@ const LOOKS_MAX: usize = 32;
 pub(crate) struct Visible {
     /// The segments at the last look.
     pub(crate) chain: Chain,
+    /// The first LSN of the log at the last look.
+    pub(crate) first: Lsn,
     /// The last LSN that may be shown; it never goes back.
     pub(crate) last: Lsn,
     /// Whether a valid seal ended the last segment at the last look.
@@ -84,10 +87,16 @@ impl Visible {
         let live = is_locked()?;
         let listing = dir::list(dir)?;
         let known = if doubted { &[] } else { self.chain.segments.as_slice() };
-        let chain = chain::inspect(dir, &listing, known, &mut chain::refuse)?;
+        let manifest = Manifest::load(dir)?;
+        let chain = chain::inspect(dir, &listing, manifest.log_start, known, &mut chain::refuse)?;
+        manifest.check_log_id(chain.log_id())?;
+        self.first = manifest.log_start;
         let look = match chain.last() {
             None => {
                 chain.check_not_started(Lsn::FIRST)?;
+                if !live {
+                    manifest.check_end(Lsn::FIRST, None)?;
+                }
                 Look::Done
             }
             // The next header is written only when all before it is durable.
@@ -96,7 +105,7 @@ impl Visible {
                 if live {
                     self.look_beside_writer(dir, last, doubted)?
                 } else {
-                    let looked = self.look_at_dead(dir, &chain, last)?;
+                    let looked = self.look_at_dead(dir, &chain, last, &manifest)?;
                     // A writer that opened meanwhile may have written behind the sync.
                     if is_locked()? { Look::Again } else { self.show(looked) }
                 }
@@ -172,6 +181,7 @@ impl Visible {
         dir: &Arc<dyn LogDir>,
         chain: &Chain,
         last: &Segment,
+        manifest: &Manifest,
     ) -> Result<(Lsn, bool), RecoveryError> {
         let key = (last.header.base, last.header.salt, last.len);
         if self.judged == Some(key) {
@@ -185,6 +195,7 @@ impl Visible {
             crate::repair::trim(dir, &dir::list(dir)?, &mut tail, last.header.incarnation)?;
         }
         chain.check_not_started(tail.next_lsn())?;
+        manifest.check_end(tail.next_lsn(), Some(tail.place()))?;
         self.judged = Some(key);
         Ok((tail.next_lsn().prev(), tail.state == tail::TailEnd::Sealed))
     }

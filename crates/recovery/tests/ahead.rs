@@ -81,7 +81,7 @@ fn told(mut records: Records) -> Vec<String> {
 }
 
 fn records(dir: &Arc<dyn LogDir>, from: u64, to: u64) -> Records {
-    LogReader::of_writer(Arc::clone(dir)).iter(Lsn(from), Lsn(to)).unwrap()
+    LogReader::of_writer(Arc::clone(dir), Lsn::FIRST).iter(Lsn(from), Lsn(to)).unwrap()
 }
 
 /// Asserts that threads give what one gives, and gives its number of records.

@@ -54,7 +54,7 @@ fn try_restored(
     last: Lsn,
     max_time: Option<Duration>,
 ) -> Result<RestoreReport, RestoreError> {
-    let reader = LogReader::of_writer(store.dir.clone());
+    let reader = LogReader::of_writer(store.dir.clone(), Lsn::FIRST);
     let how = RestoreHow { clock: &*store.clock, max_time, ahead: None, progress: &mut |_| {} };
     store.checkpoints.restore(&reader, last, how, state)
 }
@@ -481,7 +481,7 @@ fn progress_is_told_and_comes_to_the_end() {
     let big = vec![b'x'; 5 << 20];
     store.checkpoints.write(&order_at(Lsn(4)), &|| false, |writer| Ok(writer.write_all(&big)?)).unwrap();
     let mut told = Vec::new();
-    let reader = LogReader::of_writer(store.dir.clone());
+    let reader = LogReader::of_writer(store.dir.clone(), Lsn::FIRST);
     let mut progress = |now: &braidlog_recovery::RestoreProgress| told.push(*now);
     let how = RestoreHow { clock: &*store.clock, max_time: None, ahead: None, progress: &mut progress };
     let report = store.checkpoints.restore(&reader, pen.durable, how, &mut Bytes::default()).unwrap();

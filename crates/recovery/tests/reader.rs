@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use braidlog_format::{Kind, Lsn};
-use braidlog_recovery::{LogReader, RecoveryError, SegmentState};
-use braidlog_sim::{Action, SimDisk};
+use braidlog_recovery::{
+    Disposed, LogReader, ManifestStore, Pins, ReadAhead, RecoveryError, SegmentState, truncate,
+};
+use braidlog_sim::{Action, SimClock, SimDisk};
 use braidlog_storage::LockGuard;
 use support::tamper::Tamper;
-use support::{Pen, Written, assert_holds, files, open_dir, recovered, segment, segment_path, verified};
+use support::{
+    Pen, Written, assert_holds, checkpoint, files, open_dir, recovered, segment, segment_path, verified,
+};
 
 fn read_only(disk: &SimDisk) -> LogReader {
     LogReader::open_read_only(open_dir(disk)).unwrap()
@@ -157,7 +161,7 @@ fn reader_of_the_writer_s_process_sees_what_is_durable_at_each_call() {
     let disk = SimDisk::new();
     let mut pen = Pen::new(&disk);
     let _lock = pen.dir.try_lock().unwrap().unwrap();
-    let reader = LogReader::of_writer(open_dir(&disk));
+    let reader = LogReader::of_writer(open_dir(&disk), Lsn::FIRST);
     for n in 0..30u8 {
         pen.records(&[&[n; 10], &[n; 2000]]).sync();
         let durable = pen.durable.0;
@@ -174,7 +178,7 @@ fn reader_of_the_writer_s_process_sees_what_is_durable_at_each_call() {
 fn iterator_follows_the_log_into_segments_that_came_after_it() {
     let disk = SimDisk::new();
     let mut pen = Pen::new(&disk);
-    let reader = LogReader::of_writer(open_dir(&disk));
+    let reader = LogReader::of_writer(open_dir(&disk), Lsn::FIRST);
     pen.records(&[b"one", b"two"]).sync();
     // The range is durable before the iterator is asked, and in files that it did not list.
     let mut records = reader.iter(Lsn(1), Lsn(6)).unwrap();
@@ -240,7 +244,12 @@ fn damage_that_a_mark_covers_is_told_beside_a_writer_too() {
     disk.write_raw(segment_path(1), start, &[0; 4096]);
     for error in [
         LogReader::open_read_only(open_dir(&disk)).unwrap_err(),
-        LogReader::of_writer(open_dir(&disk)).iter(Lsn(1), Lsn(3)).unwrap().nth(1).unwrap().unwrap_err(),
+        LogReader::of_writer(open_dir(&disk), Lsn::FIRST)
+            .iter(Lsn(1), Lsn(3))
+            .unwrap()
+            .nth(1)
+            .unwrap()
+            .unwrap_err(),
     ] {
         let RecoveryError::Damaged(damage) = error else { panic!("{error}") };
         assert_eq!((damage.segment, damage.offset), (segment(1), start));
@@ -426,6 +435,113 @@ fn writer_that_moves_under_a_reader_s_look_is_never_called_damage() {
     }
 }
 
+/// What looks while the log is truncated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Look {
+    Verify,
+    Read,
+    ReadAhead,
+}
+
+/// The files that go are removed, or become segments again while a reader has them open.
+#[test]
+fn truncation_under_a_reader_s_look_is_told_as_such_and_never_as_damage() {
+    for recycled in [false, true] {
+        for look in [Look::Verify, Look::Read, Look::ReadAhead] {
+            let (mut whole, mut truncated) = (0, 0);
+            for at in 1.. {
+                let context = format!("{look:?}, recycled: {recycled}, question {at}");
+                let disk = SimDisk::new();
+                let mut pen = Pen::new(&disk);
+                for n in 0..4u8 {
+                    // Larger than a reader's buffer, so that it comes back for more.
+                    pen.records(&[&[n; 90_000], &[n; 90_000], &[n; 9]]).rotate();
+                }
+                pen.records(&[b"thirteen"]).sync().records(&[b"fourteen"]).sync().idle_mark();
+                let _lock = pen.dir.try_lock().unwrap().unwrap();
+                let model = pen.model.clone();
+                let clock = Arc::new(SimClock::new());
+                let (dir, log_id) = (open_dir(&disk), pen.header.log_id);
+                let store = ManifestStore::new(Arc::clone(&dir), clock, log_id, Arc::default());
+                checkpoint(&dir, &store, 13);
+                let writer = Arc::new(Mutex::new(Some(pen)));
+                let held = Arc::clone(&writer);
+                let deed = move || {
+                    let mut held = held.lock().unwrap();
+                    let pen = held.as_mut().expect("it is done once");
+                    let pins = Pins::new(Lsn::FIRST);
+                    let mut dispose = |name: &str| {
+                        if !recycled {
+                            return pen.dir.remove(name).map(|()| Disposed::Removed);
+                        }
+                        // The spare before goes; this one is kept.
+                        if let Some(spare) = pen.spare.replace("99.prep".to_owned()) {
+                            pen.dir.remove(&spare)?;
+                        }
+                        pen.dir.rename(name, "99.prep", false)?;
+                        pen.dir.sync().map(|()| Disposed::Recycled)
+                    };
+                    let done = truncate(&pen.dir.clone(), &store, &pins, pen.durable, Lsn(13), &mut dispose);
+                    assert_eq!(done.unwrap().first_lsn, Lsn(13));
+                    pen.rotate().records(&[&[0xCC; 100_000], b"sixteen"]).sync().idle_mark();
+                };
+                let questions = Arc::new(AtomicU64::new(0));
+                let (count, deed) = (Arc::clone(&questions), Mutex::new(Some(deed)));
+                let before = move || {
+                    if count.fetch_add(1, Ordering::Relaxed) + 1 == at {
+                        deed.lock().unwrap().take().expect("it is done once")();
+                    }
+                };
+                let before: Arc<dyn Fn() + Send + Sync> = Arc::new(before);
+                let tamper = Tamper {
+                    before_question: Some(Arc::clone(&before)),
+                    before_read: Some(before),
+                    ..Tamper::default()
+                };
+                let dir = tamper.with(dir);
+                if look == Look::Verify {
+                    let report = braidlog_recovery::verify(&dir, &mut |_| {});
+                    let report = report.unwrap_or_else(|error| panic!("{context}: {error}"));
+                    assert!(report.is_clean(), "{context}: {:?}", report.problems);
+                    whole += 1;
+                } else {
+                    let reader = LogReader::open_read_only(dir);
+                    let reader = reader.unwrap_or_else(|error| panic!("{context}: {error}"));
+                    let visible = reader.last_visible().unwrap_or_else(|error| panic!("{context}: {error}"));
+                    assert!(visible >= Lsn(14), "{context}: {visible}");
+                    let check = |from: Lsn| {
+                        let records = reader.iter(from, Lsn(14))?;
+                        let how = ReadAhead { threads: 2, memory_bytes: 4 << 20, after_bytes: 1 };
+                        let records = if look == Look::Read { records } else { records.read_ahead(how) };
+                        for (record, lsn) in records.zip(from.0..) {
+                            let record = record?;
+                            assert_eq!(record.lsn, Lsn(lsn), "{context}");
+                            assert!(
+                                record.payload == model[lsn as usize - 1].payload,
+                                "{context}: LSN {lsn}"
+                            );
+                        }
+                        Ok(())
+                    };
+                    // A second reading finds the log as it is then.
+                    for _ in 0..2 {
+                        match check(reader.first_lsn()) {
+                            Ok(()) => whole += 1,
+                            Err(RecoveryError::Truncated { first_lsn: Lsn(13) }) => truncated += 1,
+                            Err(error) => panic!("{context}: {error}"),
+                        }
+                        reader.last_visible().unwrap_or_else(|error| panic!("{context}: {error}"));
+                    }
+                }
+                if questions.load(Ordering::Relaxed) < at {
+                    break;
+                }
+            }
+            assert!(whole > 5 && (look == Look::Verify || truncated > 5), "{whole} and {truncated}");
+        }
+    }
+}
+
 /// A read through the page cache may return, for a moment, what stood there before a write that went past it.
 #[test]
 fn stale_page_beside_a_writer_is_read_again_before_it_is_called_damage() {
@@ -448,7 +564,7 @@ fn stale_page_beside_a_writer_is_read_again_before_it_is_called_damage() {
         let tamper = Tamper { after_cached_read: Some(Arc::new(after_cached_read)), ..Tamper::default() };
         let dir = tamper.with(open_dir(&disk));
         let reader = if of_writer {
-            LogReader::of_writer(dir)
+            LogReader::of_writer(dir, Lsn::FIRST)
         } else {
             let reader = LogReader::open_read_only(dir).unwrap();
             assert_eq!(reader.last_visible().unwrap(), Lsn(3));

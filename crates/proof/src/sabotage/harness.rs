@@ -78,6 +78,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
     tests("torn tail", "recovery", "torn_tail"),
+    tests("truncated", "recovery", "truncated"),
     part("enumerate", &["enumerate", "--rounds", "60", "--threads", "1"]),
     part("kill", &["kill", "--rounds", "100"]),
     part("rot", &["rot", "--stride", "97", "--pairs", "500"]),

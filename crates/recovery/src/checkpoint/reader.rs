@@ -212,7 +212,7 @@ fn chunk(flags: Flags, payload: &[u8], state: Option<&mut Vec<u8>>) -> Result<Ta
 }
 
 /// No record is lost with a checkpoint.
-const NO_LSNS: LsnRange = LsnRange { first: Lsn::FIRST, last: Lsn::ZERO };
+pub(crate) const NO_LSNS: LsnRange = LsnRange { first: Lsn::FIRST, last: Lsn::ZERO };
 
 /// Hands over the state of one checkpoint file, through [`Read`] or [`BufRead`], in the order in which it was written.
 /// It holds a chunk of 1 MiB beside a buffer of as much.

@@ -7,11 +7,11 @@ use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use braidlog_format::{CheckpointName, Lsn, ManifestCheckpoint};
+use braidlog_format::Lsn;
 use braidlog_recovery::{
     Applied, BoxError, CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointReader, CheckpointWriter,
-    Checkpoints, LogReader, Manifest, ManifestStore, RecordRef, Restore, RestoreError, RestoreHow,
-    RestoreReport,
+    Checkpoints, LogReader, ManifestStore, RecordRef, Restore, RestoreError, RestoreHow, RestoreReport,
+    recover,
 };
 use braidlog_sim::{SimClock, SimDisk};
 use braidlog_storage::LogDir;
@@ -122,16 +122,7 @@ impl Store {
     pub fn open(disk: &SimDisk) -> Store {
         let dir = open_dir(disk);
         let clock = Arc::new(SimClock::new());
-        let manifest = Arc::new(Manifest::load(&dir).unwrap());
-        // As opening the log does.
-        for entry in dir.list().unwrap().into_iter().filter(|entry| entry.name.contains(".ckpt")) {
-            let is_named = |named: &ManifestCheckpoint| {
-                entry.name == CheckpointName { lsn: named.lsn, number: named.number }.to_string()
-            };
-            if !manifest.checkpoints.iter().any(is_named) {
-                dir.remove(&entry.name).unwrap();
-            }
-        }
+        let manifest = recover(&dir, LOG_ID).unwrap().manifest;
         let manifest = Arc::new(ManifestStore::new(dir.clone(), clock.clone(), LOG_ID, manifest));
         let checkpoints = Checkpoints::new(dir.clone(), manifest.clone(), clock.clone(), LOG_ID);
         Store { dir, clock, manifest, checkpoints }
@@ -143,7 +134,7 @@ impl Store {
 
     pub fn restore(&self, last: Lsn) -> Result<(Keys, RestoreReport), RestoreError> {
         let mut keys = Keys::default();
-        let reader = LogReader::of_writer(self.dir.clone());
+        let reader = LogReader::of_writer(self.dir.clone(), self.manifest.current().log_start);
         let mut progress =
             |_: &braidlog_recovery::RestoreProgress| self.clock.advance(Duration::from_nanos(1));
         let report =

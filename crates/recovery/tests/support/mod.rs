@@ -9,11 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use braidlog_format::{
-    BLOCK_LEN, Entry, EntryHeader, Flags, IndexPoint, Kind, LogId, LogTail, Lsn, PadLen, Predecessor,
-    SEGMENT_HEADER_LEN, Salt, Seal, SegmentHeader, SegmentName, SyncMark, UserMetadata, pad_len,
-    prepared_name,
+    BLOCK_LEN, CHECKPOINT_HEAD, CheckpointHead, CheckpointName, Entry, EntryHeader, Flags, IndexPoint, Kind,
+    LogId, LogTail, Lsn, ManifestCheckpoint, PadLen, Predecessor, SEGMENT_HEADER_LEN, Salt, Seal,
+    SegmentHeader, SegmentName, StreamHeader, StreamKind, SyncMark, UserMetadata, pad_len, prepared_name,
+    unfinished_checkpoint_name,
 };
-use braidlog_recovery::{Record, Recovered, RecoveryError, VerifyReport, recover, verify};
+use braidlog_recovery::{
+    ManifestStore, Record, Recovered, RecoveryError, StreamWriter, VerifyReport, recover, verify,
+};
 use braidlog_sim::SimDisk;
 use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile, Storage, write_all_at};
 
@@ -49,6 +52,8 @@ pub struct Pen {
     pub model: Vec<Written>,
     /// Bytes allocated ahead in each segment.
     pub ahead: u64,
+    /// A file that was a segment and becomes the next one.
+    pub spare: Option<String>,
 }
 
 pub fn open_dir(disk: &SimDisk) -> Arc<dyn LogDir> {
@@ -113,7 +118,7 @@ impl Pen {
             created_at_ns: tail.last_timestamp_ns,
             user_metadata: UserMetadata::EMPTY,
         };
-        let file = put_segment(&dir, &header, ahead, tail.replaces_empty);
+        let file = put_segment(&dir, &header, ahead, tail.replaces_empty, None);
         Pen {
             disk: disk.clone(),
             dir,
@@ -127,6 +132,7 @@ impl Pen {
             durable: tail.next_lsn.prev(),
             model,
             ahead,
+            spare: None,
             header,
         }
     }
@@ -257,7 +263,7 @@ impl Pen {
             created_at_ns: self.timestamp_ns,
             ..self.header
         };
-        self.file = put_segment(&self.dir, &self.header, self.ahead, false);
+        self.file = put_segment(&self.dir, &self.header, self.ahead, false, self.spare.take());
         (self.offset, self.synced_offset) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
         (self.last, self.index) = (None, Vec::new());
         self
@@ -291,9 +297,16 @@ pub fn assert_holds(disk: &SimDisk, model: &[Written]) {
     }
 }
 
-fn put_segment(dir: &Arc<dyn LogDir>, header: &SegmentHeader, ahead: u64, replace: bool) -> Arc<dyn LogFile> {
-    let prepared = prepared_name(header.base.0);
-    let file = dir.open(&prepared, FileAccess::CreateNew, FileIo::Buffered).unwrap();
+fn put_segment(
+    dir: &Arc<dyn LogDir>,
+    header: &SegmentHeader,
+    ahead: u64,
+    replace: bool,
+    spare: Option<String>,
+) -> Arc<dyn LogFile> {
+    let access = if spare.is_some() { FileAccess::Write } else { FileAccess::CreateNew };
+    let prepared = spare.unwrap_or_else(|| prepared_name(header.base.0));
+    let file = dir.open(&prepared, access, FileIo::Buffered).unwrap();
     file.allocate(ahead.max(SEGMENT_HEADER_LEN)).unwrap();
     let mut block = [0; SEGMENT_HEADER_LEN as usize];
     header.encode(&mut block);
@@ -302,6 +315,37 @@ fn put_segment(dir: &Arc<dyn LogDir>, header: &SegmentHeader, ahead: u64, replac
     dir.rename(&prepared, &segment(header.base.0), replace).unwrap();
     dir.sync().unwrap();
     file
+}
+
+/// Takes a checkpoint without content, so that the log is needed only behind `lsn`. Those before it are forgotten.
+pub fn checkpoint(dir: &Arc<dyn LogDir>, store: &ManifestStore, lsn: u64) {
+    let (number, head) = (
+        store.current().next_checkpoint,
+        CheckpointHead { lsn: Lsn(lsn), replay_from: Lsn(lsn + 1), base: None },
+    );
+    let header = StreamHeader::new(StreamKind::Checkpoint, LOG_ID, number, 1);
+    let mut writer = StreamWriter::create(dir, &unfinished_checkpoint_name(number), header).unwrap();
+    writer.put(CHECKPOINT_HEAD, Flags::NONE, &[&head.encode()]).unwrap();
+    let name = CheckpointName { lsn: Lsn(lsn), number }.to_string();
+    let finished = writer.finish(&name, false).unwrap();
+    let before = store.current().checkpoints.clone();
+    let changed = store.change(|manifest| {
+        manifest.next_checkpoint = number + 1;
+        manifest.durable = manifest.durable.max(Lsn(lsn));
+        manifest.checkpoints = vec![ManifestCheckpoint {
+            number,
+            lsn: Lsn(lsn),
+            replay_from: Lsn(lsn + 1),
+            base: 0,
+            bytes: finished.bytes,
+            created_at_ns: 1,
+            end_checksum: finished.end_checksum,
+        }];
+    });
+    changed.unwrap();
+    for old in before {
+        dir.remove(&CheckpointName { lsn: old.lsn, number: old.number }.to_string()).unwrap();
+    }
 }
 
 /// Where each entry of a segment's bytes starts, with its kind, as far as they are valid.

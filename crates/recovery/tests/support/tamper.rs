@@ -15,6 +15,8 @@ type OnCachedRead = dyn Fn(&str, u64, &mut [u8]) + Send + Sync;
 pub struct Tamper {
     /// Runs before the lock is queried, the directory listed or a file opened.
     pub before_question: Option<Arc<OnQuestion>>,
+    /// Runs before each read.
+    pub before_read: Option<Arc<OnQuestion>>,
     /// Gets the name, the offset and the bytes of each read through the cache.
     pub after_cached_read: Option<Arc<OnCachedRead>>,
     pub keeps_its_cache: bool,
@@ -96,6 +98,9 @@ impl LogFile for TamperedFile {
         self.inner.len()
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        if let Some(before_read) = &self.tamper.before_read {
+            before_read();
+        }
         let read = self.inner.read_at(buf, offset)?;
         if let (FileIo::Buffered, Some(after_cached_read)) = (self.io, &self.tamper.after_cached_read) {
             after_cached_read(&self.name, offset, &mut buf[..read]);

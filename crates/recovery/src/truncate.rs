@@ -1,0 +1,123 @@
+//! Cutting a log at its beginning: files go, the oldest first, when the manifest says so and not before.
+//!
+//! # Order
+//! 1. The directory is synced: the log will start at a file whose name must not be lost.
+//! 2. The floor of the readers is raised, no further than to the segment where one stands.
+//! 3. The manifest says the new start, durably, and no further than a checkpoint or a hold allows.
+//! 4. Files below go, oldest first, and the directory is synced.
+//!
+//! A crash before the end of step 3 leaves the log as it was, and from then on what lies below the start is rubbish that
+//! the next opening removes. So step 4 may fail and be done again at any time.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use braidlog_format::Lsn;
+use braidlog_storage::LogDir;
+
+use crate::dir::{self, Listing, path_of, segment_name};
+use crate::{ManifestStore, Pins, RecoveryError};
+
+/// What became of a file that is no part of the log any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disposed {
+    /// Its name is gone.
+    Removed,
+    /// It has another name, durably, and will be a segment again.
+    Recycled,
+}
+
+/// What a truncation did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Truncation {
+    /// The first LSN of the log now.
+    pub first_lsn: Lsn,
+    /// Files that were removed.
+    pub removed: usize,
+    /// Files that were kept for reuse.
+    pub recycled: usize,
+    /// Bytes of both.
+    pub bytes: u64,
+}
+
+/// Cuts the log so that it starts with the segment that holds `wanted`, or earlier: with the segment that a checkpoint, a
+/// hold or a reader of this process needs. Then gives each file below the start to `dispose`, also those that an earlier
+/// truncation left.
+///
+/// `durable` is how far the log is durable now. The caller is the log's writer.
+///
+/// # Errors
+/// [`RecoveryError::Io`]. The log starts where the store's manifest says, and files below it that are still there go with
+/// the next truncation or opening.
+pub fn truncate(
+    dir: &Arc<dyn LogDir>,
+    store: &ManifestStore,
+    pins: &Pins,
+    durable: Lsn,
+    wanted: Lsn,
+    dispose: &mut dyn FnMut(&str) -> io::Result<Disposed>,
+) -> Result<Truncation, RecoveryError> {
+    let _turn = store.truncation();
+    let listing = dir::list(dir)?;
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("unlinked_before_the_manifest") {
+        let start = round_down(&listing, wanted.min(store.current().needed_from()), Lsn::FIRST);
+        dispose_below(dir, &listing, start, dispose)?;
+    }
+    let before = store.current();
+    let wanted = wanted.min(before.needed_from());
+    if round_down(&listing, wanted, before.log_start) > before.log_start {
+        sync_names(dir)?;
+        let granted = pins.raise(wanted, |lsn| round_down(&listing, lsn, before.log_start));
+        let changed = store.change(|manifest| {
+            // A hold may have been set since.
+            let start = round_down(&listing, granted.min(manifest.needed_from()), manifest.log_start);
+            manifest.log_start = start;
+            // What stands before a segment was durable before the segment was.
+            manifest.durable = manifest.durable.max(durable).max(start.prev());
+            manifest.ages.retain(|age| age.base >= start);
+        });
+        pins.lower(store.current().log_start);
+        changed?;
+    }
+    dispose_below(dir, &listing, store.current().log_start, dispose)
+}
+
+/// The base of the segment that holds `lsn`; not below `start`.
+fn round_down(listing: &Listing, lsn: Lsn, start: Lsn) -> Lsn {
+    let behind = listing.segments.partition_point(|file| file.base <= lsn);
+    let base = behind.checked_sub(1).and_then(|index| listing.segments.get(index)).map(|file| file.base);
+    base.map_or(start, |base| base.max(start))
+}
+
+fn sync_names(dir: &Arc<dyn LogDir>) -> Result<(), RecoveryError> {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("log_start_of_an_unsynced_name") {
+        return Ok(());
+    }
+    dir.sync().map_err(RecoveryError::io("sync", path_of(dir)))
+}
+
+fn dispose_below(
+    dir: &Arc<dyn LogDir>,
+    listing: &Listing,
+    start: Lsn,
+    dispose: &mut dyn FnMut(&str) -> io::Result<Disposed>,
+) -> Result<Truncation, RecoveryError> {
+    let mut done = Truncation { first_lsn: start, removed: 0, recycled: 0, bytes: 0 };
+    for file in listing.segments_below(start) {
+        let name = segment_name(file.base);
+        match dispose(&name) {
+            Ok(Disposed::Removed) => done.removed += 1,
+            Ok(Disposed::Recycled) => done.recycled += 1,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(RecoveryError::io("remove", name)(error)),
+        }
+        done.bytes = done.bytes.saturating_add(file.len);
+    }
+    if done.removed + done.recycled > 0 {
+        dir.sync().map_err(RecoveryError::io("sync", path_of(dir)))?;
+    }
+    Ok(done)
+}
