@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use braidlog_engine::EngineError;
-use braidlog_format::LsnRange;
-use braidlog_recovery::RecoveryError;
+use braidlog_format::{Lsn, LsnRange};
+use braidlog_recovery::{CheckpointError, CheckpointRefusal, RecoveryError, RestoreError};
 use braidlog_storage::is_no_space;
 
 /// The result of a call of this crate.
@@ -49,6 +49,9 @@ pub enum ErrorKind {
     Unsupported,
     /// The operating system refused a call: see the message, mend it, and try again.
     Io,
+    /// A callback of the application's own failed: see its error, which is the
+    /// [source](std::error::Error::source).
+    Application,
 }
 
 /// Why a call failed. Its text says what happened and what to do; [`Error::kind`] is for programs.
@@ -71,18 +74,29 @@ struct Inner {
 
 #[derive(Debug)]
 enum Cause {
-    Option { field: &'static str, value: String, limit: String },
+    Option {
+        field: &'static str,
+        value: String,
+        limit: String,
+    },
+    /// A call that the state of the log does not allow: why, and what it may be.
+    Refused(String),
     Locked,
-    Open { operation: &'static str, source: io::Error },
+    Open {
+        operation: &'static str,
+        source: io::Error,
+    },
     Engine(EngineError),
     Recovery(RecoveryError),
+    Checkpoint(CheckpointError),
+    Restore(RestoreError),
 }
 
 impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match &self.inner.cause {
-            Cause::Option { .. } => ErrorKind::InvalidInput,
+            Cause::Option { .. } | Cause::Refused(_) => ErrorKind::InvalidInput,
             Cause::Locked => ErrorKind::Locked,
             Cause::Open { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::Foreign,
@@ -91,6 +105,18 @@ impl Error {
             },
             Cause::Engine(error) => engine_kind(error),
             Cause::Recovery(error) => recovery_kind(error),
+            Cause::Checkpoint(error) => match error {
+                CheckpointError::Application(_) => ErrorKind::Application,
+                CheckpointError::Refused(CheckpointRefusal::NoCompression) => ErrorKind::Unsupported,
+                CheckpointError::Refused(_) => ErrorKind::InvalidInput,
+                CheckpointError::Cancelled => ErrorKind::Closed,
+                CheckpointError::Recovery(error) => recovery_kind(error),
+            },
+            Cause::Restore(error) => match error {
+                RestoreError::Application { .. } => ErrorKind::Application,
+                RestoreError::TimedOut { .. } => ErrorKind::TimedOut,
+                RestoreError::Recovery(error) => recovery_kind(error),
+            },
         }
     }
 
@@ -101,13 +127,17 @@ impl Error {
         self.inner.accepted.is_some()
     }
 
-    /// The records that the error is about: those of an [indeterminate](Error::is_indeterminate) append, or
-    /// those that are damaged. [`Lsn::MAX`](crate::Lsn::MAX) as the last says that nobody knows where the damage
+    /// The records that the error is about: those of an [indeterminate](Error::is_indeterminate) append, those
+    /// that are damaged, or the one that the application would not take. [`Lsn::MAX`](crate::Lsn::MAX) as the last says that nobody knows where the damage
     /// ends.
     pub fn lsns(&self) -> Option<LsnRange> {
-        match &self.inner.cause {
-            Cause::Recovery(RecoveryError::Damaged(damage)) => {
-                (!damage.lsns.is_empty()).then_some(damage.lsns)
+        if let Cause::Restore(RestoreError::Application { lsn: Some(lsn), .. }) = self.inner.cause {
+            return Some(LsnRange { first: lsn, last: lsn });
+        }
+        match self.recovery_error() {
+            Some(RecoveryError::Damaged(damage)) => (!damage.lsns.is_empty()).then_some(damage.lsns),
+            Some(RecoveryError::NoCheckpoint { log_start, .. }) => {
+                Some(LsnRange { first: Lsn::FIRST, last: log_start.prev() })
             }
             _ => self.inner.accepted,
         }
@@ -115,17 +145,17 @@ impl Error {
 
     /// The name of the file that the error is about, within [`Error::path`].
     pub fn segment(&self) -> Option<&str> {
-        match &self.inner.cause {
-            Cause::Recovery(error) => recovery_file(error),
-            Cause::Engine(EngineError::Failed { failure, .. }) => Some(&failure.file),
+        match (&self.inner.cause, self.recovery_error()) {
+            (Cause::Engine(EngineError::Failed { failure, .. }), _) => Some(&failure.file),
+            (_, Some(error)) => recovery_file(error),
             _ => None,
         }
     }
 
     /// Where in [`Error::segment`] the damage begins, in bytes.
     pub fn offset(&self) -> Option<u64> {
-        match &self.inner.cause {
-            Cause::Recovery(RecoveryError::Damaged(damage)) => Some(damage.offset),
+        match self.recovery_error() {
+            Some(RecoveryError::Damaged(damage)) => Some(damage.offset),
             _ => None,
         }
     }
@@ -135,9 +165,36 @@ impl Error {
         self.inner.path.as_deref()
     }
 
+    /// What reading the log's files came to, whoever asked for it.
+    fn recovery_error(&self) -> Option<&RecoveryError> {
+        match &self.inner.cause {
+            Cause::Recovery(error)
+            | Cause::Checkpoint(CheckpointError::Recovery(error))
+            | Cause::Restore(RestoreError::Recovery(error)) => Some(error),
+            _ => None,
+        }
+    }
+
     /// A bad value in the options: which field, what it was, what it may be.
     pub(crate) fn option(field: &'static str, value: impl Into<String>, limit: impl Into<String>) -> Error {
         Error::new(Cause::Option { field, value: value.into(), limit: limit.into() }, None)
+    }
+
+    /// A call that the state of the log does not allow.
+    pub(crate) fn refused(path: &Arc<Path>, what: String) -> Error {
+        Error::new(Cause::Refused(what), Some(path))
+    }
+
+    pub(crate) fn closed(path: &Arc<Path>) -> Error {
+        Error::engine(path, EngineError::Closed)
+    }
+
+    pub(crate) fn checkpoint(path: &Arc<Path>, error: CheckpointError) -> Error {
+        Error::new(Cause::Checkpoint(error), Some(path))
+    }
+
+    pub(crate) fn restore(path: &Arc<Path>, error: RestoreError) -> Error {
+        Error::new(Cause::Restore(error), Some(path))
     }
 
     pub(crate) fn locked(path: &Arc<Path>) -> Error {
@@ -201,6 +258,7 @@ fn recovery_kind(error: &RecoveryError) -> ErrorKind {
         RecoveryError::Foreign { .. } => ErrorKind::Foreign,
         RecoveryError::Truncated { .. } => ErrorKind::Truncated,
         RecoveryError::Io { source, .. } => io_kind(source),
+        RecoveryError::Compressed { .. } => ErrorKind::Unsupported,
         _ => ErrorKind::Damaged,
     }
 }
@@ -210,6 +268,7 @@ fn recovery_file(error: &RecoveryError) -> Option<&str> {
         RecoveryError::Damaged(damage) => Some(&damage.segment),
         RecoveryError::Newer { file, .. }
         | RecoveryError::Foreign { file, .. }
+        | RecoveryError::Compressed { file, .. }
         | RecoveryError::Io { file, .. } => Some(file),
         _ => None,
     }
@@ -222,6 +281,7 @@ impl fmt::Display for Error {
         }
         match &self.inner.cause {
             Cause::Option { field, value, limit } => write!(f, "option `{field}` is {value}, but {limit}"),
+            Cause::Refused(what) => f.write_str(what),
             Cause::Locked => write!(
                 f,
                 "the log is open for writing elsewhere, in another process or another handle of this one: close \
@@ -231,7 +291,16 @@ impl fmt::Display for Error {
                 write!(f, "cannot {operation}: {source}: {}", open_advice(source))
             }
             Cause::Engine(error) => fmt_engine(f, error, self.inner.accepted),
-            Cause::Recovery(error) => write!(f, "{error}: {}", recovery_advice(error)),
+            Cause::Recovery(error) | Cause::Restore(RestoreError::Recovery(error)) => {
+                write!(f, "{error}: {}", recovery_advice(error))
+            }
+            Cause::Checkpoint(error) => write!(f, "{error}: {}", checkpoint_advice(error)),
+            Cause::Restore(error @ RestoreError::Application { .. }) => {
+                write!(f, "{error}: nothing was changed; mend the cause and recover a new state")
+            }
+            Cause::Restore(error @ RestoreError::TimedOut { .. }) => {
+                write!(f, "{error}: nothing is lost; give it more time, with a new state")
+            }
         }
     }
 }
@@ -248,8 +317,27 @@ fn open_advice(error: &io::Error) -> &'static str {
     }
 }
 
+fn checkpoint_advice(error: &CheckpointError) -> &'static str {
+    match error {
+        CheckpointError::Refused(CheckpointRefusal::NoCompression) => {
+            "build it with that, or take the checkpoint without compression"
+        }
+        CheckpointError::Refused(_) => "no checkpoint was taken",
+        CheckpointError::Cancelled => "open the log again",
+        CheckpointError::Recovery(RecoveryError::Io { source, .. }) if is_no_space(source) => {
+            "free space and take it again; the checkpoints before it are as they were"
+        }
+        _ => "mend the cause and take it again; the checkpoints before it are as they were",
+    }
+}
+
 fn recovery_advice(error: &RecoveryError) -> &'static str {
+    if let RecoveryError::NoCheckpoint { .. } = error {
+        return "restore the directory from a backup, or one of these files; or replay, with a range, what the log still \
+                holds";
+    }
     match recovery_kind(error) {
+        ErrorKind::Unsupported => "build the program with the cargo feature `zstd`; nothing was changed",
         ErrorKind::Newer => "upgrade the program that opens it; nothing was changed",
         ErrorKind::Foreign => "give the right directory, or move the file out of it; nothing was changed",
         ErrorKind::Truncated => "read from there on, or begin with a checkpoint",
@@ -320,7 +408,11 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.inner.cause {
             Cause::Open { source, .. } => Some(source),
-            Cause::Recovery(RecoveryError::Io { source, .. }) => Some(source),
+            Cause::Checkpoint(CheckpointError::Application(source))
+            | Cause::Restore(RestoreError::Application { source, .. }) => Some(&**source),
+            Cause::Recovery(RecoveryError::Io { source, .. })
+            | Cause::Checkpoint(CheckpointError::Recovery(RecoveryError::Io { source, .. }))
+            | Cause::Restore(RestoreError::Recovery(RecoveryError::Io { source, .. })) => Some(source),
             Cause::Engine(EngineError::Failed { failure, .. }) => Some(&*failure.error),
             Cause::Engine(EngineError::UnsupportedIo { source, .. } | EngineError::Start { source, .. }) => {
                 Some(&**source)
@@ -389,8 +481,6 @@ impl<P> error::Error for AppendError<P> {
 
 #[cfg(test)]
 mod tests {
-    use braidlog_format::Lsn;
-
     use super::*;
 
     fn path() -> Arc<Path> {

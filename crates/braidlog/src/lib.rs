@@ -50,6 +50,12 @@
 //! part, with the caller's alone. [`Wal::open_read_only`] reads from
 //! another handle or process, and [`verify`] checks every byte; neither changes anything.
 //!
+//! # Checkpoints
+//!
+//! A log need not be replayed from its beginning: [`Wal::checkpoint`] saves the state that it led to, and
+//! [`Wal::recover`] brings a new state to where the log is, by the newest checkpoint that is good and the records
+//! behind it. Checkpoints may hold [changes only](Checkpoint::incremental).
+//!
 //! # Components
 //!
 //! Files and time come from traits in [`storage`], which [`Options`] takes. The crate `braidlog-sim` has a
@@ -66,6 +72,10 @@ mod batch;
 mod ticket;
 mod writer;
 
+mod checkpoint;
+mod gate;
+mod recover;
+
 mod read_only;
 mod records;
 mod replay;
@@ -74,10 +84,12 @@ pub use braidlog_storage as storage;
 
 pub use append::Append;
 pub use batch::Batch;
+pub use checkpoint::Checkpoint;
 pub use error::{AppendError, Error, ErrorKind, Result};
 pub use options::Options;
 pub use read_only::{ReadOnly, Watcher, verify, verify_with};
 pub use records::Records;
+pub use recover::Recover;
 pub use replay::Replay;
 pub use ticket::Ticket;
 pub use wal::Wal;
@@ -89,8 +101,10 @@ pub use braidlog_engine::{
 };
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
-    DamageCause, Problem, Record, RecordRef, RecoveryReport, SegmentInfo, SegmentState, TailState,
-    VerifyProgress, VerifyReport, VerifyTail, Warning,
+    Applied, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter, DamageCause, PassedOver,
+    PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, Restore, RestorePhase,
+    RestoreProgress, RestoreReport, RestoreTimes, SegmentInfo, SegmentState, TailState, VerifyProgress,
+    VerifyReport, VerifyTail, Warning,
 };
 
 /// The README's examples, compiled and run as doc tests.

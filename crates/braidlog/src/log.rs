@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Wait};
 use braidlog_format::{Kind, Lsn, LsnRange};
-use braidlog_recovery::{LogReader, ManifestStore, RecoveryReport};
+use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, RecoveryReport};
 
+use braidlog_storage::{Clock, LogDir};
+
+use crate::gate::Gate;
 use crate::{Append, Error, Result};
 
 pub(crate) struct Log {
@@ -21,6 +24,15 @@ pub(crate) struct Log {
     pub(crate) report: RecoveryReport,
     /// Where the log starts, and what else it knows of its own life.
     pub(crate) manifest: Arc<ManifestStore>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) dir: Arc<dyn LogDir>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Who is at work in the directory beside the engine.
+    pub(crate) gate: Gate,
+    /// The most checkpoints of changes in a row.
+    pub(crate) checkpoint_chain_max: usize,
+    /// How many chains of checkpoints are kept.
+    pub(crate) checkpoints_kept: usize,
     /// What an append asks for that does not say.
     pub(crate) durability: Durability,
     pub(crate) max_record_bytes: u64,
@@ -93,6 +105,10 @@ impl Log {
 
     /// Makes all that was accepted durable, and ends the log for every handle.
     pub(crate) fn close(&self) -> Result<()> {
+        if !self.gate.close() {
+            let what = "this thread is writing a checkpoint, which closing the log would wait for: close it afterwards";
+            return Err(Error::refused(&self.path, what.to_owned()));
+        }
         let _ = self.closed.set(());
         self.engine.close().map_err(|error| self.error(error))
     }

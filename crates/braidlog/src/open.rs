@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use braidlog_engine::Engine;
 use braidlog_format::LogId;
-use braidlog_recovery::{LogReader, ManifestStore, Recovered, recover};
+use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, Retention, recover};
 
+use crate::gate::Gate;
 use crate::log::Log;
 use crate::{Error, Options, Result, Wal};
 
@@ -34,7 +35,9 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
     let background_threads = settings.background;
     let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), None)
         .map_err(|error| Error::engine(&path, error))?;
-    let reader = LogReader::of_writer(dir, report.first_lsn);
+    let reader = LogReader::of_writer(dir.clone(), report.first_lsn);
+    let clock = options.clock.clone();
+    let checkpoints = Checkpoints::new(dir.clone(), manifest.clone(), clock.clone(), report.log_id);
     let closed = OnceLock::new();
     Ok(Wal::new(Log {
         path,
@@ -42,6 +45,12 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         reader,
         report,
         manifest,
+        checkpoints,
+        dir,
+        clock,
+        gate: Gate::default(),
+        checkpoint_chain_max: options.checkpoint_chain_max,
+        checkpoints_kept: Retention::default().checkpoints as usize,
         durability,
         max_record_bytes,
         background_threads,

@@ -93,6 +93,11 @@ pub struct Options {
     ///
     /// Default: true.
     pub background_threads: bool,
+    /// The most checkpoints in a row that hold [changes](crate::Checkpoint::incremental) only; the next one holds all of
+    /// the state. More make checkpoints cheaper, and recovery longer.
+    ///
+    /// Default: 8. Minimum: 0, which makes every checkpoint hold all. Maximum: 64.
+    pub checkpoint_chain_max: usize,
     /// Where the files are. Default: the operating system.
     pub storage: Arc<dyn Storage>,
     /// Where time comes from. With [`background_threads`](Options#structfield.background_threads) it must go on by
@@ -117,6 +122,7 @@ impl Default for Options {
             on_io_error: OnIoError::Poison,
             user_metadata: Vec::new(),
             background_threads: true,
+            checkpoint_chain_max: 8,
             storage: Arc::new(OsStorage),
             clock: Arc::new(SystemClock::new()),
         }
@@ -150,6 +156,7 @@ impl Options {
         max_record_bytes: u64,
         on_io_error: OnIoError,
         background_threads: bool,
+        checkpoint_chain_max: usize,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     }
@@ -227,6 +234,7 @@ impl Options {
                 "it needs direct I/O: set `io_mode` to Auto or Direct",
             ));
         }
+        within("checkpoint_chain_max", self.checkpoint_chain_max as u64, 0, 64)?;
         let user_metadata = UserMetadata::new(&self.user_metadata).ok_or_else(|| {
             let len = self.user_metadata.len();
             Error::option(
@@ -344,6 +352,8 @@ mod tests {
             base().max_record_bytes(1),
             base().max_record_bytes(1 << 30),
             base().user_metadata([7; 256]),
+            base().checkpoint_chain_max(0),
+            base().checkpoint_chain_max(64),
             mode(group(Duration::ZERO, 1)),
             mode(DurabilityMode::Async { flush_interval: PACE_MIN }),
         ] {
@@ -365,6 +375,7 @@ mod tests {
             (base().max_record_bytes(0), "max_record_bytes", "0", "1"),
             (base().max_record_bytes((1 << 30) + 1), "max_record_bytes", "1073741825", "1073741824"),
             (base().user_metadata([7; 257]), "user_metadata", "257", "256"),
+            (base().checkpoint_chain_max(65), "checkpoint_chain_max", "65", "64"),
             (mode(group(ms(1), 0)), "max_batch_size", "0", "1"),
             (mode(group(HOUR + ms(1), 1)), "max_delay", "3600.001s", "3600s"),
             (mode(batched(Duration::ZERO, 1)), "max_delay", "0ns", "100µs"),

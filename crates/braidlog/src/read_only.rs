@@ -3,14 +3,14 @@
 //! The rule: nothing here changes a byte or a name in the directory, and no lock is taken.
 
 use std::fmt;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{LogReader, Record, SegmentInfo, VerifyProgress, VerifyReport};
+use braidlog_recovery::{KnownGood, LogReader, Record, SegmentInfo, VerifyProgress, VerifyReport};
 use braidlog_storage::{LogDir, OsStorage, Storage, Watch};
 
 use crate::{Error, Records, Replay, Result};
@@ -18,7 +18,7 @@ use crate::{Error, Records, Replay, Result};
 pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<ReadOnly> {
     let (path, dir) = open_dir(storage, path)?;
     let reader = LogReader::open_read_only(dir.clone()).map_err(|error| Error::recovery(&path, error))?;
-    Ok(ReadOnly { path, dir, reader })
+    Ok(ReadOnly { path, dir, reader, good: KnownGood::default() })
 }
 
 /// Reads and checks every byte of the log in the directory `path`, beside a live writer or not, and changes
@@ -71,9 +71,10 @@ fn open_dir(storage: &dyn Storage, path: &Path) -> Result<(Arc<Path>, Arc<dyn Lo
 /// Beside a live writer it shows what that writer has marked as durable, and each call looks again. Of a log
 /// that nobody has open it shows what opening it for writing would keep.
 pub struct ReadOnly {
-    path: Arc<Path>,
-    dir: Arc<dyn LogDir>,
-    reader: LogReader,
+    pub(crate) path: Arc<Path>,
+    pub(crate) dir: Arc<dyn LogDir>,
+    pub(crate) reader: LogReader,
+    pub(crate) good: KnownGood,
 }
 
 impl ReadOnly {
@@ -95,10 +96,11 @@ impl ReadOnly {
         Ok(self.reader.first_lsn())
     }
 
-    /// Every record that can be read now, as [`Wal::replay`](crate::Wal::replay) reads them.
+    /// Every record that can be read now behind the newest good checkpoint, as [`Wal::replay`](crate::Wal::replay) reads
+    /// them.
     ///
     /// # Errors
-    /// As [`ReadOnly::iter`].
+    /// As [`Wal::replay`](crate::Wal::replay) and [`ReadOnly::last_lsn`].
     pub fn replay(&self) -> Result<Records> {
         self.replay_with(Replay::new())
     }
@@ -110,6 +112,10 @@ impl ReadOnly {
     /// [`ReadOnly::iter`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
         let (range, ahead) = replay.check()?;
+        let range = match range {
+            Some(range) => range,
+            None => (Bound::Included(self.replay_from()?), Bound::Unbounded),
+        };
         Ok(self.iter(range)?.read_ahead(ahead))
     }
 

@@ -42,7 +42,7 @@ pub struct Replay {
     ///
     /// Default: 16 MiB. Minimum: 1 MiB. Maximum: 1 GiB.
     pub memory_bytes: usize,
-    range: Range,
+    range: Option<Range>,
 }
 
 type Range = (Bound<Lsn>, Bound<Lsn>);
@@ -50,12 +50,12 @@ type Range = (Bound<Lsn>, Bound<Lsn>);
 impl Default for Replay {
     fn default() -> Replay {
         let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(8));
-        Replay { threads, memory_bytes: 16 << 20, range: (Bound::Unbounded, Bound::Unbounded) }
+        Replay { threads, memory_bytes: 16 << 20, range: None }
     }
 }
 
 impl Replay {
-    /// All records, with the default threads and memory.
+    /// All records behind the newest good checkpoint, with the default threads and memory.
     pub fn new() -> Replay {
         Replay::default()
     }
@@ -74,15 +74,16 @@ impl Replay {
         self
     }
 
-    /// Replays the records of `range` only.
+    /// Replays the records of `range`, whatever checkpoints there are; `..` for all that the log holds.
     #[must_use]
     pub fn range(mut self, range: impl RangeBounds<Lsn>) -> Replay {
-        self.range = (range.start_bound().cloned(), range.end_bound().cloned());
+        self.range = Some((range.start_bound().cloned(), range.end_bound().cloned()));
         self
     }
 
-    /// The records that are wanted, and what may be read ahead of them.
-    pub(crate) fn check(&self) -> Result<(Range, ReadAhead)> {
+    /// The records that are wanted, `None` for those behind the newest good checkpoint; and what may be read ahead of
+    /// them.
+    pub(crate) fn check(&self) -> Result<(Option<Range>, ReadAhead)> {
         within("threads", self.threads as u64, 1, 64)?;
         within("memory_bytes", self.memory_bytes as u64, 1 << 20, 1 << 30)?;
         let Replay { threads, memory_bytes, range } = *self;

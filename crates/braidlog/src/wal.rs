@@ -2,7 +2,7 @@
 //! work.
 
 use std::fmt;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
 /// closed by [`Wal::close`], or as well as it can be when the last handle (a [`Wal`], [`Writer`], [`Batch`] or
 /// [`Ticket`]) is dropped; only `close` can say that something was not saved.
 pub struct Wal {
-    log: LogRef,
+    pub(crate) log: LogRef,
 }
 
 impl Wal {
@@ -175,12 +175,16 @@ impl Wal {
         &self.log.report
     }
 
-    /// Every durable record, from [`Wal::first_lsn`] to [`Wal::durable_lsn`] as it is now, in that order: read and checked by as
-    /// many threads as the machine runs at once, in 16 MiB. [`Records::next_ref`] lends them, which is the fastest
-    /// way.
+    /// Every durable record that the newest good checkpoint does not hold, up to [`Wal::durable_lsn`] as it is now, in
+    /// that order; without a checkpoint every record. Read and checked by as many threads as the machine runs at once,
+    /// in 16 MiB. [`Records::next_ref`] lends them, which is the fastest way.
+    ///
+    /// For who keeps the state elsewhere; [`Wal::recover`] hands the checkpoint over too. [`Wal::replay_with`] has a
+    /// range for all.
     ///
     /// # Errors
-    /// As [`Wal::iter`].
+    /// As [`Wal::iter`]; [`Damaged`](crate::ErrorKind::Damaged) if no checkpoint can be used and the log does not go back
+    /// to its first record.
     pub fn replay(&self) -> Result<Records> {
         self.replay_with(Replay::new())
     }
@@ -191,6 +195,15 @@ impl Wal {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits, and as [`Wal::iter`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
         let (range, ahead) = replay.check()?;
+        let range = match range {
+            Some(range) => range,
+            None => {
+                self.log.check_open()?;
+                let from = self.log.checkpoints.replay_from();
+                let from = from.map_err(|error| Error::recovery(&self.log.path, error))?;
+                (Bound::Included(from), Bound::Unbounded)
+            }
+        };
         let records = self.iter(range)?;
         Ok(if self.log.background_threads { records.read_ahead(ahead) } else { records })
     }

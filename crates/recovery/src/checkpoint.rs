@@ -34,7 +34,7 @@ use crate::restore::{Restore, RestoreError, RestoreHow, RestoreReport, Restoring
 use crate::stream::StreamWriter;
 use crate::{BoxError, LogReader, Manifest, ManifestStore, RecoveryError};
 use reader::{Cut, Tick};
-use select::Selection;
+use select::{KnownGood, Selection};
 use writer::{CheckpointWriter, Failure};
 
 /// A checkpoint that is complete and durable.
@@ -71,7 +71,7 @@ impl CheckpointInfo {
     }
 
     /// All that a manifest names, in the order of their numbers.
-    pub(crate) fn all(manifest: &Manifest) -> Vec<CheckpointInfo> {
+    pub fn all(manifest: &Manifest) -> Vec<CheckpointInfo> {
         manifest.checkpoints.iter().map(CheckpointInfo::of).collect()
     }
 }
@@ -157,6 +157,7 @@ pub struct Checkpoints {
     written: Condvar,
     /// Numbers of those that could not be read when somebody tried: nothing rests on them any more.
     bad: Mutex<BTreeSet<u64>>,
+    good: KnownGood,
 }
 
 #[derive(Debug, Default)]
@@ -177,8 +178,9 @@ impl Checkpoints {
         clock: Arc<dyn Clock>,
         log_id: LogId,
     ) -> Checkpoints {
-        let (writing, written, bad) = (Mutex::default(), Condvar::new(), Mutex::default());
-        Checkpoints { dir, manifest, clock, log_id, writing, written, bad }
+        let (writing, written) = (Mutex::default(), Condvar::new());
+        let (bad, good) = (Mutex::default(), KnownGood::default());
+        Checkpoints { dir, manifest, clock, log_id, writing, written, bad, good }
     }
 
     /// All checkpoints, in the order of their numbers.
@@ -273,6 +275,7 @@ impl Checkpoints {
             manifest.checkpoints.retain(|checkpoint| kept.contains(&checkpoint.number));
             Ok::<(), CheckpointError>(())
         })?;
+        self.good.set(&named);
         let forgotten = before.checkpoints.iter().filter(|old| after.checkpoint(old.number).is_none());
         turn.remove(&self.dir, forgotten.map(|old| CheckpointInfo::of(old).file).collect());
         Ok(CheckpointInfo::of(&named))
@@ -296,6 +299,14 @@ impl Checkpoints {
             Err(cut) => return Err(restoring.cut(cut)),
         };
         restoring.run(selection, reader, last, state)
+    }
+
+    /// The first record that must be replayed by whoever has the state of the newest good checkpoint.
+    ///
+    /// # Errors
+    /// As [`KnownGood::replay_from`].
+    pub fn replay_from(&self) -> Result<Lsn, RecoveryError> {
+        self.good.replay_from(&self.dir, &self.manifest.current())
     }
 
     /// The newest good checkpoint, and where replay begins upon it.

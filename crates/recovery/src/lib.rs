@@ -43,6 +43,7 @@ mod retention;
 mod truncate;
 
 mod checkpoint;
+mod estimate;
 mod restore;
 
 mod ahead;
@@ -58,10 +59,11 @@ mod error;
 pub use ahead::ReadAhead;
 pub use checkpoint::chain::needed_from;
 pub use checkpoint::reader::CheckpointReader;
-pub use checkpoint::select::{PassedOver, PassedOverCause};
+pub use checkpoint::select::{KnownGood, PassedOver, PassedOverCause};
 pub use checkpoint::writer::CheckpointWriter;
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints};
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
+pub use estimate::{RecoveryEstimate, estimate};
 pub use manifest::{Hold, Loss, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use pins::Pins;

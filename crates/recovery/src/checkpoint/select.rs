@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use braidlog_format::{LogId, Lsn, ManifestCheckpoint};
 use braidlog_storage::LogDir;
@@ -87,6 +87,50 @@ pub(crate) struct Selection {
     pub(crate) replay_from: Lsn,
     /// Newer checkpoints that cannot be used, newest first.
     pub(crate) passed_over: Vec<PassedOver>,
+}
+
+/// The newest checkpoint of which somebody knows that it is good: its number and end checksum.
+#[derive(Debug, Default)]
+pub struct KnownGood(Mutex<Option<(u64, u32)>>);
+
+impl KnownGood {
+    /// That this one is good.
+    pub(crate) fn set(&self, named: &ManifestCheckpoint) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((named.number, named.end_checksum));
+    }
+
+    fn is(&self, named: &ManifestCheckpoint) -> bool {
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known == Some((named.number, named.end_checksum))
+    }
+
+    /// The first record that must be replayed by whoever has the state of the newest good checkpoint. Files are read
+    /// only if nobody knows of the newest that it is good.
+    ///
+    /// # Errors
+    /// [`RecoveryError::NoCheckpoint`] if the log alone does not lead to the state; [`RecoveryError::Newer`],
+    /// [`RecoveryError::Compressed`].
+    pub fn replay_from(&self, dir: &Arc<dyn LogDir>, manifest: &Manifest) -> Result<Lsn, RecoveryError> {
+        match manifest.newest_checkpoint() {
+            Some(newest) if self.is(newest) => return Ok(newest.replay_from),
+            None if manifest.log_start == Lsn::FIRST => return Ok(Lsn::FIRST),
+            _ => {}
+        }
+        let log_id = manifest.log_id().unwrap_or_default();
+        match newest_good(dir, log_id, manifest, &mut |_| Ok(())) {
+            Ok(selection) => {
+                if let Some(newest) = manifest.newest_checkpoint()
+                    && selection.passed_over.is_empty()
+                {
+                    self.set(newest);
+                }
+                Ok(selection.replay_from)
+            }
+            Err(Cut::Recovery(error)) => Err(error),
+            // No time was set.
+            Err(Cut::Time) => Ok(manifest.log_start),
+        }
+    }
 }
 
 /// Reads and checks checkpoints from the newest on, until one can be used.
