@@ -136,6 +136,8 @@ pub struct SegmentFields {
     pub salt: u32,
     /// Offset 40.
     pub base: u64,
+    /// Bit 0 of offset 6.
+    pub recycled: bool,
     /// Offset 48 to 76, if one is named.
     pub link: Option<Link>,
     /// Offset 80.
@@ -180,7 +182,10 @@ pub fn segment_header(block: &[u8]) -> Option<SegmentFields> {
         && at(4092, 4096) == u64::from(crc32(0, &block[..4092]))
         && block[88] == 1
         && metadata_len <= 256
-        && [(5, 8), (36, 40), (77, 80), (89, 90), (348, 4092)].iter().all(|&(from, to)| zeros(from, to))
+        && block[6] <= 1
+        && [(5, 6), (7, 8), (36, 40), (77, 80), (89, 90), (348, 4092)]
+            .iter()
+            .all(|&(from, to)| zeros(from, to))
         && zeros(92 + metadata_len, 348)
         && (1..=largest).contains(&base)
         && linked;
@@ -189,6 +194,7 @@ pub fn segment_header(block: &[u8]) -> Option<SegmentFields> {
         incarnation: at(24, 32),
         salt: at(32, 36) as u32,
         base,
+        recycled: block[6] == 1,
         link,
         created_at_ns: at(80, 88),
         metadata_len,

@@ -237,7 +237,7 @@ fn header(bytes: &[u8]) -> Header {
         magic if magic != b"GWAL" => Header::Foreign,
         _ if block[4] > 1 => Header::Newer,
         _ if !right || block[4] == 0 => Header::Damaged,
-        _ if block[88] != 1 || block[6..8] != [0, 0] => Header::Newer,
+        _ if block[88] != 1 || block[6] > 1 || block[7] != 0 => Header::Newer,
         _ => Header::Damaged,
     }
 }
@@ -467,15 +467,37 @@ fn vouched(segment: &Segment<'_>, walk: &Walk<'_>) -> Option<u64> {
     vouching.max()
 }
 
-/// Whether the bytes at `at` were meant to be a seal.
-fn seal_was_meant(segment: &Segment<'_>, at: usize) -> bool {
+/// Whether a header at `at` proves itself; in a recycled file also that its LSN can be of this life.
+fn is_proved(segment: &Segment<'_>, at: usize) -> bool {
     let here = segment.bytes.get(at..).unwrap_or(&[]);
     let proved = match naive::entry(here, segment.header.salt, at as u64) {
         Verdict::Short { need } => need > HEAD as u64 || here.len() >= HEAD,
         Verdict::PayloadChecksum | Verdict::Padding | Verdict::Entry(_) => true,
         _ => false,
     };
-    (proved && here[20] == 242) || claimed_seal(segment.bytes) == Some(at)
+    let base = segment.header.base;
+    let lsns = base..=base + (segment.bytes.len() / HEAD) as u64;
+    proved && (!segment.header.recycled || lsns.contains(&number(&here[..8])))
+}
+
+/// Whether the bytes at `at` were meant to be a seal.
+fn seal_was_meant(segment: &Segment<'_>, at: usize) -> bool {
+    let claimed = !segment.header.recycled && claimed_seal(segment.bytes) == Some(at);
+    claimed || (is_proved(segment, at) && segment.bytes[at + 20] == 242)
+}
+
+/// Where what a crash left behind `at` ends, if it left anything.
+fn left_to(segment: &Segment<'_>, at: usize) -> Option<usize> {
+    let bytes = segment.bytes;
+    if !segment.header.recycled {
+        return bytes.iter().rposition(|&byte| byte != 0).map(|last| last + 1).filter(|&end| end > at);
+    }
+    let proved = (at..bytes.len()).step_by(8).filter(|&at| is_proved(segment, at));
+    let ends = proved.map(|at| {
+        let padded = number(&bytes[at + 24..at + 28]).next_multiple_of(8) as usize;
+        bytes.len().min(at + HEAD + padded)
+    });
+    ends.max()
 }
 
 /// Whether the last file ends with a seal that a walk through its entries does not come to. A seal inside another
@@ -507,8 +529,7 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<(), Refusal> {
         return Ok(());
     }
     let walk = walk(segment, u64::MAX);
-    let behind = segment.bytes.get(walk.at..).unwrap_or(&[]);
-    let last_nonzero = behind.iter().rposition(|&byte| byte != 0).map(|index| walk.at + index);
+    let left_to = left_to(segment, walk.at);
     let (end, records, timestamp_ns) = walk.kept;
     let mut keep_until = end;
     let batch_cut = || damaged(segment.name, walk.at, walk.next, walk.next - 1);
@@ -528,10 +549,10 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<(), Refusal> {
             if let Some(durable) = vouched(segment, &walk) {
                 return Err(damaged(segment.name, walk.at, walk.next, durable));
             }
-            if last_nonzero.is_none() && !walk.batch_open {
+            if left_to.is_none() && !walk.batch_open {
                 Ending::Clean
             } else {
-                Ending::Torn((last_nonzero.map_or(walk.at, |last| last + 1) - end) as u64)
+                Ending::Torn((left_to.unwrap_or(walk.at) - end) as u64)
             }
         }
     };

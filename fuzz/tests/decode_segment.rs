@@ -19,9 +19,9 @@ use segment_writer::SegmentWriter;
 fn inputs() -> Vec<(PathBuf, Vec<u8>)> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/format/tests/fixtures/v1");
     let files = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
-    let files = files.filter(|path| path.extension().is_none_or(|extension| extension != "txt"));
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "wal"));
     let mut inputs: Vec<_> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
-    assert_eq!(inputs.len(), 4);
+    assert_eq!(inputs.len(), 5);
     inputs.extend(kept::inputs("decode_segment"));
     inputs.sort();
     inputs
@@ -34,6 +34,7 @@ fn header(salt: u32) -> SegmentHeader {
         salt: Salt(salt),
         base: Lsn::FIRST,
         predecessor: None,
+        recycled: false,
         created_at_ns: 1,
         user_metadata: UserMetadata::EMPTY,
     }

@@ -21,6 +21,7 @@ fn header(base: u64, salt: u32, predecessor: Option<Predecessor>) -> SegmentHead
         salt: Salt(salt),
         base: Lsn(base),
         predecessor,
+        recycled: false,
         created_at_ns: 1,
         user_metadata: UserMetadata::EMPTY,
     }

@@ -291,6 +291,7 @@ impl Coordinator {
             salt: self.header.next_salt(),
             base,
             predecessor: self.predecessor,
+            recycled: false,
             created_at_ns: shared.clock.wall_ns(),
             user_metadata: self.header.user_metadata,
         };

@@ -159,6 +159,12 @@ impl EntryHeader {
         u32_at(bytes, PAYLOAD_LEN)
     }
 
+    /// The LSN that stands in encoded header bytes, proved or not.
+    #[inline]
+    pub fn stored_lsn(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> Lsn {
+        Lsn(u64_at(bytes, 0))
+    }
+
     /// The checksum that stands in encoded header bytes, proved or not.
     #[inline]
     pub fn stored_checksum(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> u32 {

@@ -14,6 +14,9 @@ pub const SEGMENT_HEADER_LEN: u64 = BLOCK_LEN;
 /// The most bytes of user metadata that a header carries.
 pub const USER_METADATA_MAX: usize = 256;
 
+/// Header flag: the file had an earlier life, whose bytes may stand behind what this one wrote.
+const RECYCLED: u8 = 1;
+
 const VERSION: usize = 4;
 const RESERVED_0: usize = VERSION + 1;
 const FLAGS: usize = RESERVED_0 + 1;
@@ -66,6 +69,8 @@ pub struct SegmentHeader {
     pub base: Lsn,
     /// The segment before this one; `None` in the first.
     pub predecessor: Option<Predecessor>,
+    /// Whether the file had an earlier life: behind its last round stand bytes of that one, where otherwise zeros are.
+    pub recycled: bool,
     /// When the segment was created, in nanoseconds since the Unix epoch.
     pub created_at_ns: u64,
     /// What the application wants to find in every segment.
@@ -116,6 +121,7 @@ impl SegmentHeader {
         let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &MAGIC);
         put(VERSION, &[FORMAT_VERSION]);
+        put(FLAGS, &[if self.recycled { RECYCLED } else { 0 }]);
         put(LOG_ID, &self.log_id.0);
         put(INCARNATION, &self.incarnation.0.to_le_bytes());
         put(SALT, &self.salt.0.to_le_bytes());
@@ -160,8 +166,9 @@ impl SegmentHeader {
         if block[ALGORITHM] != checksum::CRC32 {
             return Err(DecodeError::NewerChecksum { algorithm: block[ALGORITHM] });
         }
-        if block[FLAGS] != 0 || block[FLAGS + 1] != 0 {
-            return Err(DecodeError::NewerFlags { bits: block[FLAGS] | block[FLAGS + 1] });
+        let newer = (block[FLAGS] & !RECYCLED) | block[FLAGS + 1];
+        if newer != 0 {
+            return Err(DecodeError::NewerFlags { bits: newer });
         }
         let metadata_len = usize::from(u16::from_le_bytes([block[METADATA_LEN], block[METADATA_LEN + 1]]));
         let Some(user_metadata) = UserMetadata::new(&block[METADATA..][..metadata_len.min(RESERVED_4)])
@@ -206,6 +213,7 @@ impl SegmentHeader {
             salt: Salt(u32_at(block, SALT)),
             base,
             predecessor,
+            recycled: block[FLAGS] & RECYCLED != 0,
             created_at_ns: u64_at(block, CREATED_AT),
             user_metadata,
         })
@@ -229,6 +237,7 @@ mod tests {
                 last_checksum: 6,
                 sealed: true,
             }),
+            recycled: true,
             created_at_ns: 8,
             user_metadata: UserMetadata::new(b"mine").unwrap(),
         }
@@ -237,7 +246,9 @@ mod tests {
     #[test]
     fn header_round_trips() {
         let mut block = [0; SEGMENT_HEADER_LEN as usize];
-        for header in [sample(), SegmentHeader { predecessor: None, base: Lsn::FIRST, ..sample() }] {
+        for header in
+            [sample(), SegmentHeader { predecessor: None, base: Lsn::FIRST, recycled: false, ..sample() }]
+        {
             header.encode(&mut block);
             assert_eq!(SegmentHeader::decode(&block), Ok(header));
         }

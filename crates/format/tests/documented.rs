@@ -86,6 +86,7 @@ fn sample_header() -> SegmentHeader {
             last_checksum: 0x4142_4344,
             sealed: true,
         }),
+        recycled: true,
         created_at_ns: 0x5152_5354_5556_5758,
         user_metadata: UserMetadata::new(&[0x61; 200]).unwrap(),
     }
@@ -101,7 +102,7 @@ fn segment_header_is_as_documented() {
     let expected: [(&str, &[u8]); 16] = [
         ("magic", b"GWAL"),
         ("version", &[1]),
-        ("flags", &[0, 0]),
+        ("flags", &[1, 0]),
         ("log id", b"sixteen id bytes"),
         ("incarnation", &[8, 7, 6, 5, 4, 3, 2, 1]),
         ("salt", &[0x14, 0x13, 0x12, 0x11]),
@@ -182,7 +183,7 @@ fn fields_of_a_header_are_judged_in_the_documented_order() {
     block[at("predecessor sealed")] = 2;
     seal(&mut block);
     assert_eq!(SegmentHeader::decode(&block), Err(DecodeError::InvalidField { field: "predecessor" }));
-    block[at("flags")] = 1;
+    block[at("flags")] = 2;
     seal(&mut block);
     assert!(SegmentHeader::decode(&block).unwrap_err().is_newer());
     block[at("checksum algorithm")] = 2;

@@ -2,7 +2,7 @@
 //! are listed beside them.
 //!
 //! `fixtures/v1` is a whole log of three segments (sealed, sealed, not sealed) that any reader of version 1 opens,
-//! and one file by itself with every log kind and extended fields. Files of a released version are never
+//! one file by itself with every log kind and extended fields, and one that had an earlier life. Files of a released version are never
 //! written again. Those of a version in the making are, by `BRAIDLOG_WRITE_FIXTURES=v1 cargo test -p
 //! braidlog-format --test golden`; the change is then to be read in the listings.
 
@@ -39,6 +39,7 @@ fn header(incarnation: u64, salt: u32, base: Lsn, predecessor: Option<Predecesso
         salt: Salt(salt),
         base,
         predecessor,
+        recycled: false,
         created_at_ns: START_NS + incarnation * 1000 * MILLISECOND,
         user_metadata: UserMetadata::new(b"kept for ever").unwrap(),
     }
@@ -103,6 +104,19 @@ fn third(second: &SegmentWriter) -> SegmentWriter {
     segment.end_round();
     let len = segment.bytes.len() + BLOCK_LEN as usize;
     segment.bytes.resize(len, 0);
+    segment
+}
+
+/// A file that was the first segment in an earlier life: behind its one round stand the old bytes.
+fn recycled(first: &SegmentWriter, third: &SegmentWriter) -> SegmentWriter {
+    let header = header(2, 0x0DD5_0F75, Lsn(13), Some(third.as_predecessor(false)));
+    let mut segment = SegmentWriter::new(SegmentHeader { recycled: true, ..header });
+    segment.timestamp_ns = third.timestamp_ns;
+    segment.begin_round(Lsn(12), BLOCK_LEN);
+    segment.entry(Kind(0), Flags::NONE, b"in a file that was another");
+    segment.end_round();
+    let earlier = &first.bytes[segment.bytes.len()..];
+    segment.bytes.extend_from_slice(earlier);
     segment
 }
 
@@ -173,12 +187,24 @@ fn every_kind() -> SegmentWriter {
 fn listing(bytes: &[u8]) -> String {
     let block = bytes.first_chunk().expect("the file has a header block");
     let header = SegmentHeader::decode(block).unwrap();
-    let SegmentHeader { log_id, incarnation, salt, base, predecessor, created_at_ns, user_metadata } = header;
+    let SegmentHeader {
+        log_id,
+        incarnation,
+        salt,
+        base,
+        predecessor,
+        recycled,
+        created_at_ns,
+        user_metadata,
+    } = header;
     let mut out = format!(
         "log id {log_id}\nincarnation {incarnation}\nsalt {:#010x}\nbase LSN {base}\ncreated at {created_at_ns}\nuser metadata {}\n",
         salt.0,
         user_metadata.as_bytes().escape_ascii()
     );
+    if recycled {
+        out.push_str("recycled\n");
+    }
     match predecessor {
         None => out.push_str("no predecessor\n"),
         Some(Predecessor { base, last, last_timestamp_ns, last_checksum, sealed }) => writeln!(
@@ -196,7 +222,13 @@ fn listing(bytes: &[u8]) -> String {
             writeln!(out, "{offset}: {} zeros", rest.len()).unwrap();
             break;
         }
-        let entry = Entry::decode(rest, salt, offset).unwrap();
+        let entry = match Entry::decode(rest, salt, offset) {
+            Err(_) if recycled => {
+                writeln!(out, "{offset}: {} bytes of an earlier life", rest.len()).unwrap();
+                break;
+            }
+            decoded => decoded.unwrap(),
+        };
         let header = entry.header;
         let kind = header.kind.name().map_or_else(|| "user".to_owned(), str::to_owned);
         write!(
@@ -291,6 +323,12 @@ fn every_kind_of_version_1_is_encoded_and_decoded_as_ever() {
 }
 
 #[test]
+fn recycled_file_of_version_1_is_encoded_and_decoded_as_ever() {
+    let first = first();
+    check("v1", "recycled.wal", &recycled(&first, &third(&second(&first))).bytes);
+}
+
+#[test]
 fn every_kind_is_in_the_kept_files() {
     let bytes = fs::read(fixtures("v1").join("every_kind.wal")).unwrap();
     let salt = SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap().salt;
@@ -314,6 +352,7 @@ fn kept_files_of_a_version_stay_as_they_were() {
         ("00000000000000000008.wal", 16384, 0x54B4_3ED4),
         ("00000000000000000011.wal", 12288, 0x4F56_8018),
         ("every_kind.wal", 12288, 0x99F5_41A6),
+        ("recycled.wal", 24576, 0x8819_BBAD),
     ];
     for (name, len, checksum) in kept {
         let bytes = fs::read(fixtures("v1").join(name)).unwrap();
@@ -330,6 +369,7 @@ fn seals_of_kept_files_are_found_from_their_ends() {
         ("00000000000000000008.wal", true),
         ("00000000000000000011.wal", false),
         ("every_kind.wal", true),
+        ("recycled.wal", false), // The one that stands there is of the earlier life.
     ] {
         let bytes = fs::read(fixtures("v1").join(name)).unwrap();
         let salt = SegmentHeader::decode(bytes.first_chunk().unwrap()).unwrap().salt;

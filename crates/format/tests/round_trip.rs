@@ -62,16 +62,19 @@ fn predecessor_and_base() -> impl Strategy<Value = (Option<Predecessor>, Lsn)> {
 }
 
 fn segment_header() -> impl Strategy<Value = SegmentHeader> {
-    let ids = (any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<u64>());
+    let ids = (any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>());
     (ids, predecessor_and_base(), vec(any::<u8>(), 0..=USER_METADATA_MAX)).prop_map(
-        |((log_id, incarnation, salt, created_at_ns), (predecessor, base), metadata)| SegmentHeader {
-            log_id: LogId(log_id),
-            incarnation: Incarnation(incarnation),
-            salt: Salt(salt),
-            base,
-            predecessor,
-            created_at_ns,
-            user_metadata: UserMetadata::new(&metadata).unwrap(),
+        |((log_id, incarnation, salt, created_at_ns, recycled), (predecessor, base), metadata)| {
+            SegmentHeader {
+                log_id: LogId(log_id),
+                incarnation: Incarnation(incarnation),
+                salt: Salt(salt),
+                base,
+                predecessor,
+                recycled,
+                created_at_ns,
+                user_metadata: UserMetadata::new(&metadata).unwrap(),
+            }
         },
     )
 }

@@ -1,9 +1,16 @@
-//! What stands behind the byte at which a scan stopped: sync marks and seals that vouch for it, or nothing.
+//! What stands behind the byte at which a scan stopped: sync marks and seals that vouch for it, bytes that nothing
+//! vouches for, or nothing of this life of the file.
 //!
 //! The rule: only an entry that is right in every field vouches for anything. A frame copied into a payload is
 //! none: its checksum is seeded with the place and the segment that it was written for.
+//!
+//! # Recycled files
+//! Behind the end of a recycled file's life stand bytes of an earlier one. So there only an entry whose header proves
+//! itself, and whose LSN this life can have given, is taken for something that a crash left.
 
-use braidlog_format::{BLOCK_LEN, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, Lsn, SegmentHeader};
+use braidlog_format::{
+    BLOCK_LEN, ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, Lsn, SegmentHeader,
+};
 
 use crate::RecoveryError;
 use crate::scan::{Position, check_mark};
@@ -13,8 +20,9 @@ use crate::window::Window;
 /// What stands behind a failing offset.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Behind {
-    /// Where the last byte that is not zero stands, from the failing offset on.
-    pub(crate) last_nonzero: Option<u64>,
+    /// Where what a crash left ends, from the failing offset on: behind the last byte that is not zero; in a recycled
+    /// file behind the last entry of this life. `None` if there is nothing.
+    pub(crate) left_to: Option<u64>,
     /// The last LSN that was durable when something behind was written that also says that the failing
     /// offset was synced; `None` if nothing says so.
     pub(crate) vouched: Option<Lsn>,
@@ -28,11 +36,10 @@ impl Behind {
         Behind { vouched: Some(stopped.next.prev()), ..Behind::default() }
     }
 
-    /// The bytes that a cut takes away, from the end of what is kept to the last that is not zero.
+    /// The bytes that a cut takes away, from the end of what is kept to the end of what a crash left.
     pub(crate) fn cut_bytes(&self, stopped: &Position) -> u64 {
         // Between the last whole batch and the failing offset stand entries, which go too.
-        let end = self.last_nonzero.map_or(stopped.offset, |last| last.saturating_add(1));
-        end.saturating_sub(stopped.kept().end)
+        self.left_to.unwrap_or(stopped.offset).saturating_sub(stopped.kept().end)
     }
 }
 
@@ -59,7 +66,15 @@ pub(crate) fn look_behind(
         let block = window.at(at);
         let block = block.get(..(next - at) as usize).unwrap_or(block);
         if let Some(last) = last_nonzero(block) {
-            behind.last_nonzero = Some(at + last as u64);
+            let recycled = header.recycled;
+            #[cfg(braidlog_sabotage)]
+            let recycled = recycled && !braidlog_sabotage::is("recycled_flag_ignored");
+            let left_to = if recycled {
+                last_of_this_life(window, header, at, next)?
+            } else {
+                Some(at + last as u64 + 1)
+            };
+            behind.left_to = behind.left_to.max(left_to);
             if at > stopped.offset
                 && let Some(evidence) = evidence_at(window, header, at)?
                 && evidence.covers(stopped)
@@ -71,6 +86,38 @@ pub(crate) fn look_behind(
         at = next;
     }
     Ok(behind)
+}
+
+/// Where the last entry of a recycled file's present life ends, of those that begin between `at` and `next`; `None` if
+/// none does. Only headers are looked at: a crash may have left an entry without its payload.
+fn last_of_this_life(
+    window: &mut Window,
+    header: &SegmentHeader,
+    at: u64,
+    next: u64,
+) -> Result<Option<u64>, RecoveryError> {
+    window.fill(at, next - at + ENTRY_HEADER_LEN)?;
+    let len = window.len();
+    let bytes = window.at(at);
+    let mut end = None;
+    for offset in (at..next).step_by(ENTRY_ALIGN as usize) {
+        let Some(head) = bytes.get((offset - at) as usize..).and_then(|rest| rest.first_chunk()) else {
+            break;
+        };
+        // The LSN first: of all that stands there, hardly anything gets past it.
+        if is_of_this_life(header, len, EntryHeader::stored_lsn(head))
+            && let Ok(found) = EntryHeader::decode(head, header.salt, offset)
+        {
+            end = Some(offset.saturating_add(found.entry_len()).min(len));
+        }
+    }
+    Ok(end)
+}
+
+/// Whether the present life of a file of `len` bytes can have given this LSN, or named it as the next: those of
+/// earlier lives lie below its base, and each that it gave took a header.
+pub(crate) fn is_of_this_life(header: &SegmentHeader, len: u64, lsn: Lsn) -> bool {
+    lsn >= header.base && lsn.0 - header.base.0 <= len / ENTRY_HEADER_LEN
 }
 
 /// The first round or seal behind the place where a scan stopped, from which it can go on.

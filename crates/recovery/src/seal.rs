@@ -9,6 +9,7 @@ use braidlog_format::{
 
 use crate::RecoveryError;
 use crate::flip::{self, Flipped};
+use crate::marks::is_of_this_life;
 use crate::window::Window;
 
 const NOT_A_SEAL: DecodeError = DecodeError::InvalidField { field: "seal" };
@@ -96,25 +97,29 @@ pub(crate) fn at(
 }
 
 /// Whether what stands at `offset`, where a scan stopped, was meant to be a seal: its first bytes or its
-/// last ones say so.
+/// last ones say so. In a recycled file the last ones may be an earlier life's, and say nothing.
 pub(crate) fn was_meant(
     window: &mut Window,
     header: &SegmentHeader,
     offset: u64,
 ) -> Result<bool, RecoveryError> {
-    let by_header = proved_header(window, header, offset)?.is_some_and(|found| found.kind == Kind::SEAL);
-    Ok(by_header || claimed_at(window)? == Some(offset))
+    let len = window.len();
+    let by_header = proved_header(window, header, offset)?.is_some_and(|found| {
+        found.kind == Kind::SEAL && (!header.recycled || is_of_this_life(header, len, found.lsn))
+    });
+    Ok(by_header || (!header.recycled && claimed_at(window)? == Some(offset)))
 }
 
 /// Whether one flipped bit is all that is wrong with the seal that was meant to stand at `offset`. Then it
 /// was written completely and damaged later; anything else may be a write that a crash interrupted, and so may
-/// be a bit that is missing where a torn write can have left it out.
+/// be a bit that is missing where a torn write can have left it out. In a recycled file a torn write leaves other
+/// bytes, of which nobody can tell how many bits they were off.
 pub(crate) fn was_flipped(
     window: &mut Window,
     header: &SegmentHeader,
     offset: u64,
 ) -> Result<bool, RecoveryError> {
-    if !was_meant(window, header, offset)? {
+    if header.recycled || !was_meant(window, header, offset)? {
         return Ok(false);
     }
     // Only a proved header may ask for more than itself.

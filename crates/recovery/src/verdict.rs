@@ -23,7 +23,8 @@
 //! before the bytes; no LSN was ever in it. *Newer* comes before damage: the entry proves itself, so nothing is
 //! wrong with the bytes. A *seal* vouches for the bytes before it, so one inside an open batch contradicts
 //! itself. An earlier segment was completely synced before the next one was created, so a crash cannot have
-//! torn it. For the end of an earlier segment the header of the next one vouches.
+//! torn it. For the end of an earlier segment the header of the next one vouches. *End*: what follows are zeros, or in a
+//! recycled file bytes of its earlier life, among which no entry of this one proves itself.
 
 use crate::marks::Behind;
 use crate::scan::Stop;
@@ -49,7 +50,7 @@ pub(crate) enum Place {
 /// What stops a scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StopFact {
-    /// Nothing but zeros follows, if anything.
+    /// Nothing but zeros follows, or bytes of the file's earlier life, if anything.
     End,
     /// Bytes that are no valid entry.
     Bytes,
@@ -120,7 +121,7 @@ impl Facts {
             Stop::Seal(_) => StopFact::Seal,
             Stop::Newer(_) => StopFact::Newer,
             Stop::EndOfFile => StopFact::End,
-            Stop::Zeros(_) if behind.last_nonzero.is_none() => StopFact::End,
+            Stop::Zeros(_) | Stop::Invalid(..) if behind.left_to.is_none() => StopFact::End,
             Stop::Zeros(_) | Stop::Invalid(..) => StopFact::Bytes,
         };
         Facts { header: HeaderFact::Valid, place, stop, batch_open, vouched: behind.vouched.is_some() }

@@ -41,10 +41,37 @@ pub(crate) struct Visible {
     pub(crate) last: Lsn,
     /// Whether a valid seal ended the last segment at the last look.
     pub(crate) sealed: bool,
-    /// Where the last look stopped in the last segment, and whether what lies behind was looked at.
-    tracked: Option<(Position, bool)>,
+    /// Where the last look stopped in the last segment.
+    tracked: Option<Tracked>,
     /// The dead last segment that was judged: its base, salt and length.
     judged: Option<(Lsn, Salt, u64)>,
+}
+
+/// How far the segment under a writer's pen was read.
+#[derive(Clone, Copy, Debug)]
+struct Tracked {
+    at: Position,
+    /// Whether what lies behind was looked at.
+    looked_behind: bool,
+    /// How many looks in a row stopped here.
+    stops: u32,
+}
+
+impl Tracked {
+    /// Whether a look that stopped so must see what lies behind. A writer has zeros in front of its pen, or in a
+    /// recycled file bytes of an earlier life: that nothing of this one stands behind them is looked at once for each segment. Bytes
+    /// may also be damage, with which a look stops at the same place again and again: there it is looked at less and
+    /// less often, so that a reader that waits does not read the rest of the file each time.
+    fn must_look_behind(&self, stop: &Stop, recycled: bool) -> bool {
+        match stop {
+            Stop::Zeros(_) => !self.looked_behind,
+            Stop::Invalid(_, None) if recycled => {
+                !self.looked_behind || (self.stops > 1 && self.stops.is_power_of_two())
+            }
+            Stop::Invalid(..) => true,
+            Stop::EndOfFile | Stop::Seal(_) | Stop::Newer(_) => false,
+        }
+    }
 }
 
 /// What one look came to.
@@ -130,9 +157,11 @@ impl Visible {
         if header.salt != last.header.salt {
             return Ok(Look::Again);
         }
-        let tracked = self.tracked.filter(|(at, _)| at.base == header.base && at.salt == header.salt);
-        let (at, mut looked_behind) = tracked.unwrap_or((Position::first_of(&header), false));
-        let mut scan = Scan::at(window, at);
+        let tracked =
+            self.tracked.filter(|Tracked { at, .. }| at.base == header.base && at.salt == header.salt);
+        let mut tracked =
+            tracked.unwrap_or(Tracked { at: Position::first_of(&header), looked_behind: false, stops: 0 });
+        let mut scan = Scan::at(window, tracked.at);
         self.sealed = false;
         let stop = loop {
             match scan.step()? {
@@ -150,7 +179,9 @@ impl Visible {
         if braidlog_sabotage::is("reader_passes_the_mark") {
             self.last = self.last.max(at.next.prev());
         }
-        self.tracked = Some((at, looked_behind));
+        tracked.stops = if at.offset == tracked.at.offset { tracked.stops.saturating_add(1) } else { 1 };
+        tracked.at = at;
+        self.tracked = Some(tracked);
         match &stop {
             Stop::Seal(facts) => {
                 self.last = self.last.max(facts.last_lsn);
@@ -159,19 +190,17 @@ impl Visible {
             Stop::Newer(what) => {
                 return Err(RecoveryError::Newer { file: last.name.clone(), offset: at.offset, what: *what });
             }
+            stop if !doubted && !tracked.must_look_behind(stop, header.recycled) => {}
             Stop::EndOfFile => {}
-            // Zeros are what a writer has in front of its pen; that nothing stands behind them is looked
-            // at once for each segment.
-            Stop::Zeros(_) if looked_behind => {}
             Stop::Zeros(_) | Stop::Invalid(..) => {
                 let behind = look_behind(&mut scan.window, &header, &at)?;
                 if behind.vouched.is_some() {
                     return Err(tail::damage(&last.name, &at, &stop, behind.vouched));
                 }
-                looked_behind = true;
+                tracked.looked_behind = true;
+                self.tracked = Some(tracked);
             }
         }
-        self.tracked = Some((at, looked_behind));
         Ok(Look::Done)
     }
 

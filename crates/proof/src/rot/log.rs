@@ -74,6 +74,7 @@ fn first_header(salt: u32) -> SegmentHeader {
         salt: Salt(salt),
         base: Lsn::FIRST,
         predecessor: None,
+        recycled: false,
         created_at_ns: 1_700_000_000_000_000_000,
         user_metadata: UserMetadata::new(b"mine").expect("it is short"),
     }

@@ -91,6 +91,7 @@ pub const BUGS: &[Bug] = &[
     bug("pins_passed_over", "a truncation takes the file that is being read", "10", "truncated"),
     bug("truncation_told_as_damage", "a reader beside a writer that truncates sees damage", "9, 10", "reader"),
     bug("prepared_files_left", "files that a killed writer had prepared stay", "8", "torn tail"),
+    bug("recycled_flag_ignored", "bytes of a file's earlier life are taken for a torn tail", "a torn tail is no damage", "recycled"),
     bug("torn_tail_not_cut", "a torn tail stays in its segment", "opening is idempotent", "torn tail"),
     bug("cut_not_synced", "recovery returns before its cut is durable", "opening is idempotent", "interrupted recovery"),
     bug("torn_bytes_thrown_away", "what is cut is kept nowhere", "6", "torn tail"),

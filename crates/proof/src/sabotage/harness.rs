@@ -77,6 +77,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("checkpoint crash", "recovery", "checkpoint_crash"),
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
+    tests("recycled", "recovery", "recycled"),
     tests("torn tail", "recovery", "torn_tail"),
     tests("truncated", "recovery", "truncated"),
     part("enumerate", &["enumerate", "--rounds", "60", "--threads", "1"]),

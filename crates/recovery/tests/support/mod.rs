@@ -115,10 +115,11 @@ impl Pen {
             salt: Salt(0x5A17_0000 ^ (tail.incarnation.0 as u32) << 8 ^ tail.next_lsn.0 as u32),
             base: tail.next_lsn,
             predecessor: tail.predecessor,
+            recycled: false,
             created_at_ns: tail.last_timestamp_ns,
             user_metadata: UserMetadata::EMPTY,
         };
-        let file = put_segment(&dir, &header, ahead, tail.replaces_empty, None);
+        let file = put_segment(&dir, &header, ahead, tail.replaces_empty, Former::None);
         Pen {
             disk: disk.clone(),
             dir,
@@ -247,11 +248,23 @@ impl Pen {
 
     /// Seals the segment and begins its successor.
     pub fn rotate(&mut self) -> &mut Pen {
+        let salt = Salt(self.header.salt.0.rotate_left(7) ^ self.next.0 as u32);
+        let former = self.spare.take().map_or(Former::None, Former::Spare);
+        self.rotate_to(salt, former)
+    }
+
+    /// Seals the segment and begins its successor with this salt, in a file that holds bytes of an earlier life.
+    pub fn rotate_into(&mut self, salt: Salt, earlier: &[u8]) -> &mut Pen {
+        self.rotate_to(salt, Former::Bytes(earlier))
+    }
+
+    fn rotate_to(&mut self, salt: Salt, former: Former<'_>) -> &mut Pen {
         let (last, last_timestamp_ns, last_checksum) =
             self.last.expect("a segment without LSN is not rotated");
         self.seal();
         self.header = SegmentHeader {
-            salt: Salt(self.header.salt.0.rotate_left(7) ^ self.next.0 as u32),
+            salt,
+            recycled: !matches!(former, Former::None),
             predecessor: Some(Predecessor {
                 base: self.header.base,
                 last,
@@ -263,7 +276,7 @@ impl Pen {
             created_at_ns: self.timestamp_ns,
             ..self.header
         };
-        self.file = put_segment(&self.dir, &self.header, self.ahead, false, self.spare.take());
+        self.file = put_segment(&self.dir, &self.header, self.ahead, false, former);
         (self.offset, self.synced_offset) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
         (self.last, self.index) = (None, Vec::new());
         self
@@ -297,16 +310,32 @@ pub fn assert_holds(disk: &SimDisk, model: &[Written]) {
     }
 }
 
+/// What the file of a new segment was before.
+enum Former<'a> {
+    /// There was none.
+    None,
+    /// The file of this name.
+    Spare(String),
+    /// One that held these bytes.
+    Bytes(&'a [u8]),
+}
+
 fn put_segment(
     dir: &Arc<dyn LogDir>,
     header: &SegmentHeader,
     ahead: u64,
     replace: bool,
-    spare: Option<String>,
+    former: Former<'_>,
 ) -> Arc<dyn LogFile> {
-    let access = if spare.is_some() { FileAccess::Write } else { FileAccess::CreateNew };
-    let prepared = spare.unwrap_or_else(|| prepared_name(header.base.0));
+    let (prepared, access) = match &former {
+        Former::Spare(name) => (name.clone(), FileAccess::Write),
+        Former::None | Former::Bytes(_) => (prepared_name(header.base.0), FileAccess::CreateNew),
+    };
     let file = dir.open(&prepared, access, FileIo::Buffered).unwrap();
+    if let Former::Bytes(bytes) = former {
+        write_all_at(&*file, bytes, 0).unwrap();
+        file.sync_all().unwrap();
+    }
     file.allocate(ahead.max(SEGMENT_HEADER_LEN)).unwrap();
     let mut block = [0; SEGMENT_HEADER_LEN as usize];
     header.encode(&mut block);
