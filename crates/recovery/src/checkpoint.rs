@@ -294,11 +294,19 @@ impl Checkpoints {
         state: &mut dyn Restore,
     ) -> Result<RestoreReport, RestoreError> {
         let mut restoring = Restoring::begin(how);
-        let selection = match self.newest_good(&mut |bytes| restoring.tick(bytes)) {
-            Ok(selection) => selection,
-            Err(cut) => return Err(restoring.cut(cut)),
-        };
-        restoring.run(selection, reader, last, state)
+        loop {
+            let selection = match self.newest_good(&mut |bytes| restoring.tick(bytes)) {
+                Ok(selection) => selection,
+                Err(cut) => return Err(restoring.cut(cut)),
+            };
+            // Before the application gets anything, so that no truncation passes what it will be given.
+            match reader.iter(selection.replay_from, last) {
+                Ok(records) => return restoring.run(selection, records, last, state),
+                // A newer checkpoint was taken just now, and the log cut by it.
+                Err(RecoveryError::Truncated { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The first record that must be replayed by whoever has the state of the newest good checkpoint.

@@ -15,7 +15,7 @@ use crate::ahead::ReadAhead;
 use crate::checkpoint::CheckpointInfo;
 use crate::checkpoint::reader::{CheckpointReader, Cut, TimeIsUp};
 use crate::checkpoint::select::{PassedOver, Selection};
-use crate::{BoxError, LogReader, RecordRef, RecoveryError};
+use crate::{BoxError, RecordRef, Records, RecoveryError};
 
 /// A state that can be restored from checkpoints and records.
 pub trait Restore {
@@ -215,11 +215,11 @@ impl<'a> Restoring<'a> {
         self.passed(bytes)
     }
 
-    /// Hands over the state of the selection, and then the records of `reader` up to `last`.
+    /// Hands over the state of the selection, and then the records behind it, up to `last`.
     pub(crate) fn run(
         mut self,
         selection: Selection,
-        reader: &LogReader,
+        records: Records,
         last: Lsn,
         state: &mut dyn Restore,
     ) -> Result<RestoreReport, RestoreError> {
@@ -249,7 +249,7 @@ impl<'a> Restoring<'a> {
         if replay_from <= last {
             self.now.records_total = last.0 - replay_from.0 + 1;
             report.replayed = Some(LsnRange { first: replay_from, last });
-            self.replay(reader, replay_from, last, state, &mut report)?;
+            self.replay(records, last, state, &mut report)?;
         }
         report.total = self.now.records;
         report.record_bytes = self.now.record_bytes;
@@ -259,13 +259,11 @@ impl<'a> Restoring<'a> {
 
     fn replay(
         &mut self,
-        reader: &LogReader,
-        from: Lsn,
+        mut records: Records,
         last: Lsn,
         state: &mut dyn Restore,
         report: &mut RestoreReport,
     ) -> Result<(), RestoreError> {
-        let mut records = reader.iter(from, last)?;
         if let Some(ahead) = self.how.ahead {
             records = records.read_ahead(ahead);
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use braidlog_format::{Kind, LogId, Lsn, ManifestCheckpoint};
 use braidlog_recovery::{
     Applied, BoxError, CheckpointError, CheckpointOrder, CheckpointReader, CheckpointRefusal, Checkpoints,
-    LogReader, ManifestStore, PassedOverCause, RecordRef, RecoveryError, Restore, RestoreError, RestoreHow,
-    RestorePhase, RestoreReport,
+    Disposed, LogReader, ManifestStore, PassedOverCause, RecordRef, RecoveryError, Restore, RestoreError,
+    RestoreHow, RestorePhase, RestoreReport, truncate,
 };
 use braidlog_sim::{SimClock, SimDisk};
 use support::keys::{Keys, ORDER, Store, log_of, order_at};
@@ -560,4 +560,50 @@ fn the_kept_checkpoint_of_version_1_is_read_as_ever() {
         assert_eq!(file, "00000000000000000950-4.ckpt");
         assert_eq!(found.parts, []);
     }
+}
+
+/// Restoring takes its time; meanwhile other threads take checkpoints, and cut the log by them.
+#[test]
+fn a_recovery_reads_on_what_is_given_up_while_it_is_under_way() {
+    struct Slow<'a> {
+        store: &'a Store,
+        reader: &'a LogReader,
+        all: Keys,
+        keys: Keys,
+        removed: usize,
+    }
+    impl Restore for Slow<'_> {
+        fn restore(&mut self, part: &mut CheckpointReader<'_>) -> Result<(), BoxError> {
+            let Slow { store, reader, .. } = self;
+            // All that is being read loses its name, and the newest checkpoint needs nothing of the log.
+            let last = self.all.applied;
+            for _ in 0..2 {
+                let order = CheckpointOrder { chains_kept: 1, ..order_at(last) };
+                store.write(&order, &self.all)?;
+            }
+            let mut dispose = |name: &str| {
+                store.dir.remove(name)?;
+                self.removed += 1;
+                Ok(Disposed::Removed)
+            };
+            truncate(&store.dir, &store.manifest, reader.pins(), last, last, &mut dispose)?;
+            self.keys.restore(part)
+        }
+        fn apply(&mut self, record: RecordRef<'_>) -> Result<Applied, BoxError> {
+            self.keys.apply(record)
+        }
+    }
+
+    let (_disk, store, pen) = two_chains();
+    let reader = LogReader::of_writer(store.dir.clone(), Lsn::FIRST);
+    let all = Keys::of(&pen.model);
+    let mut slow = Slow { store: &store, reader: &reader, all, keys: Keys::default(), removed: 0 };
+    let how = RestoreHow { clock: &*store.clock, max_time: None, ahead: None, progress: &mut |_| {} };
+    let report = store.checkpoints.restore(&reader, pen.durable, how, &mut slow).unwrap();
+    assert_eq!((report.checkpoint_files, report.total), (3, 2));
+    slow.keys.begun = 0;
+    assert_eq!(slow.keys, slow.all);
+    // What lay before it went, and what it read stayed until then.
+    assert_eq!((slow.removed, store.manifest.current().log_start), (5, Lsn(11)));
+    assert_eq!(store.checkpoints.list().len(), 1);
 }

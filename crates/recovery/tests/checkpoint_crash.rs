@@ -3,7 +3,7 @@
 mod support;
 
 use braidlog_format::Lsn;
-use braidlog_recovery::{CheckpointInfo, CheckpointOrder};
+use braidlog_recovery::{CheckpointInfo, CheckpointOrder, RecoveryError, RestoreError};
 use braidlog_sim::{Bound, Fault, Op, Profile, SimDisk};
 use support::keys::{Keys, Store, log_of, order_at};
 use support::{Pen, disk_with, files};
@@ -160,4 +160,38 @@ fn a_sync_that_failed_is_never_asked_for_again_on_that_file() {
         "its file is left alone"
     );
     assert_restores(&disk.crash_clone(0, Profile::Posix), &pen, "after the second");
+}
+
+#[test]
+fn a_disk_that_fails_while_it_is_read_never_leads_to_another_state() {
+    let (begun, pen) = begun();
+    steps(&Store::open(&begun), &pen).unwrap();
+    let expected = Keys::of(&pen.model);
+    let (mut told, mut passed_over) = (0, 0);
+    for fault in [Fault::eio, Fault::interrupted, Fault::short] {
+        for (n, times) in (1..).flat_map(|n| [(n, 1), (n, 3)]) {
+            let store = Store::open(&begun);
+            let struck = begun.faults_struck();
+            begun.inject(fault(Op::Any).nth(n).times(times));
+            let restored = store.restore(pen.durable);
+            let is_over = begun.faults_struck() == struck;
+            begun.clear_faults();
+            match restored {
+                Ok((keys, report)) => {
+                    assert_eq!(keys, expected, "operation {n}");
+                    passed_over += u32::from(!report.passed_over.is_empty());
+                }
+                Err(RestoreError::Recovery(error)) => {
+                    assert!(matches!(error, RecoveryError::Io { .. }), "operation {n}: {error}");
+                    told += 1;
+                }
+                Err(error) => panic!("operation {n}: {error}"),
+            }
+            if is_over {
+                break;
+            }
+        }
+    }
+    assert!(told > 10 && passed_over > 2, "{told} errors, {passed_over} with something passed over");
+    assert_restores(&begun, &pen, "when it works again");
 }
