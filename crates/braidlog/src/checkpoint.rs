@@ -105,7 +105,7 @@ impl Wal {
     ) -> Result<CheckpointInfo> {
         let log = &self.log;
         let Checkpoint { lsn, replay_from, incremental, compress } = checkpoint;
-        let _inside = log.gate.enter().ok_or_else(|| Error::closed(&log.path))?;
+        let inside = log.enter()?;
         if lsn > self.durable_lsn() {
             self.wait_durable(lsn)?;
         }
@@ -118,7 +118,10 @@ impl Wal {
             chains_kept: log.checkpoints_kept,
         };
         let taken = log.checkpoints.write(&order, &|| log.gate.is_closing(), fill);
-        taken.map_err(|error| Error::checkpoint(&log.path, error))
+        drop(inside);
+        let info = taken.map_err(|error| Error::checkpoint(&log.path, error))?;
+        log.upkeep.checkpoint_taken(lsn);
+        Ok(info)
     }
 
     /// The checkpoints that are kept, oldest first.

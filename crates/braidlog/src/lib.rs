@@ -76,6 +76,12 @@ mod checkpoint;
 mod gate;
 mod recover;
 
+mod event;
+mod keeping;
+mod policy;
+mod upkeep;
+
+mod backup;
 mod read_only;
 mod records;
 mod replay;
@@ -83,15 +89,20 @@ mod replay;
 pub use braidlog_storage as storage;
 
 pub use append::Append;
+pub use backup::Backup;
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
 pub use error::{AppendError, Error, ErrorKind, Result};
+pub use event::{Event, Listener, SizeState, UpkeepTask};
+pub use keeping::Hold;
 pub use options::Options;
+pub use policy::CheckpointPolicy;
 pub use read_only::{ReadOnly, Watcher, verify, verify_with};
 pub use records::Records;
 pub use recover::Recover;
 pub use replay::Replay;
 pub use ticket::Ticket;
+pub use upkeep::{Pause, UpkeepFailure, UpkeepStatus};
 pub use wal::Wal;
 pub use writer::Writer;
 
@@ -101,10 +112,10 @@ pub use braidlog_engine::{
 };
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
-    Applied, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter, DamageCause, PassedOver,
-    PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, Restore, RestorePhase,
-    RestoreProgress, RestoreReport, RestoreTimes, SegmentInfo, SegmentState, TailState, VerifyProgress,
-    VerifyReport, VerifyTail, Warning,
+    Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
+    DamageCause, KeptBy, PassedOver, PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate,
+    RecoveryReport, Restore, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes, Retention,
+    SegmentInfo, SegmentState, TailState, VerifyProgress, VerifyReport, VerifyTail, Warning,
 };
 
 /// The README's examples, compiled and run as doc tests.

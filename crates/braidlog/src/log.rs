@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Wait};
 use braidlog_format::{Kind, Lsn, LsnRange};
 use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, RecoveryReport};
+use braidlog_storage::{Clock, LogDir, Storage};
 
-use braidlog_storage::{Clock, LogDir};
-
-use crate::gate::Gate;
+use crate::gate::{Gate, Inside};
+use crate::upkeep::Upkeep;
 use crate::{Append, Error, Result};
 
 pub(crate) struct Log {
@@ -33,6 +33,9 @@ pub(crate) struct Log {
     pub(crate) checkpoint_chain_max: usize,
     /// How many chains of checkpoints are kept.
     pub(crate) checkpoints_kept: usize,
+    pub(crate) upkeep: Arc<Upkeep>,
+    /// Where the files are, for a backup.
+    pub(crate) storage: Arc<dyn Storage>,
     /// What an append asks for that does not say.
     pub(crate) durability: Durability,
     pub(crate) max_record_bytes: u64,
@@ -50,7 +53,16 @@ pub(crate) struct LogRef(Arc<Arc<Log>>);
 
 impl LogRef {
     pub(crate) fn new(log: Log) -> LogRef {
-        LogRef(Arc::new(Arc::new(log)))
+        LogRef::of(Arc::new(log))
+    }
+
+    pub(crate) fn of(log: Arc<Log>) -> LogRef {
+        LogRef(Arc::new(log))
+    }
+
+    /// The log itself, counted by all.
+    pub(crate) fn shared(&self) -> &Arc<Log> {
+        &self.0
     }
 
     /// One with a count of its own.
@@ -106,10 +118,13 @@ impl Log {
     /// Makes all that was accepted durable, and ends the log for every handle.
     pub(crate) fn close(&self) -> Result<()> {
         if !self.gate.close() {
-            let what = "this thread is writing a checkpoint, which closing the log would wait for: close it afterwards";
+            let what = "this thread is at work in the log's directory, which closing the log would wait for: close it afterwards";
             return Err(Error::refused(&self.path, what.to_owned()));
         }
-        let _ = self.closed.set(());
+        if self.closed.set(()).is_ok() {
+            // The directory is still ours. If it fails, segments are kept for longer than they need be.
+            let _ = self.upkeep.save_uptime();
+        }
         self.engine.close().map_err(|error| self.error(error))
     }
 
@@ -119,6 +134,11 @@ impl Log {
             Some(()) => Err(self.error(EngineError::Closed)),
             None => Ok(()),
         }
+    }
+
+    /// Lets the caller work in the directory, which is the log's until he has ended.
+    pub(crate) fn enter(&self) -> Result<Inside<'_>> {
+        self.gate.enter().ok_or_else(|| Error::closed(&self.path))
     }
 
     pub(crate) fn error(&self, error: EngineError) -> Error {

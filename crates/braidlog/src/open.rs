@@ -6,12 +6,13 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use braidlog_engine::Engine;
+use braidlog_engine::{Chore, Engine};
 use braidlog_format::LogId;
-use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, Retention, recover};
+use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, recover};
 
 use crate::gate::Gate;
 use crate::log::Log;
+use crate::upkeep::{Plan, Upkeep};
 use crate::{Error, Options, Result, Wal};
 
 pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
@@ -33,7 +34,18 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
     let durability = settings.mode.durability();
     let max_record_bytes = settings.max_record_bytes;
     let background_threads = settings.background;
-    let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), None)
+    let upkeep = Arc::new(Upkeep::new(Plan {
+        path: path.clone(),
+        dir: dir.clone(),
+        store: manifest.clone(),
+        clock: options.clock.clone(),
+        retention: options.retention,
+        max_log_bytes: options.max_log_bytes,
+        checkpoint_policy: options.checkpoint_policy,
+        on_event: options.on_event.clone(),
+    }));
+    let chore: Arc<dyn Chore> = upkeep.clone();
+    let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), Some(chore))
         .map_err(|error| Error::engine(&path, error))?;
     let reader = LogReader::of_writer(dir.clone(), report.first_lsn);
     let clock = options.clock.clone();
@@ -50,7 +62,9 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         clock,
         gate: Gate::default(),
         checkpoint_chain_max: options.checkpoint_chain_max,
-        checkpoints_kept: Retention::default().checkpoints as usize,
+        checkpoints_kept: options.retention.checkpoints as usize,
+        upkeep,
+        storage: options.storage.clone(),
         durability,
         max_record_bytes,
         background_threads,

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use braidlog_engine::{DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
 use braidlog_format::{BLOCK_LEN, USER_METADATA_MAX, UserMetadata};
-use braidlog_recovery::{VerifyProgress, VerifyReport};
+use braidlog_recovery::{Retention, VerifyProgress, VerifyReport};
 use braidlog_storage::{Clock, OsStorage, Storage, SystemClock};
 
-use crate::{Error, ReadOnly, Result, Wal, open, read_only};
+use crate::event::Listener;
+use crate::{CheckpointPolicy, Error, Event, ReadOnly, Result, Wal, open, read_only};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -98,6 +99,30 @@ pub struct Options {
     ///
     /// Default: 8. Minimum: 0, which makes every checkpoint hold all. Maximum: 64.
     pub checkpoint_chain_max: usize,
+    /// What the log keeps beyond what is needed. What a checkpoint, a hold or a reader needs stays whatever the limits
+    /// are, and a log without a checkpoint keeps everything.
+    ///
+    /// Default: the newest 10 segments, and 2 checkpoints. Minimum: 1 segment, 1 checkpoint.
+    pub retention: Retention,
+    /// Bytes of all files of the log that it should not exceed. From 80 % on its size is a
+    /// [`Warning`](crate::SizeState::Warning), from 90 % on it is [`Critical`](crate::SizeState::Critical): told by
+    /// [`Event::SizeChanged`](crate::Event::SizeChanged), [`Wal::health`] and [`Wal::upkeep`]. Segments that only the
+    /// limits of the retention keep go before it is a warning, unless it [keeps all](Retention::keep_all). No append is
+    /// refused and nothing that is needed goes: take checkpoints, and release holds.
+    ///
+    /// Default: none. Minimum: four times [`segment_size`](Options#structfield.segment_size), for the segment under
+    /// the pen and the files that are made ahead of it.
+    pub max_log_bytes: Option<u64>,
+    /// When a checkpoint is due. It is taken by the application, or by what it registers with
+    /// [`Wal::set_snapshot_source`].
+    ///
+    /// Default: after 5 min or 1,000 records. Minimum: 1 ms, 1 record, 1 byte.
+    pub checkpoint_policy: CheckpointPolicy,
+    /// Who is told what happens in the upkeep of the log. It is called by the log's maintenance thread, or by the
+    /// thread that makes a call which does the work; meanwhile upkeep stands still, and nothing else does.
+    ///
+    /// Default: nobody.
+    pub on_event: Option<Listener>,
     /// Where the files are. Default: the operating system.
     pub storage: Arc<dyn Storage>,
     /// Where time comes from. With [`background_threads`](Options#structfield.background_threads) it must go on by
@@ -123,6 +148,10 @@ impl Default for Options {
             user_metadata: Vec::new(),
             background_threads: true,
             checkpoint_chain_max: 8,
+            retention: Retention::default(),
+            max_log_bytes: None,
+            checkpoint_policy: CheckpointPolicy::default(),
+            on_event: None,
             storage: Arc::new(OsStorage),
             clock: Arc::new(SystemClock::new()),
         }
@@ -157,6 +186,9 @@ impl Options {
         on_io_error: OnIoError,
         background_threads: bool,
         checkpoint_chain_max: usize,
+        retention: Retention,
+        max_log_bytes: Option<u64>,
+        checkpoint_policy: CheckpointPolicy,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     }
@@ -165,6 +197,13 @@ impl Options {
     #[must_use]
     pub fn user_metadata(mut self, user_metadata: impl Into<Vec<u8>>) -> Options {
         self.user_metadata = user_metadata.into();
+        self
+    }
+
+    /// Sets [`on_event`](Options#structfield.on_event): `listener` is told.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Options {
+        self.on_event = Some(Listener::new(listener));
         self
     }
 
@@ -191,7 +230,7 @@ impl Options {
     /// # Errors
     /// As [`Wal::open_read_only`].
     pub fn open_read_only(&self, path: impl AsRef<Path>) -> Result<ReadOnly> {
-        read_only::open(&*self.storage, path.as_ref())
+        read_only::open(&self.storage, path.as_ref())
     }
 
     /// Checks every byte of the log in the directory `path`, as [`verify_with`](crate::verify_with), in this
@@ -235,6 +274,12 @@ impl Options {
             ));
         }
         within("checkpoint_chain_max", self.checkpoint_chain_max as u64, 0, 64)?;
+        within("retention.segments", self.retention.segments.map_or(1, u64::from), 1, u64::MAX)?;
+        within("retention.checkpoints", u64::from(self.retention.checkpoints), 1, u64::MAX)?;
+        if let Some(bytes) = self.max_log_bytes {
+            within("max_log_bytes", bytes, 4 * self.segment_size, u64::MAX)?;
+        }
+        self.checkpoint_policy.check()?;
         let user_metadata = UserMetadata::new(&self.user_metadata).ok_or_else(|| {
             let len = self.user_metadata.len();
             Error::option(
@@ -297,7 +342,7 @@ pub(crate) fn within(field: &'static str, value: u64, min: u64, max: u64) -> Res
     Ok(())
 }
 
-fn duration(field: &'static str, value: Duration, min: Duration, max: Duration) -> Result<()> {
+pub(crate) fn duration(field: &'static str, value: Duration, min: Duration, max: Duration) -> Result<()> {
     if value < min {
         return Err(Error::option(field, format!("{value:?}"), format!("the least is {min:?}")));
     }
@@ -354,6 +399,8 @@ mod tests {
             base().user_metadata([7; 256]),
             base().checkpoint_chain_max(0),
             base().checkpoint_chain_max(64),
+            base().retention(Retention::segments(1).checkpoints(1)),
+            base().max_log_bytes(Some(256 << 20)),
             mode(group(Duration::ZERO, 1)),
             mode(DurabilityMode::Async { flush_interval: PACE_MIN }),
         ] {
@@ -376,6 +423,21 @@ mod tests {
             (base().max_record_bytes((1 << 30) + 1), "max_record_bytes", "1073741825", "1073741824"),
             (base().user_metadata([7; 257]), "user_metadata", "257", "256"),
             (base().checkpoint_chain_max(65), "checkpoint_chain_max", "65", "64"),
+            (base().retention(Retention::segments(0)), "retention.segments", "0", "1"),
+            (base().retention(Retention::keep_all().checkpoints(0)), "retention.checkpoints", "0", "1"),
+            (base().max_log_bytes(Some((256 << 20) - 1)), "max_log_bytes", "268435455", "268435456"),
+            (
+                base().checkpoint_policy(CheckpointPolicy::never().interval(Some(Duration::ZERO))),
+                "checkpoint_policy.interval",
+                "0ns",
+                "1ms",
+            ),
+            (
+                base().checkpoint_policy(CheckpointPolicy::never().records(Some(0))),
+                "checkpoint_policy.records",
+                "0",
+                "1",
+            ),
             (mode(group(ms(1), 0)), "max_batch_size", "0", "1"),
             (mode(group(HOUR + ms(1), 1)), "max_delay", "3600.001s", "3600s"),
             (mode(batched(Duration::ZERO, 1)), "max_delay", "0ns", "100µs"),

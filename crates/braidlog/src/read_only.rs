@@ -15,10 +15,10 @@ use braidlog_storage::{LogDir, OsStorage, Storage, Watch};
 
 use crate::{Error, Records, Replay, Result};
 
-pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<ReadOnly> {
-    let (path, dir) = open_dir(storage, path)?;
+pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<ReadOnly> {
+    let (path, dir) = open_dir(&**storage, path)?;
     let reader = LogReader::open_read_only(dir.clone()).map_err(|error| Error::recovery(&path, error))?;
-    Ok(ReadOnly { path, dir, reader, good: KnownGood::default() })
+    Ok(ReadOnly { path, dir, reader, good: KnownGood::default(), storage: storage.clone() })
 }
 
 /// Reads and checks every byte of the log in the directory `path`, beside a live writer or not, and changes
@@ -75,6 +75,8 @@ pub struct ReadOnly {
     pub(crate) dir: Arc<dyn LogDir>,
     pub(crate) reader: LogReader,
     pub(crate) good: KnownGood,
+    /// Where the files are, for a backup.
+    pub(crate) storage: Arc<dyn Storage>,
 }
 
 impl ReadOnly {

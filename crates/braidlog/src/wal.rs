@@ -4,12 +4,13 @@
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use braidlog_engine::{Health, Metrics, Wait};
+use braidlog_engine::{Health, HealthState, Metrics, Wait};
 use braidlog_format::{Incarnation, LogId, Lsn};
 use braidlog_recovery::{Record, RecoveryReport};
-use braidlog_storage::OsStorage;
+use braidlog_storage::{OsStorage, Storage};
 
 use crate::log::{Log, LogRef, only, until};
 use crate::{
@@ -27,7 +28,14 @@ pub struct Wal {
 
 impl Wal {
     pub(crate) fn new(log: Log) -> Wal {
-        Wal { log: LogRef::new(log) }
+        let wal = Wal { log: LogRef::new(log) };
+        wal.log.upkeep.attach(wal.log.shared());
+        wal
+    }
+
+    /// Another handle, for a callback of the log's own.
+    pub(crate) fn of(log: LogRef) -> Wal {
+        Wal { log }
     }
 
     /// The default options: see [`Options`].
@@ -43,7 +51,8 @@ impl Wal {
     /// files, [`Newer`](crate::ErrorKind::Newer), [`Damaged`](crate::ErrorKind::Damaged), and
     /// [`Io`](crate::ErrorKind::Io) from the system.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<ReadOnly> {
-        read_only::open(&OsStorage, path.as_ref())
+        let storage: Arc<dyn Storage> = Arc::new(OsStorage);
+        read_only::open(&storage, path.as_ref())
     }
 
     /// Appends a record of kind 0 and returns its LSN: when it is durable, under
@@ -239,7 +248,11 @@ impl Wal {
 
     /// Whether the log works, and if not, why.
     pub fn health(&self) -> Health {
-        self.log.engine.health()
+        let mut health = self.log.engine.health();
+        if health.state == HealthState::Ok && self.log.upkeep.needs_attention() {
+            health.state = HealthState::Upkeep;
+        }
+        health
     }
 
     /// How many stripes there are: [`num_stripes`](Options#structfield.num_stripes), rounded up to a power of

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
     version,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 fine, 1 damage or a failure was found, 2 bad usage, 130 interrupted after a clean close.\n\
-                  cat, tail, stat, segments and verify work beside a live writer and change nothing."
+                  cat, tail, stat, segments, verify, backup, estimate and the listing of holds work beside a live writer and change nothing."
 )]
 pub struct Args {
     /// What to do.
@@ -36,6 +36,24 @@ pub enum Command {
     Segments(FactArgs),
     /// Check every byte of a log; exit code 1 if anything is wrong.
     Verify(FactArgs),
+    /// Say that the state up to an LSN is saved elsewhere: a checkpoint without content.
+    Checkpoint(CheckpointArgs),
+    /// Give up old segments.
+    #[command(
+        after_help = "A segment goes as soon as one of the options lets it go. What a checkpoint, a hold or the newest segment \
+                      needs stays, and without a checkpoint everything does."
+    )]
+    Clean(CleanArgs),
+    /// Bring a log into another directory, beside its writer or when it has none.
+    #[command(
+        after_help = "Into a backup of the same log only what is new is brought. To restore, open a copy of it: a backup that was \
+                      opened for writing goes on as a log of its own and takes no later backup."
+    )]
+    Backup(BackupArgs),
+    /// List, set or release holds: who needs a log from where on.
+    Holds(HoldsArgs),
+    /// Say how long a recovery would read.
+    Estimate(FactArgs),
     /// Write real text from 16 threads, kill the writer, recover, check every promise, go on.
     Demo(DemoArgs),
     /// Measure logs on your disk, beside the disk itself.
@@ -150,7 +168,7 @@ pub struct TailArgs {
     pub print: PrintArgs,
 }
 
-/// Options of `stat`, `segments` and `verify`.
+/// Options of `stat`, `segments`, `verify` and `estimate`.
 #[derive(clap::Args, Debug)]
 pub struct FactArgs {
     /// The log's directory.
@@ -158,6 +176,93 @@ pub struct FactArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `checkpoint`.
+#[derive(clap::Args, Debug)]
+pub struct CheckpointArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// The last LSN whose effect is saved elsewhere; the last durable one if left out.
+    #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
+    pub lsn: Option<u64>,
+    /// The state is saved: without this nothing is done.
+    #[arg(long)]
+    pub yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `clean`.
+#[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub struct CleanArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// Let segments go whose records are all older, by their timestamps: `7d`, `12h`, `30m`.
+    #[arg(long, value_name = "AGE", group = "what")]
+    pub older_than: Option<humantime::Duration>,
+    /// Let all but the newest N segments go.
+    #[arg(long, value_name = "N", group = "what", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
+    /// Let all but the newest segments go that have at most so many bytes together: bytes, or with K, M or G.
+    #[arg(long, value_name = "BYTES", group = "what", value_parser = parse_bytes)]
+    pub max_bytes: Option<u64>,
+    /// Let segments go that hold nothing from this LSN on; refused if something below it is needed.
+    #[arg(long, value_name = "LSN", group = "what", value_parser = clap::value_parser!(u64).range(1..))]
+    pub before: Option<u64>,
+    /// Only say what would go.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `backup`.
+#[derive(clap::Args, Debug)]
+pub struct BackupArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// The backup's directory: empty, not there yet, or a backup of this log.
+    pub dest: PathBuf,
+    /// Copy every file, also where a link would do.
+    #[arg(long)]
+    pub copy: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `holds`.
+#[derive(clap::Args, Debug)]
+pub struct HoldsArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// What to do; lists the holds if left out.
+    #[command(subcommand)]
+    pub command: Option<HoldsCommand>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with holds.
+#[derive(Subcommand, Debug)]
+pub enum HoldsCommand {
+    /// Keep the log from an LSN on; moves the hold if there is one of that name.
+    Set {
+        /// The name of the hold: 1 to 255 bytes.
+        name: String,
+        /// The first LSN to keep.
+        lsn: u64,
+    },
+    /// Release a hold.
+    Release {
+        /// The name of the hold.
+        name: String,
+    },
 }
 
 /// Options of `demo`.

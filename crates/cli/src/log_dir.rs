@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use braidlog::{ReadOnly, Wal};
+use braidlog::{ReadOnly, Retention, Wal};
 
 use crate::failure::Failure;
 
@@ -14,6 +14,12 @@ use crate::failure::Failure;
 pub fn open(dir: &Path) -> Result<ReadOnly, Failure> {
     require_log(dir)?;
     Ok(Wal::open_read_only(dir)?)
+}
+
+/// Opens the log in `dir` for writing, to change what it keeps: it gives up nothing by itself meanwhile.
+pub fn open_for_change(dir: &Path) -> Result<Wal, Failure> {
+    let options = Wal::options().num_stripes(1).background_threads(false).retention(Retention::keep_all());
+    options.open(dir).map_err(Failure::opening)
 }
 
 /// Refuses a directory in which there is neither a segment nor a writer's lock.

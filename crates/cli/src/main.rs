@@ -6,10 +6,15 @@
 //! Exit codes: 0 fine, 1 damage or a failure was found, 2 bad usage, 130 interrupted (after a clean close).
 
 mod args;
+mod backup;
 mod bench;
 mod cat;
+mod checkpoint;
+mod clean;
 mod demo;
+mod estimate;
 mod failure;
+mod holds;
 mod log_dir;
 mod output;
 mod record;
@@ -40,6 +45,11 @@ fn main() -> ExitCode {
         Command::Stat(args) => stat::run(&args),
         Command::Segments(args) => segments::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Checkpoint(args) => checkpoint::run(&args),
+        Command::Clean(args) => clean::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Holds(args) => holds::run(&args),
+        Command::Estimate(args) => estimate::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

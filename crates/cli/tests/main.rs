@@ -9,5 +9,6 @@ mod command;
 mod demo;
 mod features;
 mod kill;
+mod life;
 mod quiet;
 mod tail;

@@ -267,6 +267,16 @@ impl Engine {
         self.shared.stripes.next_hint()
     }
 
+    /// How often a segment was followed by the next.
+    pub fn rotations(&self) -> u64 {
+        self.shared.counters.rotations.load(Relaxed)
+    }
+
+    /// Bytes of entries written, headers and padding included.
+    pub fn bytes_written(&self) -> u64 {
+        self.shared.counters.bytes.load(Relaxed)
+    }
+
     /// What the log has done.
     pub fn metrics(&self) -> Metrics {
         let shared = &self.shared;

@@ -246,6 +246,9 @@ pub struct Metrics {
 pub enum HealthState {
     /// It does.
     Ok,
+    /// It does, but its upkeep fails, or it is nearly as large as it may be: `Wal::upkeep` says more. The engine itself
+    /// never says so.
+    Upkeep,
     /// A sync has been running for over a second: the device stalls.
     SlowSync,
     /// The device is full: appends fail until space returns.

@@ -108,6 +108,11 @@ fn is_unfinished(name: &str) -> bool {
     name == MANIFEST_NEW_NAME || parse_unfinished_checkpoint(name).is_some()
 }
 
+/// Whether this is the name of a file that is on its way to another name, which an opening removes.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    is_prepared(name) || is_unfinished(name)
+}
+
 fn is_prepared(name: &str) -> bool {
     name.strip_suffix(PREPARED)
         .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))

@@ -189,6 +189,12 @@ pub enum ForeignFile {
         /// The id of the log.
         expected: LogId,
     },
+    /// A backup was asked for into a directory that holds something else.
+    #[error("the directory holds other files than a backup")]
+    NotABackup,
+    /// A backup was opened for writing and went on as a log of its own.
+    #[error("the backup was written to, and is not this log's any more")]
+    Diverged,
     /// It is a directory or another thing without bytes.
     #[error("it is not a regular file")]
     NotAFile,

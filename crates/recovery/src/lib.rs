@@ -38,6 +38,8 @@ mod repair;
 mod manifest;
 mod stream;
 
+mod backup;
+mod extent;
 mod pins;
 mod retention;
 mod truncate;
@@ -57,6 +59,7 @@ mod verify;
 mod error;
 
 pub use ahead::ReadAhead;
+pub use backup::{BackupHow, BackupProgress, BackupReport, backup};
 pub use checkpoint::chain::needed_from;
 pub use checkpoint::reader::CheckpointReader;
 pub use checkpoint::select::{KnownGood, PassedOver, PassedOverCause};
@@ -64,6 +67,7 @@ pub use checkpoint::writer::CheckpointWriter;
 pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints};
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
+pub use extent::Extent;
 pub use manifest::{Hold, Loss, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use pins::Pins;

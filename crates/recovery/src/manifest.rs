@@ -371,6 +371,15 @@ impl ManifestStore {
         if manifest == *before {
             return Ok(before);
         }
+        Ok(self.put(manifest, &mut tried)?)
+    }
+
+    /// Writes `manifest` in place of what is there, durably, also if that says the same or nothing is there.
+    pub(crate) fn replace(&self, manifest: Manifest) -> Result<Arc<Manifest>, RecoveryError> {
+        self.put(manifest, &mut locked(&self.tried))
+    }
+
+    fn put(&self, mut manifest: Manifest, tried: &mut u64) -> Result<Arc<Manifest>, RecoveryError> {
         // A number is never used again: the file of a change that failed at its end may be the one on disk.
         *tried += 1;
         manifest.written = Some((self.log_id, *tried));

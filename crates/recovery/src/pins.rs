@@ -51,6 +51,15 @@ impl Pins {
         Ok(Pin { pins: self.clone(), lsn })
     }
 
+    /// Keeps the whole log, from where it starts now.
+    pub(crate) fn pin_all(&self) -> Pin {
+        let mut places = self.locked();
+        let lsn = places.floor;
+        *places.at.entry(lsn).or_insert(0) += 1;
+        drop(places);
+        Pin { pins: self.clone(), lsn }
+    }
+
     /// Raises the floor to `wanted`, or as far as `round_down` allows: it is given the lowest place of a reader, or
     /// `wanted` if that is lower, and says where a segment begins that is not above. Gives the floor.
     pub(crate) fn raise(&self, wanted: Lsn, round_down: impl FnOnce(Lsn) -> Lsn) -> Lsn {

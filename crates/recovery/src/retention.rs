@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use braidlog_format::Lsn;
 
+use crate::Manifest;
+use crate::checkpoint::chain::ends;
+
 /// How much of a log is kept beyond what is needed, as limits. A segment goes when one of the limits lets it
 /// go and nothing needs it; the newest segment always stays.
 ///
@@ -158,7 +161,7 @@ impl fmt::Display for KeptBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeptBy::Limits => write!(f, "the limits of the retention"),
-            KeptBy::NoCheckpoint => write!(f, "there is no checkpoint"),
+            KeptBy::NoCheckpoint => write!(f, "the lack of a checkpoint"),
             KeptBy::Checkpoint { lsn, replay_from } => {
                 write!(f, "the checkpoint at LSN {lsn}, from which a replay starts at LSN {replay_from}")
             }
@@ -178,11 +181,24 @@ pub struct Decision {
 }
 
 impl Needs {
+    /// What a manifest says, and where the first reader stands.
+    pub fn of(manifest: &Manifest, pin: Option<Lsn>) -> Needs {
+        // Of checkpoints that build on each other the last one is what a recovery starts from.
+        let checkpoints = ends(&manifest.checkpoints);
+        let holds = manifest.holds.iter();
+        Needs {
+            checkpoints: checkpoints
+                .iter()
+                .map(|checkpoint| CheckpointNeed { lsn: checkpoint.lsn, replay_from: checkpoint.replay_from })
+                .collect(),
+            holds: holds.map(|hold| (hold.name.clone(), hold.lsn)).collect(),
+            pin,
+        }
+    }
+
     /// The first LSN that is needed of a log that starts at `log_start`, and by what.
     pub fn oldest(&self, log_start: Lsn) -> (Lsn, KeptBy) {
-        // One that would be replayed from below the log's start leads nowhere, and needs nothing any more.
-        let usable = self.checkpoints.iter().filter(|checkpoint| checkpoint.replay_from >= log_start);
-        let oldest = usable.min_by_key(|checkpoint| checkpoint.replay_from);
+        let oldest = self.usable(log_start).min_by_key(|checkpoint| checkpoint.replay_from);
         let oldest = match oldest {
             Some(&CheckpointNeed { lsn, replay_from }) => {
                 (replay_from, KeptBy::Checkpoint { lsn, replay_from })
@@ -200,9 +216,14 @@ impl Needs {
     /// The first LSN that a person's order may not pass: as [`Needs::oldest`], but of the checkpoints only the
     /// newest counts.
     pub fn newest(&self, log_start: Lsn) -> (Lsn, KeptBy) {
-        let newest = self.checkpoints.iter().max_by_key(|checkpoint| checkpoint.lsn);
+        let newest = self.usable(log_start).max_by_key(|checkpoint| checkpoint.lsn);
         let newest = Needs { checkpoints: newest.into_iter().copied().collect(), ..Needs::default() };
         self.oldest_of_others(newest.oldest(log_start))
+    }
+
+    /// One that would be replayed from below the log's start leads nowhere, and needs nothing any more.
+    fn usable(&self, log_start: Lsn) -> impl Iterator<Item = &CheckpointNeed> {
+        self.checkpoints.iter().filter(move |checkpoint| checkpoint.replay_from >= log_start)
     }
 
     fn oldest_of_others(&self, oldest: (Lsn, KeptBy)) -> (Lsn, KeptBy) {

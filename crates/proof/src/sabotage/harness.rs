@@ -65,6 +65,7 @@ const fn part(name: &'static str, arguments: &'static [&'static str]) -> Harness
 /// All harnesses.
 pub const HARNESSES: &[Harness] = &[
     tests("append", "braidlog", "append"),
+    tests("backup", "braidlog", "backup"),
     only("crash", "braidlog", "crash", &["rounds_that_no_sync_covers"]),
     tests("disk failure", "braidlog", "disk_failure"),
     only("full disk", "braidlog", "disk_failure", &["lack_of_space", "full_disk"]),
@@ -79,6 +80,8 @@ pub const HARNESSES: &[Harness] = &[
     tests("reader", "recovery", "reader"),
     tests("recycled", "recovery", "recycled"),
     tests("torn tail", "recovery", "torn_tail"),
+    tests("retention", "braidlog", "retention"),
+    only("retention, decided", "recovery", "lib", &["retention::"]),
     tests("truncated", "recovery", "truncated"),
     part("enumerate", &["enumerate", "--rounds", "60", "--threads", "1"]),
     part("kill", &["kill", "--rounds", "100"]),

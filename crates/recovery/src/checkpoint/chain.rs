@@ -73,6 +73,11 @@ pub(crate) fn kept(all: &[ManifestCheckpoint], bad: &BTreeSet<u64>, chains_kept:
 /// One file that is damaged leaves a checkpoint no older than that: the one before it in its chain, or the last one of
 /// the chain before.
 pub fn needed_from(all: &[ManifestCheckpoint]) -> Option<Lsn> {
+    ends(all).iter().map(|last| last.replay_from).min()
+}
+
+/// The last checkpoint of each chain that can be restored.
+pub(crate) fn ends(all: &[ManifestCheckpoint]) -> Vec<ManifestCheckpoint> {
     let mut last_of: Vec<(u64, ManifestCheckpoint)> = Vec::new();
     for chain in restorable(all, &BTreeSet::new()) {
         if let (Some(root), Some(last)) = (chain.first(), chain.last())
@@ -81,7 +86,7 @@ pub fn needed_from(all: &[ManifestCheckpoint]) -> Option<Lsn> {
             last_of.push((root.number, *last));
         }
     }
-    last_of.into_iter().map(|(_, last)| last.replay_from).min()
+    last_of.into_iter().map(|(_, last)| last).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,229 @@
+//! Giving up segments: by the retention, and on order. And the holds that keep them.
+//!
+//! The rule: what is needed is looked at and the log cut by it under one lock, which a new hold takes too.
+
+use std::collections::BTreeMap;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use braidlog_format::Lsn;
+use braidlog_recovery::{
+    Decision, Disposed, Extent, KeptBy, Manifest, Needs, Retention, SegmentAge, truncate,
+};
+
+use super::Upkeep;
+use crate::event::Event;
+use crate::log::Log;
+use crate::{Error, Result};
+
+/// What a decision was made of. As long as all of it is the same, so is the decision, age aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Seen {
+    rotations: u64,
+    manifest: u64,
+    pin: Option<Lsn>,
+}
+
+impl Upkeep {
+    /// Gives up what the retention does not keep.
+    pub(super) fn keep_to_retention(&self, log: &Log, forced: bool) -> Result<()> {
+        let seen = self.look(log);
+        let by_age = self.plan.retention.age.is_some();
+        let failed = self
+            .state()
+            .failures
+            .get(&crate::UpkeepTask::Retention)
+            .is_some_and(|failing| failing.error.is_some());
+        if !(forced || by_age || failed) && self.state().seen == Some(seen) {
+            return Ok(());
+        }
+        // Once the log closes, it is another's to do.
+        let Ok(inside) = log.enter() else { return Ok(()) };
+        let event = {
+            let _cutting = self.cut_lock();
+            let manifest = self.plan.store.current();
+            let mut extent = self.recovered(Extent::of(&self.plan.dir, manifest.log_start))?;
+            let uptime = self.uptime();
+            #[cfg(braidlog_sabotage)]
+            let uptime = match uptime {
+                _ if braidlog_sabotage::is("retention_goes_by_the_wall_clock") => {
+                    Duration::from_nanos(self.plan.clock.wall_ns())
+                }
+                uptime => uptime,
+            };
+            self.note_ages(&manifest, &mut extent, uptime)?;
+            let limits = self.limits(&extent);
+            let Decision { start, kept_by } =
+                braidlog_recovery::retain(&limits, &extent.segments, &self.needs(log, &manifest), uptime);
+            self.state().kept_by = Some(kept_by);
+            if start > manifest.log_start || extent.has_rubbish { self.cut(log, start)? } else { None }
+        };
+        // As of before: what changed meanwhile is looked at again, our own changes too.
+        self.state().seen = Some(seen);
+        drop(inside);
+        self.tell(event);
+        Ok(())
+    }
+
+    /// Gives up the segments that lie wholly below `lsn`; where the log starts then.
+    pub(crate) fn truncate_before(&self, log: &Log, lsn: Lsn) -> Result<Lsn> {
+        let plan = &self.plan;
+        let (start, event) = {
+            let _cutting = self.cut_lock();
+            let manifest = plan.store.current();
+            let needs = self.needs(log, &manifest);
+            let (limit, by) = Needs { pin: None, ..needs }.newest(manifest.log_start);
+            if lsn > limit {
+                let what = format!(
+                    "cannot give up what lies below LSN {lsn}: {by} keeps the log from LSN {limit} on"
+                );
+                return Err(Error::refused(&plan.path, what));
+            }
+            // It stops where a reader stands.
+            let event = self.cut(log, lsn)?;
+            (plan.store.current().log_start, event)
+        };
+        self.tell(event);
+        self.ask();
+        Ok(start)
+    }
+
+    /// Cuts the log so that it starts with the segment that holds `lsn`, or earlier if somebody needs more.
+    fn cut(&self, log: &Log, lsn: Lsn) -> Result<Option<Event>> {
+        let plan = &self.plan;
+        let mut dispose = |name: &str| plan.dir.remove(name).map(|()| Disposed::Removed);
+        let durable = log.engine.durable_lsn();
+        let cut = truncate(&plan.dir, &plan.store, log.reader.pins(), durable, lsn, &mut dispose);
+        let cut = self.recovered(cut)?;
+        let (segments, recycled) = ((cut.removed + cut.recycled) as u64, cut.recycled as u64);
+        let counts = &mut self.state().counts;
+        counts.segments_removed += segments;
+        counts.segments_recycled += recycled;
+        counts.bytes_freed += cut.bytes;
+        let event = Event::Truncated { first_lsn: cut.first_lsn, segments, recycled, bytes: cut.bytes };
+        Ok((segments > 0).then_some(event))
+    }
+
+    /// Sets a hold, or moves the one of that name.
+    pub(crate) fn set_hold(&self, name: &str, lsn: Lsn) -> Result<()> {
+        let path = &self.plan.path;
+        if name.is_empty() || name.len() > HOLD_NAME_MAX {
+            let what =
+                format!("the name of a hold has 1 to {HOLD_NAME_MAX} bytes, and this one {}", name.len());
+            return Err(Error::refused(path, what));
+        }
+        let _cutting = self.cut_lock();
+        let start = self.plan.store.current().log_start;
+        if lsn < start {
+            let what = format!(
+                "the hold `{name}` asks for LSN {lsn}, and the log starts at LSN {start}: set it there or above"
+            );
+            return Err(Error::refused(path, what));
+        }
+        self.recovered(self.plan.store.change(|manifest| manifest.set_hold(name, lsn)))?;
+        self.ask();
+        Ok(())
+    }
+
+    /// Releases a hold; whether there was one.
+    pub(crate) fn release_hold(&self, name: &str) -> Result<bool> {
+        let mut was_there = false;
+        self.recovered(self.plan.store.change(|manifest| was_there = manifest.release_hold(name)))?;
+        self.ask();
+        Ok(was_there)
+    }
+
+    /// Saves the uptime, if anything goes by it. The log is about to close.
+    pub(crate) fn save_uptime(&self) -> Result<()> {
+        if self.plan.retention.age.is_none() {
+            return Ok(());
+        }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("uptime_not_saved_at_close") {
+            return Ok(());
+        }
+        let uptime = self.uptime();
+        self.save_ages(uptime)
+    }
+
+    /// What needs the log now.
+    fn needs(&self, log: &Log, manifest: &Manifest) -> Needs {
+        Needs::of(manifest, log.reader.pins().min())
+    }
+
+    pub(super) fn look(&self, log: &Log) -> Seen {
+        let manifest = self.plan.store.current().number();
+        Seen { rotations: log.engine.rotations(), manifest, pin: log.reader.pins().min() }
+    }
+
+    /// The first LSN that is needed, and by what: no order of a person but for the newest checkpoint passes it.
+    pub(crate) fn oldest_needed(&self, log: &Log) -> (Lsn, KeptBy) {
+        let manifest = self.plan.store.current();
+        self.needs(log, &manifest).oldest(manifest.log_start)
+    }
+
+    /// The limits, the one on the whole log among them: segments go before its size is a warning.
+    fn limits(&self, extent: &Extent) -> Retention {
+        let retention = self.plan.retention;
+        match self.plan.max_log_bytes {
+            Some(most) if !retention.keeps_all() => {
+                let others = extent.bytes.saturating_sub(extent.segment_bytes());
+                let fine = (most / 10 * 8).saturating_sub(others);
+                retention.bytes(retention.bytes.map_or(fine, |bytes| bytes.min(fine)))
+            }
+            _ => retention,
+        }
+    }
+
+    /// Notes since when segments have been finished. One that nobody saw becoming so is as good as new.
+    fn note_ages(&self, manifest: &Manifest, extent: &mut Extent, uptime: Duration) -> Result<()> {
+        let mut has_new = false;
+        let uptime_saved = {
+            let mut state = self.state();
+            let known = std::mem::take(&mut state.sealed_at);
+            let finished = extent.segments.len().saturating_sub(1);
+            let mut sealed_at = BTreeMap::new();
+            for segment in extent.segments.iter_mut().take(finished) {
+                has_new |= !known.contains_key(&segment.base);
+                let at = known.get(&segment.base).copied().unwrap_or(uptime);
+                segment.sealed_at = Some(at);
+                sealed_at.insert(segment.base, at);
+            }
+            state.sealed_at = sealed_at;
+            state.uptime_saved
+        };
+        // Without a limit on age, what was noted is saved with whatever else changes the manifest.
+        let Some(age) = self.plan.retention.age else { return Ok(()) };
+        let is_old_news = uptime.saturating_sub(uptime_saved) > age / 16;
+        if has_new || is_old_news || manifest.ages.is_empty() && extent.segments.len() > 1 {
+            self.save_ages(uptime)?;
+        }
+        Ok(())
+    }
+
+    fn save_ages(&self, uptime: Duration) -> Result<()> {
+        self.recovered(self.plan.store.change(|manifest| self.write_ages(manifest, uptime)))?;
+        self.state().uptime_saved = uptime;
+        Ok(())
+    }
+
+    fn write_ages(&self, manifest: &mut Manifest, uptime: Duration) {
+        let start = manifest.log_start;
+        manifest.uptime_ns = manifest.uptime_ns.max(as_ns(uptime));
+        let state = self.state();
+        let ages = state.sealed_at.iter().filter(|(base, _)| **base >= start);
+        let age = |(&base, &at): (&Lsn, &Duration)| SegmentAge { base, sealed_at_uptime_ns: as_ns(at) };
+        manifest.ages = ages.map(age).collect();
+    }
+
+    fn cut_lock(&self) -> MutexGuard<'_, ()> {
+        self.cutting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The most bytes of the name of a hold.
+const HOLD_NAME_MAX: usize = 255;
+
+fn as_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

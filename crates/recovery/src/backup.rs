@@ -1,0 +1,255 @@
+//! A backup: the log as it is up to a durable LSN, in a directory of its own that opens as a log.
+//!
+//! # Order
+//! What a crash leaves of a backup opens as the backup before (or with some more records), or is refused; it is never a
+//! shorter log.
+//! 1. The first backup into a directory begins with the manifest, which says up to which LSN the log goes. Until all is
+//!    there the log ends below that, and is refused. So does one that goes on with what is not whole.
+//! 2. Checkpoints, then segments in LSN order: each is written under another name, synced, renamed, and the directory
+//!    synced. Each of these states continues the one before it.
+//! 3. The last segment is cut where the backup ends, and sealed. It is always a copy: who opens a backup for writing may
+//!    cut its last file, which must not be one that the log has too.
+//! 4. A later backup ends with the manifest. Then what is below its start, and checkpoints that it does not name, go.
+//!
+//! # Beside a writer
+//! The log may be truncated, and its files used again, while they are read. The manifest says so before the first file
+//! goes: it is read again after each file, before that file gets its name in the backup.
+
+mod copy;
+mod target;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use braidlog_format::{CheckpointName, LogId, Lsn, ManifestCheckpoint, SegmentName};
+use braidlog_storage::{Clock, LogDir};
+
+use crate::chain::{self, Chain, End, Segment};
+use crate::{Manifest, Pins, RecoveryError, dir};
+
+use copy::Copier;
+use target::Target;
+
+/// How often a backup begins anew when the log is truncated under it.
+const ATTEMPTS_MAX: usize = 16;
+
+/// How a backup is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackupHow {
+    /// Whether finished files may be linked instead of copied, where the storage can.
+    pub link: bool,
+}
+
+/// How far a backup is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct BackupProgress {
+    /// Bytes of files that are in the backup.
+    pub bytes_done: u64,
+    /// Bytes of all files that will be.
+    pub bytes_total: u64,
+}
+
+/// What a backup came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// The log's identity.
+    pub log_id: LogId,
+    /// The first LSN of the backup.
+    pub first_lsn: Lsn,
+    /// The last one; the one before the first if it holds no record.
+    pub last_lsn: Lsn,
+    /// Segments in the backup.
+    pub segments: usize,
+    /// Checkpoints in the backup.
+    pub checkpoints: usize,
+    /// Files that were copied.
+    pub copied: usize,
+    /// Files that were linked.
+    pub linked: usize,
+    /// Files that were there already.
+    pub unchanged: usize,
+    /// Files of earlier backups that were removed.
+    pub removed: usize,
+    /// Bytes that were copied.
+    pub copied_bytes: u64,
+    /// Bytes of all files of the backup, its manifest aside.
+    pub bytes: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Backs the log in `from` up into `to`, up to the last LSN that `durable` says is durable. What an earlier backup left in
+/// `to` is used.
+///
+/// The caller holds the lock of `to`; the writer of `from` may go on. In the writer's own process it has
+/// `pins`, and gives nothing up meanwhile.
+///
+/// # Errors
+/// [`RecoveryError::Foreign`] if `to` holds anything but a backup of this very log; [`RecoveryError::Damaged`],
+/// [`RecoveryError::Newer`]; [`RecoveryError::Io`] from either directory. `to` is as the module says.
+pub fn backup(
+    from: &Arc<dyn LogDir>,
+    to: &Arc<dyn LogDir>,
+    clock: &Arc<dyn Clock>,
+    how: BackupHow,
+    pins: Option<&Pins>,
+    durable: &mut dyn FnMut() -> Result<Lsn, RecoveryError>,
+    progress: &mut dyn FnMut(BackupProgress),
+) -> Result<BackupReport, RecoveryError> {
+    let started = Instant::now();
+    // Nothing is given up, or used again, from here on.
+    let _pin = pins.map(Pins::pin_all);
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match attempt(from, to, clock, how, durable, progress) {
+            Ok(report) => return Ok(BackupReport { duration: started.elapsed(), ..report }),
+            Err(Ended::Moved) if attempts < ATTEMPTS_MAX => {}
+            Err(Ended::Moved) => {
+                return Err(RecoveryError::io("back up", dir::path_of(from))(ErrorKind::TimedOut.into()));
+            }
+            Err(Ended::Failed(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why an attempt ended early.
+enum Ended {
+    /// The log starts later now, and what was read may be another segment's.
+    Moved,
+    Failed(RecoveryError),
+}
+
+impl From<RecoveryError> for Ended {
+    fn from(error: RecoveryError) -> Ended {
+        Ended::Failed(error)
+    }
+}
+
+/// What is backed up.
+struct Source<'a> {
+    dir: &'a Arc<dyn LogDir>,
+    manifest: Manifest,
+    chain: Chain,
+    /// The last LSN of the backup.
+    last: Lsn,
+}
+
+fn attempt(
+    from: &Arc<dyn LogDir>,
+    to: &Arc<dyn LogDir>,
+    clock: &Arc<dyn Clock>,
+    how: BackupHow,
+    durable: &mut dyn FnMut() -> Result<Lsn, RecoveryError>,
+    progress: &mut dyn FnMut(BackupProgress),
+) -> Result<BackupReport, Ended> {
+    let source = Source::look(from, durable)?;
+    let log_id = source.log_id();
+    let mut target = Target::open(to, clock, log_id)?;
+    target.check(&source.chain, source.manifest.log_start)?;
+    let mut manifest = source.manifest.clone();
+    manifest.durable = source.last;
+    let is_whole = target.is_whole()?;
+    #[cfg(braidlog_sabotage)]
+    let is_whole = is_whole || braidlog_sabotage::is("first_backup_without_its_end");
+    if !is_whole {
+        target.write_manifest(&manifest)?;
+    }
+    let mut copier = Copier::new(&source, &mut target, how.link, progress)?;
+    for checkpoint in &source.manifest.checkpoints {
+        copier.checkpoint(checkpoint)?;
+    }
+    let (last, finished) = source.chain.segments.split_last().unzip();
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("backup_out_of_order")
+        && let Some(last) = last
+    {
+        copier.last(last)?;
+    }
+    for segment in finished.unwrap_or(&[]) {
+        copier.finished(segment)?;
+    }
+    if let Some(last) = last {
+        copier.last(last)?;
+    }
+    let report = copier.into_report();
+    if is_whole {
+        target.write_manifest(&manifest)?;
+    }
+    let removed = target.remove_rest(&manifest, &source.chain)?;
+    Ok(BackupReport {
+        log_id,
+        segments: source.chain.segments.len(),
+        checkpoints: manifest.checkpoints.len(),
+        removed,
+        ..report
+    })
+}
+
+impl<'a> Source<'a> {
+    fn look(
+        from: &'a Arc<dyn LogDir>,
+        durable: &mut dyn FnMut() -> Result<Lsn, RecoveryError>,
+    ) -> Result<Source<'a>, Ended> {
+        let manifest = Manifest::load(from)?;
+        // What the manifest vouches for is durable, also where no mark in the log says so yet.
+        let vouched = manifest.checkpoints.iter().map(|checkpoint| checkpoint.lsn).max();
+        let last = durable()?.max(manifest.durable).max(vouched.unwrap_or(Lsn::ZERO));
+        let listing = dir::list(from)?;
+        let mut source = Source { dir: from, manifest, chain: Chain::default(), last };
+        let inspected = chain::inspect(from, &listing, source.manifest.log_start, &[], &mut chain::refuse);
+        source.chain = source.unless_moved(inspected)?;
+        // One that begins above the end holds nothing of the backup. But a log has the segment with which it starts.
+        let start = source.manifest.log_start;
+        source.chain.segments.retain(|segment| segment.header.base <= last.max(start));
+        Ok(source)
+    }
+
+    fn log_id(&self) -> LogId {
+        let known = self.manifest.log_id().or_else(|| self.chain.log_id());
+        // A log that was opened has a segment, if it found space for one.
+        known.unwrap_or(LogId([0; 16]))
+    }
+
+    /// A result of reading the log; if the log starts later by now, that is why.
+    fn unless_moved<T>(&self, result: Result<T, RecoveryError>) -> Result<T, Ended> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) => match self.check_not_moved(self.manifest.log_start) {
+                Ok(()) => Err(Ended::Failed(error)),
+                Err(ended) => Err(ended),
+            },
+        }
+    }
+
+    /// Whether what was read at `lsn` still belonged to the log afterwards.
+    fn check_not_moved(&self, lsn: Lsn) -> Result<(), Ended> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("backup_of_a_file_used_again") {
+            return Ok(());
+        }
+        let now = Manifest::load(self.dir)?;
+        if now.log_start > lsn { Err(Ended::Moved) } else { Ok(()) }
+    }
+}
+
+/// The last LSN of a segment of the source, within the backup.
+fn last_of(segment: &Segment, last: Lsn) -> Lsn {
+    match segment.end {
+        End::Named(named) => named.last.min(last),
+        _ => last,
+    }
+}
+
+/// The name of a segment file.
+fn name_of(segment: &Segment) -> String {
+    SegmentName(segment.header.base).to_string()
+}
+
+/// The name of the file of a checkpoint.
+fn checkpoint_name(checkpoint: &ManifestCheckpoint) -> String {
+    CheckpointName { lsn: checkpoint.lsn, number: checkpoint.number }.to_string()
+}
