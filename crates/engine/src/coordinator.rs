@@ -25,6 +25,7 @@ use crate::merge::{Merge, Next};
 use crate::pen::{Pen, Sink};
 use crate::segment::{LastEntry, Segment};
 use crate::shared::Shared;
+use crate::spares::EarlierLife;
 use braidlog_format::{
     BLOCK_LEN, ENTRY_HEADER_LEN, EntryHeader, Kind, LogTail, Lsn, Predecessor, Salt, SegmentHeader,
     SegmentName, SyncMark, entry_len, padded_len,
@@ -288,15 +289,17 @@ impl Coordinator {
         let header = SegmentHeader {
             log_id: self.header.log_id,
             incarnation: self.header.incarnation,
-            salt: self.header.next_salt(),
+            salt: self.header.next_salt(prepared.earlier),
             base,
             predecessor: self.predecessor,
-            recycled: false,
+            recycled: prepared.earlier.is_some(),
             created_at_ns: shared.clock.wall_ns(),
             user_metadata: self.header.user_metadata,
         };
         let segment = Segment::begin(shared, prepared, &header, self.replaces_empty)?;
         self.replaces_empty = false;
+        shared.counters.recycled.fetch_add(u64::from(header.recycled), Relaxed);
+        shared.pen_base.store(base.0, Relaxed);
         shared.ages_since.store(0, Relaxed);
         self.segment = Some(segment);
         self.extend_segment(shared, need)?;
@@ -523,8 +526,8 @@ fn tell_room(shared: &Shared, segment: &Segment) {
 }
 
 impl HeaderConstants {
-    /// The next salt: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
-    fn next_salt(&mut self) -> Salt {
+    /// The next salt, another than the file had before: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+    fn next_salt(&mut self, earlier: Option<EarlierLife>) -> Salt {
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("one_salt_for_all_segments") {
             return Salt(1);
@@ -533,7 +536,9 @@ impl HeaderConstants {
         let mut z = self.salts;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Salt((z ^ (z >> 31)) as u32)
+        let salt = (z ^ (z >> 31)) as u32;
+        let is_taken = earlier.is_some_and(|earlier| earlier.salt.0 == salt);
+        Salt(salt.wrapping_add(u32::from(is_taken)))
     }
 }
 

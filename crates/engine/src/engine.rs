@@ -1,12 +1,13 @@
 //! The engine: an open log's write side, from start to close.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange, prepared_name};
+use braidlog_format::{Incarnation, Kind, LogId, LogTail, Lsn, LsnRange, SegmentName, prepared_name};
 use braidlog_storage::{Clock, FileAccess, FileIo, LockGuard, LogDir, is_no_space};
 
 use crate::append::{How, Wait};
@@ -235,6 +236,34 @@ impl Engine {
     /// will run it.
     pub fn ask_chore(&self) -> bool {
         self.shared.jobs.ask_chore()
+    }
+
+    /// Takes a segment's file that the log does not need any more, to begin a later segment in it. The caller has made
+    /// sure, durably, that the log starts behind it, and that no reader of this process is in it.
+    ///
+    /// `true`: the name is gone from the directory, durably. `false`: nothing was changed, and the caller removes the
+    /// file, because enough of them wait, it is linked from elsewhere, it is much shorter or longer than a segment, or it
+    /// is not before the segment under the pen. Does not hold up appends.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is no name of a segment; what the storage says: the name may be gone then, or not.
+    pub fn recycle(&self, name: &str) -> io::Result<bool> {
+        let shared = &*self.shared;
+        let Some(segment) = SegmentName::parse(name) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a segment"));
+        };
+        if segment.0.0 >= shared.pen_base.load(Relaxed) || shared.failure.get().is_some() {
+            return Ok(false);
+        }
+        let is_gone = shared.preparer.recycle(segment)?;
+        // On a full device it may be what appends wait for.
+        shared.prepare_ahead();
+        Ok(is_gone)
+    }
+
+    /// Gives the files that wait to be recycled up, because their space is needed; says whether there were any.
+    pub fn give_spares_up(&self) -> bool {
+        self.shared.preparer.give_spares_up()
     }
 
     /// The last LSN given out; [`Lsn::ZERO`] in an empty log.

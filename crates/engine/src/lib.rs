@@ -10,7 +10,8 @@
 //! 4. `segment.rs`: the round goes to the file under the pen and is synced.
 //! 5. `waiters.rs`, `committers.rs`, `commit.rs`, `hold.rs`: the durable LSN moves, and whoever waits for it returns.
 //!
-//! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need,
+//! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need, of old ones that
+//! wait in `spares.rs` first,
 //! `maintenance.rs` runs that and the owner's `chore.rs` as `jobs.rs` asks for it, `flusher.rs` serves what nobody
 //! blocks for, `shared.rs` says how the coordinator's role changes hands, `failure.rs` closes the log for good.
 
@@ -42,6 +43,7 @@ mod segment;
 mod settings;
 mod shared;
 mod space;
+mod spares;
 mod stripe;
 mod stripes;
 mod waiters;

@@ -110,6 +110,7 @@ pub(crate) struct Counters {
     pub(crate) space_refusals: AtomicU64,
     pub(crate) overflow_appends: AtomicU64,
     pub(crate) rotations: AtomicU64,
+    pub(crate) recycled: AtomicU64,
     pub(crate) sync_latency: Histogram,
     pub(crate) commit_latency: Histogram,
     pub(crate) gap_latency: Histogram,
@@ -136,6 +137,7 @@ impl Counters {
             space_refusals: zero(),
             overflow_appends: zero(),
             rotations: zero(),
+            recycled: zero(),
             sync_latency: Histogram::new(),
             commit_latency: Histogram::new(),
             gap_latency: Histogram::new(),
@@ -168,6 +170,7 @@ impl Counters {
             space_refusals: self.space_refusals.load(Relaxed),
             overflow_appends: self.overflow_appends.load(Relaxed),
             rotations: self.rotations.load(Relaxed),
+            recycled: self.recycled.load(Relaxed),
             sync_latency: self.sync_latency.snapshot(),
             commit_latency: self.commit_latency.snapshot(),
             gap_latency,
@@ -209,6 +212,8 @@ pub struct Metrics {
     pub overflow_appends: u64,
     /// Segments ended and followed by another.
     pub rotations: u64,
+    /// Segments begun in files of segments that were given up.
+    pub recycled: u64,
     /// How long syncs took.
     pub sync_latency: LatencySnapshot,
     /// How long appends that waited for durability took.

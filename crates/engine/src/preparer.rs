@@ -12,11 +12,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use braidlog_format::{SEGMENT_HEADER_LEN, block_ceil, prepared_name};
+use braidlog_format::{BLOCK_LEN, SEGMENT_HEADER_LEN, SegmentName, block_ceil, prepared_name};
 use braidlog_storage::{AlignedBuf, FileAccess, FileIo, LogDir, LogFile, is_no_space, write_all_at};
 
 use crate::primitive::{Condvar, Mutex};
 use crate::space::{Prepared, SEAL_RESERVE, Space};
+use crate::spares::Spares;
 
 /// Bytes of zeros that are laid in one step: half of what the pen has written of the file, within these bounds. After
 /// each step a sync also writes the file's map, so a pen that goes far has long steps; a log that ends
@@ -38,6 +39,7 @@ pub(crate) struct Preparer {
     capacity: u64,
     capacity_min: u64,
     next_number: AtomicU64,
+    spares: Spares,
     /// One file at a time, whoever makes it; and whether no more are made.
     ended: Mutex<bool>,
 }
@@ -52,6 +54,7 @@ impl Preparer {
     ) -> Preparer {
         let with_room = |room| block_ceil(SEGMENT_HEADER_LEN + room + SEAL_RESERVE);
         Preparer {
+            spares: Spares::new(Arc::clone(&dir), io),
             dir,
             space,
             io,
@@ -93,6 +96,32 @@ impl Preparer {
     /// files have the same names.
     pub(crate) fn end(&self) {
         *self.ended.lock() = true;
+        self.spares.end();
+    }
+
+    /// Makes a spare of a segment's file: see [`Spares::recycle`].
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub(crate) fn recycle(&self, segment: SegmentName) -> io::Result<bool> {
+        // A short one saves nothing; of a long one the rest would never be used.
+        let lens = self.segment_size / 2..=self.capacity.saturating_mul(2);
+        self.spares.recycle(segment, self.next_name(), lens)
+    }
+
+    /// Gives spare files up, because space is short; says whether there were any.
+    pub(crate) fn give_spares_up(&self) -> bool {
+        self.spares.give_all_up()
+    }
+
+    /// Bytes that a file needs at the least.
+    #[cfg(test)]
+    pub(crate) fn capacity_min(&self) -> u64 {
+        self.capacity_min
+    }
+
+    fn next_name(&self) -> String {
+        prepared_name(self.next_number.fetch_add(1, Relaxed))
     }
 
     /// Makes a file of `capacity` bytes, or of `capacity_min` where the device has no more.
@@ -100,7 +129,9 @@ impl Preparer {
         if *ended {
             return Err(io::Error::other("the log is closed"));
         }
-        let made = self.allocate(capacity).or_else(|error| {
+        // Spares that do not become this file are gone then: their space is there for a new one.
+        let reused = self.spares.take(capacity, capacity_min);
+        let made = reused.map_or_else(|| self.allocate(capacity), Ok).or_else(|error| {
             if is_no_space(&error) && capacity_min < capacity {
                 self.allocate(capacity_min)
             } else {
@@ -123,14 +154,14 @@ impl Preparer {
     }
 
     fn allocate(&self, capacity: u64) -> io::Result<Prepared> {
-        let name = prepared_name(self.next_number.fetch_add(1, Relaxed));
+        let name = self.next_name();
         let file = self.dir.open(&name, FileAccess::CreateNew, self.io)?;
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("space_not_allocated") {
-            return Ok(Prepared { name, file, capacity });
+            return Ok(Prepared { name, file, capacity, earlier: None });
         }
         match file.allocate(capacity) {
-            Ok(()) => Ok(Prepared { name, file, capacity }),
+            Ok(()) => Ok(Prepared { name, file, capacity, earlier: None }),
             Err(error) => {
                 drop(file);
                 // Its space is needed more than its error: left-over files go at the next open.
@@ -165,8 +196,12 @@ struct FrontierState {
 }
 
 impl Frontier {
-    pub(crate) fn new(file: Arc<dyn LogFile>, pen: u64, limit: u64) -> Frontier {
-        let state = FrontierState { began: pen, zeroed: pen, pen, limit, step: None };
+    /// Of a file whose first `written` bytes were written in an earlier life, in which no zeros are needed. The pen
+    /// stands at `pen`, and zeros are laid below `limit`.
+    pub(crate) fn new(file: Arc<dyn LogFile>, pen: u64, limit: u64, written: u64) -> Frontier {
+        // Whole blocks: the last one may have been written in part.
+        let zeroed = pen.max(written - written % BLOCK_LEN);
+        let state = FrontierState { began: pen, zeroed, pen, limit, step: None };
         Frontier { file, state: Mutex::new(state), step_ended: Condvar::new() }
     }
 

@@ -68,7 +68,8 @@ impl Segment {
         header: &SegmentHeader,
         replace: bool,
     ) -> Result<Segment, Failure> {
-        let Prepared { name: prepared_name, file, capacity } = prepared;
+        let Prepared { name: prepared_name, file, capacity, earlier } = prepared;
+        let written = earlier.map_or(0, |earlier| earlier.len);
         let name = SegmentName(header.base).to_string();
         let failed = |error| Failure::new(FailedOperation::NextSegment, &name, error);
         #[cfg(braidlog_sabotage)]
@@ -85,7 +86,7 @@ impl Segment {
         file.sync_all().map_err(failed)?;
         give_name(shared, &prepared_name, &name, replace)?;
         Ok(Segment {
-            frontier: Arc::new(Frontier::new(Arc::clone(&file), SEGMENT_HEADER_LEN, capacity)),
+            frontier: Arc::new(Frontier::new(Arc::clone(&file), SEGMENT_HEADER_LEN, capacity, written)),
             target: Arc::new(Target { file, name }),
             base: header.base,
             salt: header.salt,

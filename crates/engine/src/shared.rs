@@ -68,6 +68,9 @@ pub(crate) struct Shared {
     /// When the first record of the segment under the pen was written, in nanoseconds of the monotonic clock
     /// plus one; 0 while it holds none. Relaxed, as above.
     pub(crate) ages_since: AtomicU64,
+    /// The base of the segment under the pen, 0 before the first. Relaxed: it only rises, and whoever sees an older one
+    /// takes fewer segments for given up.
+    pub(crate) pen_base: AtomicU64,
     /// Set by close, and while the first segment is begun: nobody waits for space then. Relaxed: nothing
     /// depends on when it is seen.
     pub(crate) closing: AtomicBool,
@@ -212,6 +215,7 @@ impl Shared {
             marked: AtomicU64::new(tail.next_lsn.prev().0),
             sync_began: AtomicU64::new(0),
             ages_since: AtomicU64::new(0),
+            pen_base: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             jobs: Jobs::new(chore.is_some()),
             chore,
@@ -260,6 +264,9 @@ impl Shared {
                 Err(error) if is_no_space(&error) && !self.closing.load(Relaxed) => {
                     if !std::mem::replace(&mut stalled, true) {
                         self.space.stall_begins();
+                    }
+                    if self.preparer.give_spares_up() {
+                        continue;
                     }
                     self.wake_writers();
                     let mut waiting = self.space_retry.0.lock();

@@ -19,6 +19,7 @@ use braidlog_storage::LogFile;
 
 use crate::primitive::Mutex;
 use crate::primitive::atomic::{AtomicU8, Ordering::Relaxed};
+use crate::spares::EarlierLife;
 
 /// Bytes of a file that are kept for its seal.
 pub(crate) const SEAL_RESERVE: u64 = seal_len(0, INDEX_POINTS_MAX) + BLOCK_LEN;
@@ -42,6 +43,8 @@ pub(crate) struct Prepared {
     pub(crate) file: Arc<dyn LogFile>,
     /// Bytes allocated.
     pub(crate) capacity: u64,
+    /// What the file was before, if it was recycled.
+    pub(crate) earlier: Option<EarlierLife>,
 }
 
 impl Prepared {

@@ -37,6 +37,8 @@ mod loom_tasks;
 mod loom_waiters;
 #[cfg(not(braidlog_shuttle))]
 mod small_log;
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+mod spares;
 
 /// Runs a model with at most three preemptions: every known bug of such protocols needs no more, and a model
 /// of one module then ends in seconds.

@@ -83,7 +83,7 @@ fn check(pen: fn(&Frontier, &dyn Fn(usize))) {
     model(move || {
         let file = Watched::new();
         let end = (file.blocks.len() * BLOCK) as u64;
-        let frontier = Arc::new(Frontier::new(Arc::clone(&file) as Arc<dyn LogFile>, 0, end));
+        let frontier = Arc::new(Frontier::new(Arc::clone(&file) as Arc<dyn LogFile>, 0, end, 0));
         let preparer = {
             let frontier = Arc::clone(&frontier);
             thread::spawn(move || {

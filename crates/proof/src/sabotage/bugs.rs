@@ -143,6 +143,8 @@ pub const BUGS: &[Bug] = &[
     bug("idle_thread_not_told_of_a_sync", "the background thread sleeps through the mark that a leader owes", "9", "models: flusher"),
     bug("flusher_sleeps_without_a_look", "the background thread sleeps without looking again", "liveness", "models: flusher"),
     bug("job_cleared_after_the_work", "a job that is asked for while one is done is forgotten", "liveness", "models: jobs"),
+    bug("old_name_not_synced_away", "a file is recycled before its old name is durably gone", "a torn tail is no damage", "spares"),
+    bug("linked_file_recycled", "a file is recycled that has a name elsewhere", "a backup never changes", "spares"),
     bug("chore_begun_over_what_waits", "a chore begins though a file was promised to somebody", "liveness", "models: jobs"),
     bug("file_promised_during_a_chore", "a file is promised by a thread that runs a chore", "liveness", "models: jobs"),
     bug("pen_does_not_wait_for_zeros", "the pen writes a range into which zeros are being laid", "1", "models: frontier"),
