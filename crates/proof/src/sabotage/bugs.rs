@@ -112,7 +112,7 @@ pub const BUGS: &[Bug] = &[
     bug("checkpoint_overwritten_in_place", "a checkpoint is written over the one before", "6", "checkpoint crash"),
     bug("old_checkpoints_removed_first", "checkpoints go before the manifest has forgotten them", "6", "checkpoint crash"),
     bug("checkpoint_not_verified", "a state is handed over before its file was checked to the end", "4", "checkpoints"),
-    bug("open_transactions_forgotten", "replay upon a checkpoint begins behind records of transactions that were open", "1", "checkpoints"),
+    bug("open_transactions_forgotten", "replay upon a checkpoint begins behind records of transactions that were open", "1", "restore"),
     bug("damaged_checkpoint_built_upon", "changes are written upon a checkpoint that could not be read", "6", "checkpoints"),
     bug("published_before_the_copy", "a frame is published before its bytes are copied", "1, 4", "models: stripe"),
     bug("published_relaxed", "a frame is published without a release", "1, 4", "models: stripe"),

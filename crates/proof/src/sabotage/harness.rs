@@ -76,6 +76,7 @@ pub const HARNESSES: &[Harness] = &[
     only("damage", "recovery", "damage", &["another_time", "below_a_sync_mark", "every_damaged_place"]),
     tests("checkpoints", "recovery", "checkpoint"),
     tests("checkpoint crash", "recovery", "checkpoint_crash"),
+    tests("restore", "recovery", "restore"),
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
     tests("recycled", "recovery", "recycled"),

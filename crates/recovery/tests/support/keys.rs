@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,4 +156,51 @@ pub fn log_of(records: u64) -> (SimDisk, Pen) {
         }
     }
     (disk, pen)
+}
+
+/// A state that is bytes and no more.
+#[derive(Default)]
+pub struct Bytes {
+    pub bytes: Vec<u8>,
+    pub parts: Vec<(Option<Lsn>, Lsn)>,
+    pub applied: Vec<Lsn>,
+}
+
+impl Restore for Bytes {
+    fn restore(&mut self, part: &mut CheckpointReader<'_>) -> Result<(), BoxError> {
+        self.parts.push((part.base(), part.lsn()));
+        part.read_to_end(&mut self.bytes)?;
+        Ok(())
+    }
+
+    fn apply(&mut self, record: RecordRef<'_>) -> Result<Applied, BoxError> {
+        self.applied.push(record.lsn);
+        Ok(Applied::Applied)
+    }
+}
+
+pub fn restored(store: &Store, state: &mut dyn Restore, last: Lsn) -> RestoreReport {
+    try_restored(store, state, last, None).unwrap()
+}
+
+pub fn try_restored(
+    store: &Store,
+    state: &mut dyn Restore,
+    last: Lsn,
+    max_time: Option<Duration>,
+) -> Result<RestoreReport, RestoreError> {
+    let reader = LogReader::of_writer(store.dir.clone(), Lsn::FIRST);
+    let how = RestoreHow { clock: &*store.clock, max_time, ahead: None, progress: &mut |_| {} };
+    store.checkpoints.restore(&reader, last, how, state)
+}
+
+/// Two chains of three: all, changes, changes.
+pub fn two_chains() -> (SimDisk, Store, Pen) {
+    let (disk, pen) = log_of(12);
+    let store = Store::open(&disk);
+    for lsn in [1, 3, 5, 6, 8, 10] {
+        let order = CheckpointOrder { incremental: true, deltas_max: 2, ..order_at(Lsn(lsn)) };
+        store.write(&order, &Keys::of(&pen.model[..lsn as usize])).unwrap();
+    }
+    (disk, store, pen)
 }
