@@ -19,8 +19,10 @@ struct Estimate {
     checkpoint_bytes: u64,
     records: u64,
     log_bytes: u64,
+    /// Of the log, and of the checkpoint.
     bytes_per_second: u64,
-    /// Whether the rate was measured here.
+    checkpoint_bytes_per_second: u64,
+    /// Whether the rates were measured here.
     measured: bool,
     seconds: f64,
     at_least_seconds: f64,
@@ -39,6 +41,7 @@ pub fn run(args: &FactArgs) -> Result<(), Failure> {
         records: found.records,
         log_bytes: found.log_bytes,
         bytes_per_second: found.bytes_per_second,
+        checkpoint_bytes_per_second: found.checkpoint_bytes_per_second,
         measured: found.measured,
         seconds: found.duration.as_secs_f64(),
         at_least_seconds: found.at_least().as_secs_f64(),

@@ -6,18 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use braidlog_format::{Lsn, entry_len};
+use braidlog_format::{Lsn, ManifestCheckpoint, StreamKind, entry_len};
 use braidlog_storage::{Clock, LogDir};
 
 use crate::checkpoint::{CheckpointInfo, chain};
-use crate::{LogReader, Manifest, RecoveryError, dir};
+use crate::{LogReader, Manifest, RecoveryError, StreamReader, dir};
 
 /// The most bytes that are read to measure how fast that goes.
 const SAMPLE_LEN: u64 = 8 << 20;
 /// The fewest bytes of which the speed says something.
 const SAMPLE_MIN: u64 = 256 << 10;
-/// Bytes per second, if there is too little to measure by: a slow disk.
-const RATE_ASSUMED: u64 = 200_000_000;
+/// Bytes of the log per second, if there is too little to measure by: a slow disk.
+const LOG_RATE_ASSUMED: u64 = 200_000_000;
+/// The same of checkpoint files, in which there is less to check.
+const CHECKPOINT_RATE_ASSUMED: u64 = 400_000_000;
 /// How far the estimate may be off, either way.
 const FACTOR: u32 = 3;
 
@@ -35,10 +37,12 @@ pub struct RecoveryEstimate {
     pub records: u64,
     /// Bytes of the log that these take, roughly: of segments of which not all is read it is a share.
     pub log_bytes: u64,
-    /// Bytes that one thread reads and checks in a second: measured on up to 8 MiB of the log just now, or, where there
+    /// Bytes of the log that one thread reads and checks in a second: measured on up to 8 MiB just now, or, where there
     /// is less than 256 KiB to measure by, assumed to be 200,000,000.
     pub bytes_per_second: u64,
-    /// Whether that was measured.
+    /// The same of the checkpoint; if it cannot be measured, 400,000,000 are assumed.
+    pub checkpoint_bytes_per_second: u64,
+    /// Whether both were measured, as far as there is something to read.
     pub measured: bool,
     /// How long reading and checking would take, without what the application does with it: between
     /// [`at_least`](RecoveryEstimate::at_least) and [`at_most`](RecoveryEstimate::at_most). The cache makes the largest
@@ -84,10 +88,8 @@ pub fn estimate(
     let from = newest.map_or(manifest.log_start, |newest| newest.replay_from);
     let records = last.next().0.saturating_sub(from.0);
 
-    let sample = Sample::take(reader, from, last, clock)?;
-    let measured = sample.bytes >= SAMPLE_MIN && !sample.took.is_zero();
-    let bytes_per_second =
-        if measured { (sample.bytes as f64 / sample.took.as_secs_f64()) as u64 } else { RATE_ASSUMED };
+    let sample = Sample::of_log(reader, from, last, clock)?;
+    let state = chain.first().map(|part| Sample::of_checkpoint(log_dir, part, clock)).unwrap_or_default();
 
     let mut bases = Vec::new();
     for file in dir::list(log_dir)?.segments.iter().filter(|file| file.base >= manifest.log_start) {
@@ -95,8 +97,12 @@ pub fn estimate(
     }
     let log_bytes = log_bytes(&bases, from, last, &sample);
     let checkpoint_bytes = chain.iter().map(|part| part.bytes).sum::<u64>();
-    let bytes = (2 * checkpoint_bytes).saturating_add(log_bytes);
-    let seconds = bytes as f64 / bytes_per_second.max(1) as f64;
+    let bytes_per_second = sample.rate().unwrap_or(LOG_RATE_ASSUMED);
+    let checkpoint_bytes_per_second = state.rate().unwrap_or(CHECKPOINT_RATE_ASSUMED);
+    let measured =
+        (log_bytes == 0 || sample.rate().is_some()) && (checkpoint_bytes == 0 || state.rate().is_some());
+    let seconds = log_bytes as f64 / bytes_per_second as f64
+        + 2.0 * checkpoint_bytes as f64 / checkpoint_bytes_per_second as f64;
     Ok(RecoveryEstimate {
         checkpoint: newest.map(CheckpointInfo::of),
         checkpoint_files: chain.len(),
@@ -104,6 +110,7 @@ pub fn estimate(
         records,
         log_bytes,
         bytes_per_second,
+        checkpoint_bytes_per_second,
         measured,
         duration: Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
     })
@@ -128,30 +135,65 @@ fn log_bytes(segments: &[(Lsn, u64)], from: Lsn, last: Lsn, sample: &Sample) -> 
     bytes
 }
 
-/// Some records from the beginning of the range.
-#[derive(Debug, Default)]
+/// A little of what a recovery would read.
+#[derive(Clone, Copy, Debug, Default)]
 struct Sample {
     records: u64,
     bytes: u64,
+    /// How long reading the bytes but for the first entry took: opening a file is no matter of its length.
     took: Duration,
+    first_bytes: u64,
 }
 
 impl Sample {
-    fn take(reader: &LogReader, from: Lsn, last: Lsn, clock: &dyn Clock) -> Result<Sample, RecoveryError> {
+    /// Of the records from the beginning of the range.
+    fn of_log(reader: &LogReader, from: Lsn, last: Lsn, clock: &dyn Clock) -> Result<Sample, RecoveryError> {
         let mut sample = Sample::default();
         if from > last {
             return Ok(sample);
         }
-        let began = clock.monotonic();
         let mut records = reader.iter(from, last)?;
+        let mut began = clock.monotonic();
         while sample.bytes < SAMPLE_LEN
             && let Some(record) = records.next_ref()
         {
-            sample.records += 1;
-            sample.bytes = sample.bytes.saturating_add(entry_len(record?.payload.len() as u64));
+            sample.count(entry_len(record?.payload.len() as u64), &mut began, clock);
         }
         sample.took = clock.monotonic().saturating_sub(began);
         Ok(sample)
+    }
+
+    /// Of the beginning of a checkpoint file. What is wrong with it is found when it is used.
+    fn of_checkpoint(log_dir: &Arc<dyn LogDir>, named: &ManifestCheckpoint, clock: &dyn Clock) -> Sample {
+        let mut sample = Sample::default();
+        let file = CheckpointInfo::of(named).file;
+        let Ok(mut stream) = StreamReader::open(log_dir, &file, StreamKind::Checkpoint) else {
+            return sample;
+        };
+        let mut began = clock.monotonic();
+        while sample.bytes < SAMPLE_LEN
+            && let Ok(Some(entry)) = stream.next_entry()
+        {
+            let len = entry_len(entry.payload.len() as u64);
+            sample.count(len, &mut began, clock);
+        }
+        sample.took = clock.monotonic().saturating_sub(began);
+        sample
+    }
+
+    fn count(&mut self, bytes: u64, began: &mut Duration, clock: &dyn Clock) {
+        if self.records == 0 {
+            (self.first_bytes, *began) = (bytes, clock.monotonic());
+        }
+        self.records += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Bytes per second, if it is enough to say so.
+    fn rate(&self) -> Option<u64> {
+        let bytes = self.bytes.saturating_sub(self.first_bytes);
+        let is_enough = bytes >= SAMPLE_MIN && !self.took.is_zero();
+        is_enough.then(|| ((bytes as f64 / self.took.as_secs_f64()) as u64).max(1))
     }
 }
 
@@ -161,7 +203,7 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_records_that_are_wanted() {
-        let sample = Sample { records: 10, bytes: 1000, took: Duration::ZERO };
+        let sample = Sample { records: 10, bytes: 1000, ..Sample::default() };
         let segments = [(Lsn(1), 4000), (Lsn(41), 8000), (Lsn(61), 64 << 20)];
         for (from, last, expected) in [
             (1, 60, 12_000),
@@ -177,6 +219,15 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_told_of_enough_bytes_and_without_the_first_entry() {
+        let second = Duration::from_secs(1);
+        let enough = Sample { records: 9, bytes: SAMPLE_MIN + 100, took: second / 2, first_bytes: 100 };
+        assert_eq!(enough.rate(), Some(2 * SAMPLE_MIN));
+        assert_eq!(Sample { bytes: SAMPLE_MIN + 99, ..enough }.rate(), None);
+        assert_eq!(Sample { took: Duration::ZERO, ..enough }.rate(), None);
+    }
+
+    #[test]
     fn the_time_of_the_application_is_added() {
         let estimate = RecoveryEstimate {
             checkpoint: None,
@@ -185,6 +236,7 @@ mod tests {
             records: 1000,
             log_bytes: 0,
             bytes_per_second: 1,
+            checkpoint_bytes_per_second: 1,
             measured: false,
             duration: Duration::from_secs(6),
         };

@@ -60,7 +60,6 @@ mod error;
 
 pub use ahead::ReadAhead;
 pub use backup::{BackupHow, BackupProgress, BackupReport, backup};
-pub use checkpoint::chain::needed_from;
 pub use checkpoint::reader::CheckpointReader;
 pub use checkpoint::select::{KnownGood, PassedOver, PassedOverCause};
 pub use checkpoint::writer::CheckpointWriter;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use braidlog_format::{Lsn, ManifestCheckpoint};
+use braidlog_format::ManifestCheckpoint;
 
 /// The checkpoint with this number.
 fn find(all: &[ManifestCheckpoint], number: u64) -> Option<&ManifestCheckpoint> {
@@ -67,16 +67,9 @@ pub(crate) fn kept(all: &[ManifestCheckpoint], bad: &BTreeSet<u64>, chains_kept:
     kept
 }
 
-/// From where the log is needed, so that each chain that is named can be restored and gone on from: the first record
-/// that the *last* checkpoint of the oldest chain needs. `None` without a checkpoint.
-///
-/// One file that is damaged leaves a checkpoint no older than that: the one before it in its chain, or the last one of
-/// the chain before.
-pub fn needed_from(all: &[ManifestCheckpoint]) -> Option<Lsn> {
-    ends(all).iter().map(|last| last.replay_from).min()
-}
-
-/// The last checkpoint of each chain that can be restored.
+/// The last checkpoint of each chain that can be restored. From the oldest of these on the log is needed, so that each
+/// chain can be restored and gone on from: one file that is damaged leaves a checkpoint no older than that, the one before
+/// it in its chain or the last one of the chain before.
 pub(crate) fn ends(all: &[ManifestCheckpoint]) -> Vec<ManifestCheckpoint> {
     let mut last_of: Vec<(u64, ManifestCheckpoint)> = Vec::new();
     for chain in restorable(all, &BTreeSet::new()) {
@@ -91,6 +84,8 @@ pub(crate) fn ends(all: &[ManifestCheckpoint]) -> Vec<ManifestCheckpoint> {
 
 #[cfg(test)]
 mod tests {
+    use braidlog_format::Lsn;
+
     use super::*;
 
     fn checkpoint(number: u64, base: u64) -> ManifestCheckpoint {
@@ -112,6 +107,10 @@ mod tests {
 
     fn all(of: &[(u64, u64)]) -> Vec<ManifestCheckpoint> {
         of.iter().map(|&(number, base)| checkpoint(number, base)).collect()
+    }
+
+    fn needed_from(all: &[ManifestCheckpoint]) -> Option<Lsn> {
+        ends(all).iter().map(|last| last.replay_from).min()
     }
 
     const NONE: &BTreeSet<u64> = &BTreeSet::new();
