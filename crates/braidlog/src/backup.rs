@@ -44,8 +44,9 @@ impl Wal {
     /// [`Wal::durable_lsn`], its checkpoints and its manifest, so that `dest` opens as a log. Appends go on meanwhile.
     /// Into the backup of this log that an earlier call left there only what is new is brought.
     ///
-    /// If it is interrupted, `dest` opens as the backup before, perhaps with some more records, or it is refused as
-    /// damaged because the log in it is shorter than its manifest says; the next backup into it mends both.
+    /// If it is interrupted, `dest` opens as the backup before, perhaps with some more records; the first one, and one of
+    /// a log that starts behind the end of the backup before, is refused as damaged until it is whole, because the log in
+    /// it is shorter than its manifest says. The next backup into it mends both.
     ///
     /// To restore, open a copy of `dest`. A backup that was itself opened for writing has gone on as a log of its own,
     /// with LSNs that this one gives to other records: a later backup refuses it.

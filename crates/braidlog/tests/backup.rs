@@ -8,7 +8,7 @@ use std::thread;
 
 use braidlog::storage::Storage;
 use braidlog::{Backup, BackupReport, ErrorKind, Lsn, Options, Retention, TailState, Wal};
-use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
+use braidlog_sim::{Bound, Fault, Op, Profile, SimClock, SimDisk};
 
 #[path = "support/small_log.rs"]
 mod small_log;
@@ -223,6 +223,19 @@ fn died_at(disk: &SimDisk, n: u64, after_effect: bool, run: impl FnOnce() -> boo
     (was_struck || !succeeded).then_some(())
 }
 
+/// What a crash may leave now: all that there is, or from each kind some.
+fn images(disk: &SimDisk) -> Vec<(String, SimDisk)> {
+    const MOST: u64 = 8;
+    let all = disk.crash_images(Bound::Pages);
+    let numbers =
+        (0..all.total().min(MOST)).map(|n| n * all.total().min(u64::MAX / MOST) / all.total().min(MOST));
+    let mut images: Vec<_> = numbers.map(|n| (format!("image {n}"), all.image(n))).collect();
+    for profile in Profile::HONEST {
+        images.push((format!("{profile:?}"), disk.crash_clone(1, profile)));
+    }
+    images
+}
+
 /// A log, what its backup before holds, and the options that open both.
 struct Before {
     disk: SimDisk,
@@ -259,37 +272,33 @@ fn a_crash_at_any_operation_leaves_the_backup_before_or_one_that_is_refused() {
                     operations += n - 1;
                     break;
                 }
-                for seed in 0..2 {
-                    for profile in Profile::HONEST {
-                        let context = format!("first {is_first}, operation {n}, {profile:?}, seed {seed}");
-                        let after = disk.crash_clone(seed, profile);
-                        let options = small(&after, &clock);
-                        match options.open_read_only(DEST) {
-                            Ok(log) => {
-                                let (first, last) = (log.first_lsn().unwrap(), assert_reads(&log));
-                                let (_, least) = backup.unwrap_or((Lsn(1), Lsn(0)));
-                                // Without a manifest there is no backup yet, and nothing that looks like one.
-                                let is_there =
-                                    after.list_raw(DEST).iter().any(|(name, _)| name == "MANIFEST");
-                                assert!(is_there || bases(&after, DEST).is_empty(), "{context}");
-                                let least = if is_first && is_there { wal.durable_lsn() } else { least };
-                                assert!(last >= least, "{context}: {first}..={last}");
-                                let is_whole = options.verify(DEST, |_| ()).unwrap().is_clean();
-                                assert!(is_whole, "{context}");
-                                opened += 1;
-                            }
-                            Err(error) => {
-                                let kind = error.kind();
-                                let none = kind == ErrorKind::Foreign && is_first;
-                                assert!(kind == ErrorKind::Damaged || none, "{context}: {error}");
-                                refused += 1;
-                            }
+                for (image, after) in images(&disk) {
+                    let context = format!("first {is_first}, operation {n}, {image}");
+                    let options = small(&after, &clock);
+                    match options.open_read_only(DEST) {
+                        Ok(log) => {
+                            let (first, last) = (log.first_lsn().unwrap(), assert_reads(&log));
+                            let (_, least) = backup.unwrap_or((Lsn(1), Lsn(0)));
+                            // Without a manifest there is no backup yet, and nothing that looks like one.
+                            let is_there = after.list_raw(DEST).iter().any(|(name, _)| name == "MANIFEST");
+                            assert!(is_there || bases(&after, DEST).is_empty(), "{context}");
+                            let least = if is_first && is_there { wal.durable_lsn() } else { least };
+                            assert!(last >= least, "{context}: {first}..={last}");
+                            let is_whole = options.verify(DEST, |_| ()).unwrap().is_clean();
+                            assert!(is_whole, "{context}");
+                            opened += 1;
                         }
-                        // The next backup mends it, whatever it was.
-                        let again = small(&after, &clock).open(PATH).unwrap();
-                        let report = again.backup(DEST).unwrap_or_else(|error| panic!("{context}: {error}"));
-                        assert_eq!(assert_backup(&options), (report.first_lsn, report.last_lsn), "{context}");
+                        Err(error) => {
+                            let kind = error.kind();
+                            let none = kind == ErrorKind::Foreign && is_first;
+                            assert!(kind == ErrorKind::Damaged || none, "{context}: {error}");
+                            refused += 1;
+                        }
                     }
+                    // The next backup mends it, whatever it was.
+                    let again = small(&after, &clock).open(PATH).unwrap();
+                    let report = again.backup(DEST).unwrap_or_else(|error| panic!("{context}: {error}"));
+                    assert_eq!(assert_backup(&options), (report.first_lsn, report.last_lsn), "{context}");
                 }
             }
         }

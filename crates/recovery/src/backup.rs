@@ -4,7 +4,8 @@
 //! What a crash leaves of a backup opens as the backup before (or with some more records), or is refused; it is never a
 //! shorter log.
 //! 1. The first backup into a directory begins with the manifest, which says up to which LSN the log goes. Until all is
-//!    there the log ends below that, and is refused. So does one that goes on with what is not whole.
+//!    there the log ends below that, and is refused. So does one that goes on with what is not whole, or to which nothing
+//!    of the log continues any more, because it starts behind the backup's end.
 //! 2. Checkpoints, then segments in LSN order: each is written under another name, synced, renamed, and the directory
 //!    synced. Each of these states continues the one before it.
 //! 3. The last segment is cut where the backup ends, and sealed. It is always a copy: who opens a backup for writing may
@@ -13,7 +14,8 @@
 //!
 //! # Beside a writer
 //! The log may be truncated, and its files used again, while they are read. The manifest says so before the first file
-//! goes: it is read again after each file, before that file gets its name in the backup.
+//! goes: it is read again after each file, before that file gets its name in the backup. Checkpoints are opened before
+//! anything else is done: newer ones may take their names meanwhile, and their bytes stay.
 
 mod copy;
 mod target;
@@ -26,13 +28,14 @@ use braidlog_format::{CheckpointName, LogId, Lsn, ManifestCheckpoint, SegmentNam
 use braidlog_storage::{Clock, LogDir};
 
 use crate::chain::{self, Chain, End, Segment};
+use crate::window::{STREAM_LEN, Window};
 use crate::{Manifest, Pins, RecoveryError, dir};
 
 use copy::Copier;
 use target::Target;
 
-/// How often a backup begins anew when the log is truncated under it.
-const ATTEMPTS_MAX: usize = 16;
+/// How often a backup begins anew when the log changes under it.
+const ATTEMPTS_MAX: usize = 64;
 
 /// How a backup is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +121,7 @@ pub fn backup(
 
 /// Why an attempt ended early.
 enum Ended {
-    /// The log starts later now, and what was read may be another segment's.
+    /// The log gave something up meanwhile, and what was read may be another file's, or gone.
     Moved,
     Failed(RecoveryError),
 }
@@ -133,6 +136,8 @@ impl From<RecoveryError> for Ended {
 struct Source<'a> {
     dir: &'a Arc<dyn LogDir>,
     manifest: Manifest,
+    /// The files of the checkpoints, open.
+    checkpoints: Vec<(ManifestCheckpoint, Window)>,
     chain: Chain,
     /// The last LSN of the backup.
     last: Lsn,
@@ -146,21 +151,22 @@ fn attempt(
     durable: &mut dyn FnMut() -> Result<Lsn, RecoveryError>,
     progress: &mut dyn FnMut(BackupProgress),
 ) -> Result<BackupReport, Ended> {
-    let source = Source::look(from, durable)?;
+    let mut source = Source::look(from, durable)?;
+    let checkpoints = std::mem::take(&mut source.checkpoints);
     let log_id = source.log_id();
     let mut target = Target::open(to, clock, log_id)?;
     target.check(&source.chain, source.manifest.log_start)?;
     let mut manifest = source.manifest.clone();
     manifest.durable = source.last;
-    let is_whole = target.is_whole()?;
+    let is_whole = target.is_whole(source.manifest.log_start)?;
     #[cfg(braidlog_sabotage)]
     let is_whole = is_whole || braidlog_sabotage::is("first_backup_without_its_end");
     if !is_whole {
         target.write_manifest(&manifest)?;
     }
     let mut copier = Copier::new(&source, &mut target, how.link, progress)?;
-    for checkpoint in &source.manifest.checkpoints {
-        copier.checkpoint(checkpoint)?;
+    for (checkpoint, mut window) in checkpoints {
+        copier.checkpoint(&checkpoint, &mut window)?;
     }
     let (last, finished) = source.chain.segments.split_last().unzip();
     #[cfg(braidlog_sabotage)]
@@ -198,8 +204,13 @@ impl<'a> Source<'a> {
         // What the manifest vouches for is durable, also where no mark in the log says so yet.
         let vouched = manifest.checkpoints.iter().map(|checkpoint| checkpoint.lsn).max();
         let last = durable()?.max(manifest.durable).max(vouched.unwrap_or(Lsn::ZERO));
+        let mut source =
+            Source { dir: from, manifest, checkpoints: Vec::new(), chain: Chain::default(), last };
+        for checkpoint in &source.manifest.checkpoints {
+            let opened = Window::open(from, &checkpoint_name(checkpoint), STREAM_LEN);
+            source.checkpoints.push((*checkpoint, source.unless_moved(opened)?));
+        }
         let listing = dir::list(from)?;
-        let mut source = Source { dir: from, manifest, chain: Chain::default(), last };
         let inspected = chain::inspect(from, &listing, source.manifest.log_start, &[], &mut chain::refuse);
         source.chain = source.unless_moved(inspected)?;
         // One that begins above the end holds nothing of the backup. But a log has the segment with which it starts.
@@ -214,14 +225,12 @@ impl<'a> Source<'a> {
         known.unwrap_or(LogId([0; 16]))
     }
 
-    /// A result of reading the log; if the log starts later by now, that is why.
+    /// A result of reading the log; if the manifest is another by now, that may be why.
     fn unless_moved<T>(&self, result: Result<T, RecoveryError>) -> Result<T, Ended> {
         match result {
             Ok(value) => Ok(value),
-            Err(error) => match self.check_not_moved(self.manifest.log_start) {
-                Ok(()) => Err(Ended::Failed(error)),
-                Err(ended) => Err(ended),
-            },
+            Err(_) if Manifest::load(self.dir)?.number() != self.manifest.number() => Err(Ended::Moved),
+            Err(error) => Err(Ended::Failed(error)),
         }
     }
 

@@ -65,21 +65,46 @@ impl<'a> Copier<'a> {
         self.report
     }
 
-    /// A checkpoint: its file is never changed.
-    pub(super) fn checkpoint(&mut self, checkpoint: &ManifestCheckpoint) -> Result<(), Ended> {
+    /// A checkpoint: its file is never changed, and open already.
+    pub(super) fn checkpoint(
+        &mut self,
+        checkpoint: &ManifestCheckpoint,
+        window: &mut Window,
+    ) -> Result<(), Ended> {
         let name = super::checkpoint_name(checkpoint);
-        let is_there = self.target.len_of(&name) == Some(checkpoint.bytes) && self.is_same(&name)?;
-        self.bring(&name, checkpoint.bytes, is_there, None)
+        let is_there = self.target.len_of(&name) == Some(checkpoint.bytes) && self.is_same(window, &name)?;
+        if is_there {
+            self.unchanged(checkpoint.bytes);
+            return Ok(());
+        }
+        let linked = self.link && self.target.link(self.source.dir, &name, checkpoint.bytes)?;
+        if !linked {
+            self.copy_whole(window, &name, checkpoint.bytes)?;
+        }
+        self.brought(&name, checkpoint.bytes, linked)
     }
 
     /// A finished segment.
     pub(super) fn finished(&mut self, segment: &Segment) -> Result<(), Ended> {
         let name = name_of(segment);
-        let is_there = self.target.len_of(&name) == Some(segment.len) && self.is_same_segment(segment)?;
+        if self.target.len_of(&name) == Some(segment.len) && self.is_same_segment(segment)? {
+            self.unchanged(segment.len);
+            return Ok(());
+        }
         // What a crash ended has no seal, and an opening may cut zeros from it: it is not shared.
         let is_sealed = matches!(segment.end, End::Named(named) if named.sealed);
-        let link = self.link && is_sealed;
-        self.bring_as(&name, segment.len, is_there, Some(segment.header.base), link)
+        let linked = self.link && is_sealed && self.target.link(self.source.dir, &name, segment.len)?;
+        if !linked {
+            let mut window = self.open(&name)?;
+            self.copy_whole(&mut window, &name, segment.len)?;
+        }
+        if let Err(ended) = self.source.check_not_moved(segment.header.base) {
+            if linked {
+                self.target.remove(&name)?;
+            }
+            return Err(ended);
+        }
+        self.brought(&name, segment.len, linked)
     }
 
     /// The last segment: cut at the end of the backup, and sealed.
@@ -87,68 +112,38 @@ impl<'a> Copier<'a> {
         let name = name_of(segment);
         let up_to = last_of(segment, self.source.last);
         if self.target.ends_with(segment, up_to)? {
-            self.report.unchanged += 1;
-            self.count(self.target.len_of(&name).unwrap_or(0));
+            self.unchanged(self.target.len_of(&name).unwrap_or(0));
             return Ok(());
         }
         let end = self.source.unless_moved(self.end_of(segment, up_to))?;
+        let mut window = self.open(&name)?;
         let temporary = self.target.temporary()?;
-        let copied = self.copy(&name, &*temporary, end.len()).and_then(|()| {
+        let copied = self.copy(&mut window, &*temporary, end.len()).and_then(|()| {
             let sealed = end.write_seal(&*temporary)?;
             temporary.sync_all().map_err(RecoveryError::io("sync", name.as_str()))?;
             Ok(sealed)
         });
         let len = self.source.unless_moved(copied)?;
         self.source.check_not_moved(segment.header.base)?;
-        self.target.give_name(&name, len)?;
         if let EndOfBackup::Cut(at) = end {
             self.report.last_lsn = at.next.prev();
         }
-        self.report.copied += 1;
-        self.report.copied_bytes += len;
+        self.brought(&name, len, false)
+    }
+
+    /// A file that is there already.
+    fn unchanged(&mut self, len: u64) {
+        self.report.unchanged += 1;
         self.count(len);
-        Ok(())
     }
 
-    fn bring(&mut self, name: &str, len: u64, is_there: bool, lsn: Option<Lsn>) -> Result<(), Ended> {
-        self.bring_as(name, len, is_there, lsn, self.link)
-    }
-
-    fn bring_as(
-        &mut self,
-        name: &str,
-        len: u64,
-        is_there: bool,
-        lsn: Option<Lsn>,
-        link: bool,
-    ) -> Result<(), Ended> {
-        if is_there {
-            self.report.unchanged += 1;
-            self.count(len);
-            return Ok(());
-        }
-        let is_linked = link && self.target.link(self.source.dir, name, len)?;
-        if !is_linked {
-            let temporary = self.target.temporary()?;
-            let copied = self.copy(name, &*temporary, len);
-            let synced = copied.and_then(|()| temporary.sync_all().map_err(RecoveryError::io("sync", name)));
-            self.source.unless_moved(synced)?;
-        }
-        if let Some(lsn) = lsn
-            && let Err(ended) = self.source.check_not_moved(lsn)
-        {
-            if is_linked {
-                self.target.remove(name)?;
-            }
-            return Err(ended);
-        }
-        match is_linked {
-            true => self.target.keep_name(name, len)?,
-            false => self.target.give_name(name, len)?,
-        }
-        if is_linked {
+    /// A file that was linked, or copied and has no name yet.
+    fn brought(&mut self, name: &str, len: u64, linked: bool) -> Result<(), Ended> {
+        if linked {
+            self.target.keep_name(name, len)?;
             self.report.linked += 1;
         } else {
+            self.target.give_name(name, len)?;
             self.report.copied += 1;
             self.report.copied_bytes += len;
         }
@@ -156,9 +151,20 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
+    fn open(&self, name: &str) -> Result<Window, Ended> {
+        self.source.unless_moved(Window::open(self.source.dir, name, STREAM_LEN))
+    }
+
+    /// Copies a file that ends at `len`, durably, to one without a name.
+    fn copy_whole(&mut self, window: &mut Window, name: &str, len: u64) -> Result<(), Ended> {
+        let temporary = self.target.temporary()?;
+        let copied = self.copy(window, &*temporary, len);
+        let synced = copied.and_then(|()| temporary.sync_all().map_err(RecoveryError::io("sync", name)));
+        self.source.unless_moved(synced)
+    }
+
     /// Copies the first `len` bytes of a file of the log.
-    fn copy(&mut self, name: &str, to: &dyn LogFile, len: u64) -> Result<(), RecoveryError> {
-        let mut window = Window::open(self.source.dir, name, STREAM_LEN)?;
+    fn copy(&mut self, window: &mut Window, to: &dyn LogFile, len: u64) -> Result<(), RecoveryError> {
         let mut done = 0;
         while done < len {
             window.fill(done, BLOCK_LEN.min(len - done))?;
@@ -166,21 +172,19 @@ impl<'a> Copier<'a> {
             let held = held.get(..usize::try_from(len - done).unwrap_or(usize::MAX)).unwrap_or(held);
             if held.is_empty() {
                 let lsns = LsnRange { first: Lsn(1), last: Lsn(0) };
-                return Err(RecoveryError::damaged(name, done, lsns, DamageCause::EndsEarly));
+                return Err(RecoveryError::damaged(window.name(), done, lsns, DamageCause::EndsEarly));
             }
-            write_all_at(to, held, done).map_err(RecoveryError::io("write the backup of", name))?;
+            write_all_at(to, held, done).map_err(RecoveryError::io("write the backup of", window.name()))?;
             done += held.len() as u64;
-            let step = held.len() as u64;
-            self.done.bytes_done += step;
-            (self.progress)(self.done);
-            self.done.bytes_done -= step; // Counted when the whole file is there.
+            // What is counted for good are whole files.
+            let bytes_done = self.done.bytes_done.saturating_add(done).min(self.done.bytes_total);
+            (self.progress)(BackupProgress { bytes_done, ..self.done });
         }
         Ok(())
     }
 
     /// Whether the file of this name in the backup has the bytes that the log's has.
-    fn is_same(&self, name: &str) -> Result<bool, Ended> {
-        let mut ours = self.source.unless_moved(Window::open(self.source.dir, name, STREAM_LEN))?;
+    fn is_same(&self, ours: &mut Window, name: &str) -> Result<bool, Ended> {
         let mut theirs = self.target.window(name)?;
         let mut at = 0;
         while at < ours.len() {
@@ -205,7 +209,10 @@ impl<'a> Copier<'a> {
                 let facts = seal::at_end(&mut window, &segment.header)?;
                 Ok(facts.is_some_and(|facts| facts.agrees_with(&named)))
             }
-            _ => self.is_same(&name_of(segment)),
+            _ => {
+                let name = name_of(segment);
+                self.is_same(&mut self.open(&name)?, &name)
+            }
         }
     }
 

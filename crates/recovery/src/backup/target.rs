@@ -68,8 +68,8 @@ impl Target {
         Ok(())
     }
 
-    /// Whether what is there opens as the backup before.
-    pub(super) fn is_whole(&self) -> Result<bool, RecoveryError> {
+    /// Whether what is there opens as the backup before, and a log that starts at `start` continues it.
+    pub(super) fn is_whole(&self, start: Lsn) -> Result<bool, RecoveryError> {
         let Some(before) = &self.before else { return Ok(false) };
         let has = |name: &str, len: u64| self.files.get(name) == Some(&len);
         if !before.checkpoints.iter().all(|checkpoint| has(&checkpoint_name(checkpoint), checkpoint.bytes)) {
@@ -86,7 +86,10 @@ impl Target {
             Err(error) => return Err(error),
         };
         match last.transpose() {
-            Ok(last) => Ok(last.unwrap_or(before.log_start.prev()) >= before.durable),
+            Ok(last) => {
+                let last = last.unwrap_or(before.log_start.prev());
+                Ok(last >= before.durable && last.next() >= start)
+            }
             Err(RecoveryError::Damaged(_)) => Ok(false),
             Err(error) => Err(error),
         }
