@@ -47,7 +47,9 @@ pub struct Retention {
     ///
     /// Default: none.
     pub age: Option<Duration>,
-    /// The newest so many checkpoints are kept, and those that they build on. All that replaying from the oldest
+    /// The newest so many checkpoints are kept. They are counted in chains: one that holds all of the state counts
+    /// together with those that hold changes to it, because they are of no use
+    /// without it. So with 2 of them any one file may be damaged. All that replaying from the last one of the oldest
     /// of them would read is needed, so that a damaged newest one costs a longer replay and no more.
     ///
     /// Default: 2. Minimum: 1.
