@@ -53,15 +53,16 @@ fn look(dir: &Path) -> Result<Stat, Failure> {
     let live = log.is_live()?;
     let last_lsn = log.last_lsn()?.0;
     let segments = log.segments()?;
+    let first_lsn = segments.first().map_or(1, |first| first.base.0);
     // A segment that was created but holds nothing durable yet does not make the log longer.
-    let first_lsn = segments.first().map_or(0, |first| first.base.0).min(last_lsn);
+    let records = (last_lsn + 1).saturating_sub(first_lsn);
     Ok(Stat {
         path: dir.display().to_string(),
         live,
         incarnation: segments.iter().map(|segment| segment.incarnation.0).max().unwrap_or(0),
-        first_lsn,
+        first_lsn: first_lsn.min(last_lsn),
         last_lsn,
-        records: if last_lsn == 0 { 0 } else { last_lsn - first_lsn + 1 },
+        records,
         segments: segments.len(),
         sealed_segments: segments.iter().filter(|segment| segment.sealed).count(),
         bytes: segments.iter().map(|segment| segment.len_bytes).sum(),

@@ -117,9 +117,9 @@ fn print(out: &mut Out, verdict: &Verdict) -> Result<(), Failure> {
     for warning in &verdict.warnings {
         out.line(format_args!("warning: {warning}"))?;
     }
-    let range = match verdict.last_lsn {
+    let range = match verdict.records {
         0 => "no LSN".to_string(),
-        last => format!("LSN {}..={last}", verdict.first_lsn),
+        _ => format!("LSN {}..={}", verdict.first_lsn, verdict.last_lsn),
     };
     out.line(format_args!(
         "{}: {} in {}, {}, {range}{}",

@@ -125,8 +125,14 @@ impl Manifest {
         while let Some(entry) = reader.next_entry()? {
             let offset = entry.offset;
             let taken = match ManifestEntry::decode(entry.kind, entry.payload) {
+                Ok(_) if !matches!(entry.flags, Flags::NONE | Flags::IGNORABLE) => {
+                    Err(DecodeError::InvalidField { field: "flags" })
+                }
                 Ok(decoded) => manifest.take(decoded, is_first),
-                Err(error) if error.is_newer() && entry.flags.contains(Flags::IGNORABLE) => Ok(()),
+                Err(error) if error.is_newer() && entry.flags.contains(Flags::IGNORABLE) => {
+                    // What may be skipped is not the head, which comes first.
+                    if is_first { Err(DecodeError::InvalidField { field: "head" }) } else { Ok(()) }
+                }
                 Err(error) => Err(error),
             };
             taken.map_err(|error| reader.refused(offset, error))?;
@@ -420,6 +426,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::path::Path;
 
+    use braidlog_format::Kind;
     use braidlog_sim::{Fault, Op, SimClock, SimDisk};
     use braidlog_storage::Storage;
 
@@ -572,20 +579,47 @@ mod tests {
     fn unknown_entry_is_newer_unless_it_may_be_skipped() {
         let disk = SimDisk::new();
         let dir = disk.open_dir(Path::new("log"), true).unwrap();
-        for flags in [Flags::NONE, Flags::IGNORABLE] {
+        for (flags, comes_first) in
+            [(Flags::NONE, false), (Flags::IGNORABLE, false), (Flags::IGNORABLE, true)]
+        {
+            let header = StreamHeader::new(StreamKind::Manifest, LOG_ID, 1, 0);
+            let mut writer = StreamWriter::create(&dir, MANIFEST_NEW_NAME, header).unwrap();
+            let unknown = |writer: &mut StreamWriter| writer.put(Kind(200), flags, &[b"later"]).unwrap();
+            if comes_first {
+                unknown(&mut writer);
+            }
+            for entry in Manifest::default().entries().filter(|_| !comes_first) {
+                let (fixed, text) = entry.encode();
+                writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()]).unwrap();
+            }
+            if !comes_first {
+                unknown(&mut writer);
+            }
+            writer.finish(MANIFEST_NAME, true).unwrap();
+            match load(&disk) {
+                Ok(_) => assert!(flags.contains(Flags::IGNORABLE) && !comes_first),
+                Err(RecoveryError::Newer { .. }) => assert_eq!(flags, Flags::NONE),
+                Err(RecoveryError::Damaged(_)) => assert!(comes_first, "the head is not skipped"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn known_entry_with_a_flag_that_means_nothing_is_damage() {
+        let disk = SimDisk::new();
+        let dir = disk.open_dir(Path::new("log"), true).unwrap();
+        for flags in [Flags::NONE, Flags::IGNORABLE, Flags::EXTENDED, Flags::COMPRESSED.with(Flags::EXTENDED)]
+        {
             let header = StreamHeader::new(StreamKind::Manifest, LOG_ID, 1, 0);
             let mut writer = StreamWriter::create(&dir, MANIFEST_NEW_NAME, header).unwrap();
             for entry in Manifest::default().entries() {
                 let (fixed, text) = entry.encode();
-                writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()]).unwrap();
+                writer.put(entry.kind(), flags, &[fixed.as_bytes(), text.as_bytes()]).unwrap();
             }
-            writer.put(braidlog_format::Kind(200), flags, &[b"later"]).unwrap();
             writer.finish(MANIFEST_NAME, true).unwrap();
-            match load(&disk) {
-                Ok(_) => assert!(flags.contains(Flags::IGNORABLE)),
-                Err(RecoveryError::Newer { .. }) => assert_eq!(flags, Flags::NONE),
-                Err(error) => panic!("{error}"),
-            }
+            let lawful = matches!(flags, Flags::NONE | Flags::IGNORABLE);
+            assert_eq!(load(&disk).is_ok(), lawful, "{flags:?}");
         }
     }
 }

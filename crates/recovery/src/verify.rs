@@ -195,7 +195,8 @@ pub fn verify(
     let mut report = check_segments(dir, &chain, &manifest, report, progress)?;
     check_checkpoints(dir, &manifest, &mut report)?;
     if report.tail != VerifyTail::Damaged {
-        match chain.check_not_started(report.last_lsn.next()) {
+        let base = chain.last().map_or(Lsn::FIRST, |last| last.header.base);
+        match chain.check_not_started(report.last_lsn.next().max(base)) {
             Err(RecoveryError::Damaged(damage)) => report.problems.push(damage.into()),
             other => drop(other?),
         }

@@ -120,10 +120,10 @@ impl Visible {
         self.first = manifest.log_start;
         let look = match chain.last() {
             None => {
-                chain.check_not_started(Lsn::FIRST)?;
                 if !live {
                     manifest.check_end(Lsn::FIRST, None)?;
                 }
+                chain.check_not_started(Lsn::FIRST)?;
                 Look::Done
             }
             // The next header is written only when all before it is durable.
@@ -223,8 +223,8 @@ impl Visible {
             let mut tail = tail::examine(dir, last)?;
             crate::repair::trim(dir, &dir::list(dir)?, &mut tail, last.header.incarnation)?;
         }
-        chain.check_not_started(tail.next_lsn())?;
         manifest.check_end(tail.next_lsn(), Some(tail.place()))?;
+        chain.check_not_started(tail.next_lsn())?;
         self.judged = Some(key);
         Ok((tail.next_lsn().prev(), tail.state == tail::TailEnd::Sealed))
     }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use braidlog_format::{Kind, LogId, Lsn, ManifestCheckpoint};
 use braidlog_recovery::{
-    CheckpointError, CheckpointOrder, CheckpointRefusal, Checkpoints, ManifestStore, PassedOverCause,
-    RecoveryError, RestoreError,
+    CheckpointError, CheckpointOrder, CheckpointRefusal, Checkpoints, DamageCause, ManifestStore,
+    PassedOverCause, RecoveryError, RestoreError,
 };
 use braidlog_sim::{SimClock, SimDisk};
 use support::keys::{Bytes, Keys, ORDER, Store, log_of, order_at, restored, try_restored, two_chains};
-use support::{DIR, files, open_dir, path};
+use support::{DIR, disk_with, files, open_dir, path, recovered, verified};
 
 /// The names of checkpoint files, finished or not.
 fn checkpoint_files(disk: &SimDisk) -> Vec<String> {
@@ -215,6 +215,40 @@ fn no_flipped_bit_ever_hands_a_wrong_state_over() {
         }
     }
     assert_eq!(store.restore(pen.durable).unwrap().1.passed_over, []);
+}
+
+#[test]
+fn verification_tells_of_each_checkpoint_that_cannot_be_used() {
+    let (disk, store, _) = two_chains();
+    let list = store.checkpoints.list();
+    let report = verified(&disk).unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
+    assert_eq!((report.checkpoints, report.warnings), (list.len(), vec![]));
+    let kept = files(&disk);
+    for (info, other) in list.iter().zip(list.iter().skip(1).chain(&list)) {
+        let harms: [&dyn Fn(&SimDisk); 3] = [
+            &|image| image.remove_raw(path(&info.file)),
+            &|image| image.flip_bit(path(&info.file), info.bytes - 40, 3),
+            &|image| image.put_raw(path(&info.file), &image.read_raw(path(&other.file))),
+        ];
+        for (number, harm) in harms.into_iter().enumerate() {
+            let image = disk_with(&kept);
+            harm(&image);
+            let report = verified(&image).unwrap();
+            let [problem] = report.problems.as_slice() else { panic!("{number}: {:?}", report.problems) };
+            assert_eq!((problem.segment.as_str(), problem.lsns.is_empty()), (info.file.as_str(), true));
+            match number {
+                0 => assert_eq!(problem.what, DamageCause::FileMissing),
+                1 => assert!(matches!(problem.what, DamageCause::Entry(_)), "{problem}"),
+                _ => assert_eq!(problem.what, DamageCause::NotTheNamed),
+            }
+            assert_eq!(report.checkpoints, list.len() - 1);
+            // Nothing of it keeps the log from being opened.
+            let before = files(&image);
+            assert_eq!(recovered(&image).unwrap().report.removed_orphans, [""; 0]);
+            assert!(files(&image) == before);
+        }
+    }
 }
 
 #[test]
