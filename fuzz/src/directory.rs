@@ -36,6 +36,8 @@ pub struct Found {
     pub clean: bool,
     /// Segments of the directory.
     pub segments: usize,
+    /// Whether it is a log that starts later than at LSN 1.
+    pub is_cut: bool,
 }
 
 /// What opening came to.
@@ -64,7 +66,7 @@ pub fn check(files: &Files) -> Found {
 
     let report = verify(&dir, &mut |_| {});
     check_verify(&report, &opening, &records, naive_log::ends_in_a_forged_seal(files));
-    check_reader(&dir, &records);
+    check_reader(&dir, &records, first_of(&opening));
     assert!(files_of(&disk) == *files, "reading or verifying changed something");
 
     let recovered = recover(&dir, LOG_ID);
@@ -78,7 +80,7 @@ pub fn check(files: &Files) -> Found {
             }
             assert_eq!(left.len(), opening.after.len(), "recovery removed too much");
             if !naive_log::ends_in_a_forged_seal(&left) {
-                check_again(&disk, recovered, &records);
+                check_again(&disk, recovered, &records, opening.start);
             }
         }
         (Err(error), Err(refusal)) => {
@@ -103,6 +105,7 @@ pub fn check(files: &Files) -> Found {
         records: records.as_ref().ok().map(Vec::len),
         clean: report.is_ok_and(|report| report.is_clean()),
         segments: files.keys().filter(|name| naive_log::segment_base(name).is_some()).count(),
+        is_cut: opening.is_ok_and(|opening| opening.start > 1),
     }
 }
 
@@ -190,19 +193,20 @@ fn check_report(report: &RecoveryReport, opening: &Opening) {
 }
 
 /// What recovery left is a log like any other, and there is nothing to do.
-fn check_again(disk: &SimDisk, first: &Recovered, records: &Result<Vec<Record<'_>>, Refusal>) {
+fn check_again(disk: &SimDisk, first: &Recovered, records: &Result<Vec<Record<'_>>, Refusal>, start: u64) {
     let dir = open(disk);
-    check_reader(&dir, records);
+    check_reader(&dir, records, Some(start));
     let before = files_of(disk);
     let again = recover(&dir, LOG_ID).expect("what recovery left can be recovered");
     assert_eq!(again.tail, first.tail);
+    assert_eq!(again.report.removed_orphans, [""; 0]);
     assert!(!matches!(again.report.tail, TailState::Torn { .. }), "{:?}", again.report.tail);
     assert!(files_of(disk) == before, "the second recovery changed something");
 }
 
 /// A reader of the dead log gets exactly these records, streamed and one by one.
-fn check_reader(dir: &Arc<dyn LogDir>, expected: &Result<Vec<Record<'_>>, Refusal>) {
-    match (read_all(dir, expected.as_deref().unwrap_or(&[])), expected) {
+fn check_reader(dir: &Arc<dyn LogDir>, expected: &Result<Vec<Record<'_>>, Refusal>, first: Option<u64>) {
+    match (read_all(dir, expected.as_deref().unwrap_or(&[]), first), expected) {
         (Ok(count), Ok(records)) => assert_eq!(count, records.len()),
         (Err(error), Err(refusal)) => {
             let same = match (&error, refusal) {
@@ -219,15 +223,26 @@ fn check_reader(dir: &Arc<dyn LogDir>, expected: &Result<Vec<Record<'_>>, Refusa
     }
 }
 
-/// Reads all records; how many. As far as `expected` goes, they are compared.
-fn read_all(dir: &Arc<dyn LogDir>, expected: &[Record<'_>]) -> Result<usize, RecoveryError> {
+/// The first LSN of the log, if it opens.
+fn first_of(opening: &Result<Opening, Refusal>) -> Option<u64> {
+    opening.as_ref().ok().map(|opening| opening.start)
+}
+
+/// Reads all records from `first` on; how many. As far as `expected` goes, they are compared.
+fn read_all(
+    dir: &Arc<dyn LogDir>,
+    expected: &[Record<'_>],
+    first: Option<u64>,
+) -> Result<usize, RecoveryError> {
     let reader = LogReader::open_read_only(dir.clone())?;
-    let mut records = reader.iter(Lsn::FIRST, Lsn::MAX)?;
+    let first = first.unwrap_or(reader.first_lsn().0);
+    assert_eq!(reader.first_lsn().0, first, "a log that opens starts where its manifest says");
+    let mut records = reader.iter(Lsn(first), Lsn::MAX)?;
     let mut count = 0;
     while let Some(record) = records.next_ref() {
         let record = record?;
         count += 1;
-        assert_eq!(record.lsn.0, count as u64, "LSNs are dense");
+        assert_eq!(record.lsn.0, first - 1 + count as u64, "LSNs are dense");
         let Some(expected) = expected.get(count - 1) else { continue };
         assert_eq!(record.lsn.0, expected.fields.lsn);
         assert_eq!(record.timestamp_ns, expected.fields.timestamp_ns);
@@ -235,10 +250,11 @@ fn read_all(dir: &Arc<dyn LogDir>, expected: &[Record<'_>]) -> Result<usize, Rec
         assert_eq!(record.batch_continues, expected.fields.flags & 1 != 0);
         assert!(record.payload == expected.payload, "the payload of LSN {}", record.lsn);
     }
-    assert_eq!(reader.last_visible()?.0, count as u64, "what is visible can be read, or it is an error");
+    let last = first - 1 + count as u64;
+    assert_eq!(reader.last_visible()?.0, last, "what is visible can be read, or it is an error");
     // A lone record is found through the seal's index.
     for lsn in [count.div_ceil(2), count] {
-        let found = reader.read(Lsn(lsn as u64), Lsn::MAX)?;
+        let found = if lsn == 0 { None } else { reader.read(Lsn(first - 1 + lsn as u64), Lsn::MAX)? };
         let payload = lsn.checked_sub(1).and_then(|index| expected.get(index)).map(|record| record.payload);
         if lsn == 0 || payload.is_some() {
             assert!(found.as_ref().map(|record| record.payload.as_slice()) == payload, "LSN {lsn} alone");
@@ -255,7 +271,9 @@ fn check_verify(
 ) {
     match (report, records) {
         (Ok(report), Ok(records)) => {
-            let last = LsnRange { first: Lsn(records.len() as u64), last: Lsn(records.len() as u64) };
+            let first = first_of(opening).expect("what can be read opens");
+            let last = Lsn(first - 1 + records.len() as u64);
+            let last = LsnRange { first: last, last };
             for problem in &report.problems {
                 // A reader compares the last entry of a segment where it goes on into the next.
                 let at_end = matches!(problem.what, DamageCause::LastEntryDiffers | DamageCause::BatchCut)
@@ -269,7 +287,8 @@ fn check_verify(
                 assert!(at_end || denied || problem.lsns.is_empty(), "everything can be read, and {problem}");
             }
             if report.is_clean() {
-                assert_eq!(report.last_lsn.0, records.len() as u64);
+                assert_eq!(report.first_lsn.0, first);
+                assert_eq!(report.last_lsn, if records.is_empty() { Lsn::ZERO } else { last.last });
                 let ending = opening.as_ref().ok().map(|opening| opening.ending);
                 let expected = match ending {
                     Some(Ending::New) => VerifyTail::Empty,

@@ -6,6 +6,7 @@
 
 pub mod naive;
 pub mod naive_log;
+pub mod naive_manifest;
 
 pub mod check;
 pub mod fragment;

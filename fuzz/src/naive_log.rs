@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use crate::container::Files;
 use crate::naive::{self, BLOCK, Fields, HEAD, Link, SegmentFields, Verdict, crc32, number};
+use crate::naive_manifest::{self, Manifest};
 
 /// The largest LSN.
 const LSN_MAX: u64 = u64::MAX >> 1;
@@ -60,6 +61,8 @@ pub struct Opening {
     pub log_id: Option<[u8; 16]>,
     /// The opening's number.
     pub incarnation: u64,
+    /// The first LSN of the log.
+    pub start: u64,
     /// The LSN that the next record takes.
     pub next: u64,
     /// What the next segment's header has to name.
@@ -122,16 +125,38 @@ fn decimal(text: &str, digits: usize) -> Option<u64> {
     text.parse().ok().filter(|_| plain)
 }
 
+/// LSN and number that the name of a checkpoint says.
+fn checkpoint_name(name: &str) -> Option<(u64, u64)> {
+    let (lsn, number) = name.strip_suffix(".ckpt")?.split_once('-')?;
+    Some((decimal(lsn, 20)?, canonical(number)?))
+}
+
+/// Whether this is the name of a file that was begun and never finished.
+fn is_unfinished(name: &str) -> bool {
+    name == "MANIFEST.new" || name.strip_suffix(".ckpt.new").and_then(canonical).is_some()
+}
+
+/// A number without leading zeros.
+fn canonical(text: &str) -> Option<u64> {
+    decimal(text, text.len()).filter(|number| number.to_string() == text)
+}
+
 /// What opening this directory for writing must come to.
 ///
 /// # Errors
 /// Why it must be refused.
 pub fn opening(files: &Files) -> Result<Opening, Refusal> {
-    let chain = chain(files)?;
+    let manifest = naive_manifest::read(files)?;
+    let chain = chain(files, manifest.start)?;
+    let of_segments = chain.segments.first().map(|first| first.header.log_id);
+    if manifest.log_id.zip(of_segments).is_some_and(|(manifest, segments)| manifest != segments) {
+        return Err(Refusal::Foreign { file: naive_manifest::NAME.to_owned() });
+    }
     let newest = chain.segments.iter().map(|segment| segment.header.incarnation).max();
     let mut opening = Opening {
-        log_id: chain.segments.first().map(|first| first.header.log_id),
+        log_id: of_segments.or(manifest.log_id),
         incarnation: newest.unwrap_or(0) + 1,
+        start: manifest.start,
         next: 1,
         predecessor: None,
         timestamp_ns: 0,
@@ -151,10 +176,19 @@ pub fn opening(files: &Files) -> Result<Opening, Refusal> {
             opening.damaged_seals.push(before.name.to_owned());
         }
     }
-    opening.after.retain(|name, _| !is_prepared(name));
+    opening.after.retain(|name, _| {
+        let goes = is_prepared(name)
+            || is_unfinished(name)
+            || segment_base(name).is_some_and(|base| base < manifest.start)
+            || checkpoint_name(name).is_some_and(|named| !manifest.checkpoints.contains(&named));
+        !goes
+    });
+    let mut end = (format!("{:020}.wal", 1), 0);
     if let Some(last) = chain.segments.last() {
-        end_in(last, &mut opening)?;
+        let kept = end_in(last, &mut opening)?;
+        end = (last.name.to_owned(), kept);
     }
+    check_end(&manifest, &opening, end)?;
     match chain.absent {
         Some(base) if base != opening.next => Err(Refusal::Damaged {
             segment: format!("{base:020}.wal"),
@@ -166,12 +200,26 @@ pub fn opening(files: &Files) -> Result<Opening, Refusal> {
     }
 }
 
+/// That the log which opens so holds what was durable when its manifest was written; it ends there.
+fn check_end(manifest: &Manifest, opening: &Opening, (name, kept): (String, usize)) -> Result<(), Refusal> {
+    if opening.next > manifest.durable {
+        return Ok(());
+    }
+    // Behind a seal, and in a log without a file, another file is missing.
+    Err(match opening.ending {
+        Ending::Sealed | Ending::New => {
+            damaged(&format!("{:020}.wal", opening.next), 0, opening.next, manifest.durable)
+        }
+        Ending::Clean | Ending::Torn(_) => damaged(&name, kept, opening.next, manifest.durable),
+    })
+}
+
 /// The records that a reader must get from the log that opens so.
 ///
 /// # Errors
 /// Why a reader must be refused on the way.
 pub fn records<'a>(files: &'a Files, opening: &Opening) -> Result<Vec<Record<'a>>, Refusal> {
-    let chain = chain(files)?;
+    let chain = chain(files, opening.start)?;
     let last = opening.next - 1;
     let mut all = Vec::new();
     for (index, segment) in chain.segments.iter().enumerate() {
@@ -243,7 +291,7 @@ fn header(bytes: &[u8]) -> Header {
 }
 
 /// Whether one flipped bit would make the checksum of a header block right.
-fn is_one_bit_off(block: &[u8; BLOCK]) -> bool {
+pub(crate) fn is_one_bit_off(block: &[u8; BLOCK]) -> bool {
     static CHANGES: OnceLock<HashSet<u32>> = OnceLock::new();
     // A CRC is linear: the change that one bit makes is the same whatever the other bytes are.
     let changes = CHANGES.get_or_init(|| {
@@ -261,18 +309,23 @@ fn is_one_bit_off(block: &[u8; BLOCK]) -> bool {
     changes.contains(&(crc32(0, &block[..BLOCK - 4]) ^ number(&block[BLOCK - 4..]) as u32))
 }
 
-fn chain(files: &Files) -> Result<Chain<'_>, Refusal> {
+fn chain(files: &Files, start: u64) -> Result<Chain<'_>, Refusal> {
     let named: Vec<(u64, &str, &[u8])> = files
         .iter()
         .filter_map(|(name, bytes)| segment_base(name).map(|base| (base, name.as_str(), bytes.as_slice())))
+        .filter(|&(base, ..)| base >= start)
         .collect();
+    if named.is_empty() && start > 1 {
+        return Err(damaged(&format!("{start:020}.wal"), 0, start, LSN_MAX));
+    }
     let mut chain = Chain { segments: Vec::new(), absent: None };
     for (index, &(base, name, bytes)) in named.iter().enumerate() {
         let next = named.get(index + 1).map(|&(base, ..)| base);
         let bad_header = damaged(name, 0, base, next.map_or(LSN_MAX, |next| next - 1));
         let header = match header(bytes) {
             Header::Valid(header) => header,
-            Header::NotStarted if next.is_none() => {
+            // Where a log was cut there was a header.
+            Header::NotStarted if next.is_none() && (index > 0 || start == 1) => {
                 chain.absent = Some(base);
                 break;
             }
@@ -292,8 +345,8 @@ fn chain(files: &Files) -> Result<Chain<'_>, Refusal> {
         }
         let missing = |first: u64| damaged(&format!("{first:020}.wal"), 0, first, base - 1);
         match (chain.segments.last(), header.link) {
-            (None, _) if base == 1 => {}
-            (None, _) => return Err(missing(1)),
+            (None, _) if base == start => {}
+            (None, _) => return Err(missing(start)),
             (Some(before), Some(link))
                 if link.base == before.header.base && header.incarnation >= before.header.incarnation => {}
             (Some(before), Some(link)) if link.base > before.header.base => return Err(missing(link.base)),
@@ -504,15 +557,16 @@ fn left_to(segment: &Segment<'_>, at: usize) -> Option<usize> {
 /// entry, right for its place, is made by somebody who knows the salt, or by a mutation; recovery takes it at its
 /// word, and verification tells.
 pub fn ends_in_a_forged_seal(files: &Files) -> bool {
-    let Ok(Chain { segments, .. }) = chain(files) else { return false };
+    let Ok(Manifest { start, .. }) = naive_manifest::read(files) else { return false };
+    let Ok(Chain { segments, .. }) = chain(files, start) else { return false };
     segments.last().is_some_and(|last| {
         seal_at_end(last)
             .is_some_and(|seal| !matches!(walk(last, u64::MAX).stop, Stop::Seal(found) if found == seal))
     })
 }
 
-/// How the log ends in its last segment.
-fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<(), Refusal> {
+/// How the log ends in its last segment, and at which of its bytes.
+fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<usize, Refusal> {
     let header = &segment.header;
     let linked = |last: u64, timestamp_ns: u64, checksum: u32, sealed: bool| {
         (last >= header.base)
@@ -526,7 +580,7 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<(), Refusal> {
         opening.timestamp_ns = seal.own_timestamp_ns.max(seal.timestamp_ns);
         opening.open_transactions = seal.open_transactions;
         opening.ending = Ending::Sealed;
-        return Ok(());
+        return Ok(seal.end);
     }
     let walk = walk(segment, u64::MAX);
     let left_to = left_to(segment, walk.at);
@@ -574,7 +628,7 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<(), Refusal> {
     if segment.bytes.len() > keep_until {
         opening.after.insert(segment.name.to_owned(), segment.bytes[..keep_until].to_vec());
     }
-    Ok(())
+    Ok(keep_until)
 }
 
 /// Puts what is cut beside the log, and removes the oldest such files beyond the newest few.

@@ -5,12 +5,19 @@ use crate::container::{self, Files};
 use crate::mutate::{Random, repair, set_number, structural};
 use crate::naive::{BLOCK, HEAD, crc32, header_checksum, is_seal, number};
 use crate::naive_log::segment_base;
+use crate::naive_manifest::NAME;
 
 type Raw<'a> = dyn FnMut(&mut [u8], usize, usize) -> usize + 'a;
 
 /// Names that are nearly those of a log, and others.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 18] = [
     "LOCK",
+    "MANIFEST",
+    "MANIFEST.new",
+    "00000000000000000003-1.ckpt",
+    "00000000000000000003-01.ckpt",
+    "1.ckpt.new",
+    "01.ckpt.new",
     "1.prep",
     "18446744073709551616.prep",
     "+1.prep",
@@ -52,6 +59,9 @@ pub fn mutate(data: &mut [u8], size: usize, seed: u32, raw: &mut Raw<'_>) -> usi
 fn pick_name(files: &Files, random: &mut Random) -> Option<String> {
     let segments: Vec<_> = files.keys().filter(|name| segment_base(name).is_some()).collect();
     let any: Vec<_> = files.keys().collect();
+    if files.contains_key(NAME) && random.below(5) == 0 {
+        return Some(NAME.to_owned());
+    }
     let of = if random.below(8) == 0 || segments.is_empty() { &any } else { &segments };
     (!of.is_empty()).then(|| random.pick(of).clone())
 }
@@ -79,6 +89,7 @@ fn change(files: &mut Files, random: &mut Random, raw: &mut Raw<'_>) {
     let base = segment_base(&name).unwrap_or(1);
     let mut bytes = files.get(&name).cloned().unwrap_or_default();
     match random.below(14) {
+        0..=4 | 6..=13 if name == NAME => change_manifest(&mut bytes, random, raw),
         0..=4 => structural(&mut bytes, random, raw),
         5 | 6 => add_round(&mut bytes, random),
         7 => add_seal(&mut bytes, random),
@@ -144,6 +155,59 @@ fn change(files: &mut Files, random: &mut Random, raw: &mut Raw<'_>) {
         }
     }
     files.insert(name, bytes);
+}
+
+/// Changes what a manifest says, or what entries it has.
+fn change_manifest(bytes: &mut Vec<u8>, random: &mut Random, raw: &mut Raw<'_>) {
+    let places = entries(bytes);
+    let Some(&Place { at, len }) = places.get(random.below(places.len().max(1))) else {
+        return structural(bytes, random, raw);
+    };
+    match random.below(6) {
+        0 => structural(bytes, random, raw),
+        1 => drop(bytes.drain(at..at + len)),
+        2 => {
+            let again = bytes[at..at + len].to_vec();
+            bytes.splice(at..at, again);
+        }
+        3 => bytes[at + 20 + random.below(2)] = random.pick(&[0, 1, 2, 3, 6, 7, 8, 255]),
+        4 if len >= HEAD + 8 => {
+            // A small number more or less: the start, what is durable, a number.
+            let word = at + HEAD + 8 * random.below((len - HEAD) / 8);
+            let less = number(&bytes[word..word + 8]).wrapping_add(random.below(5) as u64).wrapping_sub(2);
+            bytes[word..word + 8].copy_from_slice(&less.to_le_bytes());
+        }
+        _ if len >= HEAD + 8 => {
+            let word = at + HEAD + 8 * random.below((len - HEAD) / 8);
+            set_number(&mut bytes[word..word + 8], random);
+        }
+        _ => {}
+    }
+}
+
+/// Makes the entries of a manifest follow one another, and their checksums right.
+fn settle_manifest(bytes: &mut [u8]) {
+    if bytes.len() < BLOCK {
+        return;
+    }
+    repair(bytes);
+    let (salt, created_at) = (number(&bytes[32..36]) as u32, number(&bytes[40..48]));
+    let mut payload_bytes = 0;
+    for (Place { at, len }, count) in entries(bytes).into_iter().zip(0_u64..) {
+        let entry = &mut bytes[at..at + len];
+        let payload_len = number(&entry[24..28]) as usize;
+        if entry[20] == 0 && payload_len == 16 {
+            entry[HEAD..HEAD + 8].copy_from_slice(&count.to_le_bytes());
+            entry[HEAD + 8..].copy_from_slice(&u64::to_le_bytes(payload_bytes));
+        }
+        payload_bytes += payload_len as u64;
+        entry[..8].copy_from_slice(&(count + 1).to_le_bytes());
+        entry[8..16].copy_from_slice(&created_at.to_le_bytes());
+        let sum = crc32(0, &entry[HEAD..HEAD + payload_len]).to_le_bytes();
+        entry[28..32].copy_from_slice(&sum);
+        let checksum = header_checksum(entry, salt, at as u64);
+        entry[16..20].copy_from_slice(&checksum.to_le_bytes());
+    }
 }
 
 /// An entry by its place.
@@ -241,6 +305,11 @@ struct End {
 
 /// Makes the files fit together, each thing with a chance to stay as it is.
 fn settle(files: &mut Files, random: &mut Random) {
+    if let Some(manifest) = files.get_mut(NAME)
+        && random.below(5) != 0
+    {
+        settle_manifest(manifest);
+    }
     let [renames, rebases, links, renumbers, reseals] = [(); 5].map(|()| random.below(5) != 0);
     let mut before: Option<End> = None;
     let names: Vec<String> = files.keys().filter(|name| segment_base(name).is_some()).cloned().collect();

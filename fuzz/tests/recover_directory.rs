@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use braidlog_format::{Flags, Incarnation, Kind, LogId, Lsn, Predecessor, Salt, SegmentHeader, UserMetadata};
+use braidlog_format::{
+    Flags, Incarnation, Kind, LogId, Lsn, LsnRange, ManifestCheckpoint, ManifestEntry, ManifestHead,
+    Predecessor, Salt, SegmentHeader, StreamHeader, StreamKind, UserMetadata,
+};
 use braidlog_fuzz::container::{Files, decode, encode};
 use braidlog_fuzz::directory::{Outcome, check};
 use braidlog_fuzz::rewrite::mutate;
@@ -12,7 +15,11 @@ mod kept;
 #[path = "../../crates/format/tests/support/segment_writer.rs"]
 mod segment_writer;
 
+#[path = "../../crates/format/tests/support/stream_bytes.rs"]
+mod stream_bytes;
+
 use segment_writer::SegmentWriter;
+use stream_bytes::StreamBytes;
 
 fn header(base: u64, salt: u32, predecessor: Option<Predecessor>) -> SegmentHeader {
     SegmentHeader {
@@ -107,6 +114,48 @@ fn empty_successor() -> Files {
     directory(&[(FIRST, &first.bytes), (SECOND, &second.bytes)])
 }
 
+/// A log that was cut, with a manifest that says something of everything; what went is still there.
+fn cut_log() -> Files {
+    let (first, mut second) = two_segments();
+    round(&mut second, 3);
+    round(&mut second, 1);
+    let checkpoint = ManifestCheckpoint {
+        number: 2,
+        lsn: Lsn(5),
+        replay_from: Lsn(5),
+        base: 0,
+        bytes: 5000,
+        created_at_ns: 1,
+        end_checksum: 7,
+    };
+    let head = ManifestHead { log_start: Lsn(4), durable: Lsn(6), uptime_ns: 9, next_checkpoint: 3 };
+    let lsns = LsnRange { first: Lsn(2), last: Lsn(2) };
+    let entries = [
+        ManifestEntry::Head(head),
+        ManifestEntry::Checkpoint(checkpoint),
+        ManifestEntry::Hold { lsn: Lsn(4), name: "archive" },
+        ManifestEntry::Hold { lsn: Lsn(5), name: "replica" },
+        ManifestEntry::RestorePoint { lsn: Lsn(4), time_ns: 3, name: "before" },
+        ManifestEntry::Loss { lsns, incarnation: Incarnation(1), cause: 1, account: "one" },
+        ManifestEntry::SegmentAge { base: Lsn(4), sealed_at_uptime_ns: 8 },
+    ];
+    let mut manifest = StreamBytes::new(StreamHeader::new(StreamKind::Manifest, LogId([7; 16]), 3, 1));
+    for entry in entries {
+        let (fixed, text) = entry.encode();
+        manifest.entry(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()].concat());
+    }
+    manifest.entry(Kind(99), Flags::IGNORABLE, b"later");
+    let manifest = manifest.end();
+    directory(&[
+        (FIRST, &first.bytes[..5000]),
+        (SECOND, &second.bytes),
+        ("MANIFEST", &manifest),
+        ("MANIFEST.new", &manifest[..4100]),
+        ("00000000000000000003-1.ckpt", b"forgotten"),
+        ("00000000000000000005-2.ckpt", b"named"),
+    ])
+}
+
 /// The log that version 1 is known by.
 fn fixture() -> Files {
     const NAMES: [&str; 3] = [FIRST, "00000000000000000008.wal", "00000000000000000011.wal"];
@@ -124,6 +173,7 @@ fn seeds_are_what_this_file_makes() {
         ("absent_successor", absent_successor()),
         ("empty_successor", empty_successor()),
         ("fixture", fixture()),
+        ("cut_log", cut_log()),
     ];
     let encoded = seeds.map(|(name, files)| {
         assert!(decode(&encode(&files)) == files, "{name}");
@@ -150,7 +200,7 @@ fn mutations_pass_and_reach_every_verdict() {
     const RUNS: u32 = 10_000;
     let mut raw = kept::plain(2);
     let mut outcomes = BTreeMap::new();
-    let (mut read, mut unread) = (0, 0);
+    let (mut read, mut unread, mut cut) = (0, 0, 0);
     kept::mutations(
         &kept::inputs("recover_directory"),
         RUNS,
@@ -159,10 +209,11 @@ fn mutations_pass_and_reach_every_verdict() {
             let found = check(&decode(bytes));
             *outcomes.entry(found.opening).or_insert(0) += 1;
             read += u32::from(found.segments >= 2 && found.records.is_some_and(|records| records > 3));
+            cut += u32::from(found.is_cut);
             unread += u32::from(found.opening <= Outcome::Torn && found.records.is_none());
         },
     );
-    println!("{outcomes:?}; {read} read over two segments, {unread} opened and not readable");
+    println!("{outcomes:?}; {read} read over two segments, {unread} opened and not readable, {cut} cut");
     for outcome in
         [Outcome::Sealed, Outcome::Clean, Outcome::Torn, Outcome::Damaged, Outcome::Newer, Outcome::Foreign]
     {
@@ -172,5 +223,5 @@ fn mutations_pass_and_reach_every_verdict() {
         );
     }
     // Kept findings are small, often of one segment, and take their share of the runs.
-    assert!(read >= RUNS / 20 && unread >= RUNS / 200, "{read} {unread}");
+    assert!(read >= RUNS / 20 && unread >= RUNS / 200 && cut >= RUNS / 200, "{read} {unread} {cut}");
 }

@@ -301,7 +301,7 @@ impl StreamReader {
             return Err(self.damage(error));
         }
         if is_end {
-            return self.ended(offset, checksum).map(|()| None);
+            return self.ended(offset, header.payload_len, checksum).map(|()| None);
         }
         let payload = self.window.at(offset).get(ENTRY_HEADER_LEN as usize..).unwrap_or(&[]);
         let payload = payload.get(..header.payload_len as usize).unwrap_or(&[]);
@@ -343,9 +343,10 @@ impl StreamReader {
     }
 
     /// The end entry at `offset` has proved itself: whether it ends what was read, and the file.
-    fn ended(&mut self, offset: u64, checksum: u32) -> Result<(), RecoveryError> {
+    fn ended(&mut self, offset: u64, payload_len: u32, checksum: u32) -> Result<(), RecoveryError> {
         let payload = self.window.at(offset).get(ENTRY_HEADER_LEN as usize..).unwrap_or(&[]);
-        let payload = payload.get(..(self.offset - offset - ENTRY_HEADER_LEN) as usize).unwrap_or(&[]);
+        // Without the padding, with which an end that is too short would look like one.
+        let payload = payload.get(..payload_len as usize).unwrap_or(&[]);
         let end = StreamEnd::decode(payload).map_err(|error| self.refused(offset, error))?;
         if end != self.read || self.window.len() != self.offset {
             return Err(self.incomplete(offset));
@@ -531,6 +532,28 @@ mod tests {
         StreamHeader::new(StreamKind::Checkpoint, LogId([1; 16]), 2, 77).encode(&mut block);
         disk.put_raw("log/it", &[&block, &bytes[STREAM_HEADER_LEN as usize..]].concat());
         assert!(matches!(read(&dir), Err(RecoveryError::Damaged(_))));
+    }
+
+    #[test]
+    fn end_that_proves_itself_and_has_another_length_is_damage() {
+        let (disk, dir) = disk();
+        write(&dir, &samples());
+        let bytes = disk.read_raw("log/it");
+        let at = bytes.len() - 48;
+        let entry =
+            EntryHeader::decode(bytes[at..].first_chunk().unwrap(), header().salt, at as u64).unwrap();
+        assert_eq!((entry.kind, entry.payload_len), (StreamEnd::KIND, 16));
+        for len in [0, 15, 17, 24] {
+            let mut payload = bytes[at + 32..].to_vec();
+            payload.resize(len, 0);
+            let other = EntryHeader { payload_len: len as u32, payload_checksum: crc32(&payload), ..entry };
+            let mut ended = bytes[..at].to_vec();
+            ended.extend(other.encode(header().salt, at as u64));
+            ended.extend(&payload);
+            ended.resize(at + other.entry_len() as usize, 0);
+            disk.put_raw("log/it", &ended);
+            assert!(matches!(read(&dir), Err(RecoveryError::Damaged(_))), "{len} bytes");
+        }
     }
 
     #[test]
