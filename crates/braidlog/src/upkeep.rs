@@ -300,7 +300,12 @@ impl Upkeep {
             return Ok(());
         }
         let Ok(inside) = log.enter() else { return Ok(()) };
-        let extent = self.recovered(Extent::of(&plan.dir, plan.store.current().log_start))?;
+        let look = || self.recovered(Extent::of(&plan.dir, plan.store.current().log_start));
+        let mut extent = look()?;
+        // Files that wait to be used again are no use to a log that is too large.
+        if SizeState::of(extent.bytes, plan.max_log_bytes) > SizeState::Fine && log.engine.give_spares_up() {
+            extent = look()?;
+        }
         drop(inside);
         let size = SizeState::of(extent.bytes, plan.max_log_bytes);
         let before = {

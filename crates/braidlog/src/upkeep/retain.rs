@@ -91,7 +91,15 @@ impl Upkeep {
     /// Cuts the log so that it starts with the segment that holds `lsn`, or earlier if somebody needs more.
     fn cut(&self, log: &Log, lsn: Lsn) -> Result<Option<Event>> {
         let plan = &self.plan;
-        let mut dispose = |name: &str| plan.dir.remove(name).map(|()| Disposed::Removed);
+        let mut dispose = |name: &str| match log.engine.recycle(name) {
+            Ok(true) => Ok(Disposed::Recycled),
+            Ok(false) => plan.dir.remove(name).map(|()| Disposed::Removed),
+            // Its name may be gone; whatever kept the file from being used again does not keep it from going.
+            Err(error) => match plan.dir.remove(name) {
+                Ok(()) => Ok(Disposed::Removed),
+                Err(_) => Err(error),
+            },
+        };
         let durable = log.engine.durable_lsn();
         let cut = truncate(&plan.dir, &plan.store, log.reader.pins(), durable, lsn, &mut dispose);
         let cut = self.recovered(cut)?;
