@@ -85,7 +85,8 @@ impl Wal {
     /// [`Event::UpkeepFailed`](crate::Event::UpkeepFailed) says. A source that is registered replaces the one before;
     /// closing the log ends it.
     ///
-    /// A source that owns a handle of the log keeps it open: it is given one, or may hold what owns it weakly.
+    /// A source that owns a handle of the log keeps it open. The one that it is given does not, nor does what is made
+    /// of it: when the last other handle goes, the log is closed under it, as by `close`.
     pub fn set_snapshot_source<F>(&self, source: F)
     where
         F: Fn(&Wal) -> Result<(), Box<dyn error::Error + Send + Sync>> + Send + Sync + 'static,

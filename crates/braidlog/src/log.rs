@@ -45,29 +45,50 @@ pub(crate) struct Log {
     pub(crate) closed: OnceLock<()>,
 }
 
-/// What keeps the log open. A clone shares a count with the one that it is cloned from: a ticket's is its writer's,
-/// so that threads with a writer each count in memory of their own.
+/// A handle's reference to the log. A clone shares a count with the one that it is cloned from: a ticket's is its
+/// writer's, so that threads with a writer each count in memory of their own.
 #[derive(Clone)]
-#[expect(clippy::redundant_allocation, reason = "the outer count is the one that is not shared by all")]
-pub(crate) struct LogRef(Arc<Arc<Log>>);
+pub(crate) struct LogRef(Arc<Held>);
+
+/// What a handle has of the log.
+struct Held {
+    log: Arc<Log>,
+    /// `None` in a handle that a callback was given: it does not keep the log open.
+    open: Option<Arc<Open>>,
+}
+
+/// What keeps the log open: it is closed when the last of its counts goes, whoever is at work on it then. The upkeep
+/// counts the log, not this, so who dropped the last handle finds the directory free.
+struct Open(Arc<Log>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Nobody is there to be told. If this thread is at work in the directory, the log ends with that work.
+        let _ = self.0.close();
+    }
+}
 
 impl LogRef {
     pub(crate) fn new(log: Log) -> LogRef {
-        LogRef::of(Arc::new(log))
+        let log = Arc::new(log);
+        let open = Some(Arc::new(Open(Arc::clone(&log))));
+        LogRef(Arc::new(Held { log, open }))
     }
 
-    pub(crate) fn of(log: Arc<Log>) -> LogRef {
-        LogRef(Arc::new(log))
+    /// One for a callback of the log's own.
+    pub(crate) fn for_callback(log: Arc<Log>) -> LogRef {
+        LogRef(Arc::new(Held { log, open: None }))
     }
 
     /// The log itself, counted by all.
     pub(crate) fn shared(&self) -> &Arc<Log> {
-        &self.0
+        &self.0.log
     }
 
     /// One with a count of its own.
     pub(crate) fn another(&self) -> LogRef {
-        LogRef(Arc::new(Arc::clone(&self.0)))
+        let Held { log, open } = &*self.0;
+        LogRef(Arc::new(Held { log: Arc::clone(log), open: open.clone() }))
     }
 }
 
@@ -75,7 +96,7 @@ impl Deref for LogRef {
     type Target = Log;
 
     fn deref(&self) -> &Log {
-        &self.0
+        &self.0.log
     }
 }
 

@@ -364,6 +364,7 @@ impl Chore for Upkeep {
     }
 
     fn stop(&self) {
+        self.turn.end();
         let mut state = self.state();
         state.stopped = true;
         // It may own what owns the log.

@@ -240,3 +240,54 @@ fn a_log_whose_handles_are_gone_ends_whatever_is_registered() {
     let again = options.open(PATH).unwrap();
     assert_eq!(again.last_lsn(), Lsn(3));
 }
+
+#[test]
+fn dropping_the_last_handle_frees_the_directory_whatever_the_upkeep_is_at() {
+    let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
+    let options = small(&disk, &clock)
+        .clock(Options::default().clock)
+        .background_threads(true)
+        .checkpoint_policy(CheckpointPolicy::never().records(Some(1)));
+    // Opening has the upkeep begin, which is under way when the handle goes.
+    for _ in 0..100 {
+        drop(options.open(PATH).unwrap());
+    }
+    let wal = options.open(PATH).unwrap();
+    let (entered, is_inside) = mpsc::channel();
+    let entered = Mutex::new(entered);
+    wal.set_snapshot_source(move |wal| {
+        entered.lock().unwrap().send(())?;
+        // What it was given does not keep the log open, nor does a clone of that.
+        let writer = wal.clone().writer();
+        patience::until(|| writer.append(b"x").is_err());
+        Ok(())
+    });
+    append(&wal, 1);
+    is_inside.recv_timeout(PATIENCE).unwrap();
+    drop(wal);
+    options.open(PATH).unwrap();
+}
+
+#[test]
+fn a_callback_of_a_caller_s_upkeep_may_close_the_log() {
+    let (wal, _events) = lively(CheckpointPolicy::never().records(Some(1)));
+    let pause = wal.pause_maintenance();
+    append(&wal, 1);
+    let (ended, has_ended) = mpsc::channel();
+    // It would wait for the maintenance thread, which waits for its turn.
+    std::thread::spawn(move || {
+        let caller = std::thread::current().id();
+        wal.set_snapshot_source(move |wal| {
+            if std::thread::current().id() == caller {
+                // Asks the maintenance thread to look.
+                checkpoint(wal, wal.durable_lsn())?;
+                wal.close()?;
+            }
+            Ok(())
+        });
+        drop(pause);
+        wal.maintain().unwrap();
+        ended.send(wal.flush().unwrap_err().kind()).unwrap();
+    });
+    assert_eq!(has_ended.recv_timeout(PATIENCE), Ok(ErrorKind::Closed));
+}

@@ -103,7 +103,7 @@ impl Upkeep {
         };
         self.tell((!was_told).then_some(Event::CheckpointDue { durable, records }));
         let Some(Source(source)) = source else { return Ok(()) };
-        let wal = Wal::of(LogRef::of(Arc::clone(log)));
+        let wal = Wal::of(LogRef::for_callback(Arc::clone(log)));
         let taken = catch_unwind(AssertUnwindSafe(|| source(&wal)));
         let failed = |error: io::Error| Error::open("take an automatic checkpoint", &self.plan.path, error);
         match taken {
