@@ -388,7 +388,7 @@ fn finished_files_are_linked_on_one_file_system_unless_a_copy_is_asked_for() {
         wal.append([7; 8000]).unwrap();
     }
     let linked = wal.backup(temp.path().join("linked")).unwrap();
-    assert!(linked.linked > 1 && linked.copied == 1, "{linked:?}");
+    assert!(linked.linked > 0 && linked.copied == 1, "{linked:?}");
     let copied = wal.backup_with(Backup::new().copy(true), temp.path().join("copied"), |_| ()).unwrap();
     assert_eq!((copied.linked, copied.copied), (0, copied.segments));
     for name in ["linked", "copied"] {
