@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{BackupHow, BackupProgress, BackupReport, Pins, RecoveryError};
+use braidlog_recovery::{BackupHow, BackupProgress, BackupReport, Manifest, Pins, RecoveryError};
 use braidlog_storage::{Clock, LogDir, Storage, SystemClock};
 
 use crate::{Error, ReadOnly, Result, Wal};
@@ -52,10 +52,10 @@ impl Wal {
     /// with LSNs that this one gives to other records: a later backup refuses it.
     ///
     /// # Errors
-    /// [`Foreign`](crate::ErrorKind::Foreign) if `dest` holds anything but a backup of this log;
+    /// [`Foreign`](crate::ErrorKind::Foreign) if `dest` holds anything but a backup of this log, or is the log itself;
     /// [`Locked`](crate::ErrorKind::Locked) if somebody writes there; [`Io`](crate::ErrorKind::Io) and
     /// [`NoSpace`](crate::ErrorKind::NoSpace) from the system; [`Damaged`](crate::ErrorKind::Damaged) if the log itself
-    /// is; [`Closed`](crate::ErrorKind::Closed).
+    /// is, or the manifest of the backup, as the path in the error says; [`Closed`](crate::ErrorKind::Closed).
     pub fn backup(&self, dest: impl AsRef<Path>) -> Result<BackupReport> {
         self.backup_with(Backup::new(), dest, |_| ())
     }
@@ -133,6 +133,8 @@ impl Backing<'_> {
         let lock =
             to.try_lock().map_err(|source| Error::open("lock the backup's directory", &dest, source))?;
         let _lock = lock.ok_or_else(|| Error::locked(&dest))?;
+        // What is wrong with it is not wrong with the log.
+        Manifest::load(&to).map_err(|error| Error::recovery(&dest, error))?;
         let how = BackupHow { link: !self.how.copy };
         recovery::backup(from, &to, clock, how, pins, durable, progress).map_err(|error| match error {
             RecoveryError::Foreign { .. } => Error::recovery(&dest, error),

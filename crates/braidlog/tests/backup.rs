@@ -381,6 +381,46 @@ fn check_real(dest: &Path, report: &BackupReport) {
 }
 
 #[test]
+fn a_log_that_nobody_has_open_is_no_place_for_its_own_backup() {
+    let (disk, clock, wal) = log();
+    fill(&wal, 2);
+    checkpoint(&wal, Lsn(10));
+    append(&wal, 2);
+    let dead = disk.crash_clone(1, Profile::Kept);
+    let before: Vec<_> = dead.list_raw(PATH);
+    let log = small(&dead, &clock).open_read_only(PATH).unwrap();
+    let error = log.backup(Backup::new(), PATH, |_| ()).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("itself")), (ErrorKind::Foreign, true), "{error}");
+    assert_eq!(dead.list_raw(PATH), before);
+    // What an interrupted backup into it would have left there is no sign of it.
+    dead.put_raw("wal/18446744073709551614.prep", b"left");
+    log.backup(Backup::new(), DEST, |_| ()).unwrap();
+    assert_backup(&small(&dead, &clock));
+}
+
+#[test]
+fn damage_in_a_backup_is_mended_or_told_of_the_backup() {
+    let (disk, clock, wal) = log();
+    fill(&wal, 3);
+    wal.backup(DEST).unwrap();
+    let damage = |name: &str| {
+        let file = format!("{DEST}/{name}");
+        let mut bytes = disk.read_raw(&file);
+        bytes[100] ^= 1;
+        disk.put_raw(&file, &bytes);
+    };
+    for (name, _) in disk.list_raw(DEST).iter().filter(|(name, _)| name.ends_with(".wal")) {
+        damage(name);
+        wal.backup(DEST).unwrap();
+        assert_backup(&small(&disk, &clock));
+    }
+    damage("MANIFEST");
+    let error = wal.backup(DEST).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().starts_with(DEST), "{error}");
+}
+
+#[test]
 fn finished_files_are_linked_on_one_file_system_unless_a_copy_is_asked_for() {
     let temp = tempfile::tempdir().unwrap();
     let wal = Wal::options().segment_size(64 << 10).open(temp.path().join("wal")).unwrap();

@@ -156,6 +156,7 @@ fn attempt(
     let log_id = source.log_id();
     let mut target = Target::open(to, clock, log_id)?;
     target.check(&source.chain, source.manifest.log_start)?;
+    target.check_not(from)?;
     let mut manifest = source.manifest.clone();
     manifest.durable = source.last;
     let is_whole = target.is_whole(source.manifest.log_start)?;

@@ -192,6 +192,9 @@ pub enum ForeignFile {
     /// A backup was asked for into a directory that holds something else.
     #[error("the directory holds other files than a backup")]
     NotABackup,
+    /// A backup was asked for into the directory of the log itself.
+    #[error("it is the log itself: a backup goes into a directory of its own")]
+    Itself,
     /// A backup was opened for writing and went on as a log of its own.
     #[error("the backup was written to, and is not this log's any more")]
     Diverged,

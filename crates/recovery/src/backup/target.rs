@@ -53,14 +53,40 @@ impl Target {
         })
     }
 
+    /// That it is not the directory of the log, under whichever path: a file that is made here is not seen there.
+    pub(super) fn check_not(&mut self, from: &Arc<dyn LogDir>) -> Result<(), RecoveryError> {
+        drop(self.temporary()?);
+        let name = prepared_name(TEMPORARY);
+        let is_there = match from.open(&name, FileAccess::Read, FileIo::Buffered) {
+            Ok(_) => true,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) => return Err(RecoveryError::io("open", name)(error)),
+        };
+        self.remove(&name)?;
+        // One that an interrupted backup left there is not this one.
+        let is_itself = is_there && from.open(&name, FileAccess::Read, FileIo::Buffered).is_err();
+        if is_itself {
+            let file = dir::path_of(&self.dir);
+            return Err(RecoveryError::Foreign { file, what: ForeignFile::Itself });
+        }
+        Ok(())
+    }
+
     /// That every segment of the backup, from the log's start on, is one of the log's. One that is not was written by
-    /// somebody who opened the backup and went on with it.
-    pub(super) fn check(&self, source: &Chain, log_start: Lsn) -> Result<(), RecoveryError> {
+    /// somebody who opened the backup and went on with it. One of the log's that the disk has damaged is brought anew.
+    pub(super) fn check(&mut self, source: &Chain, log_start: Lsn) -> Result<(), RecoveryError> {
         let listing = dir::list(&self.dir)?;
         for file in listing.segments.iter().filter(|file| file.base >= log_start) {
             let ours = source.segments.iter().find(|segment| segment.header.base == file.base);
             let mut window = Window::open(&self.dir, &file.name(), GLANCE_LEN)?;
-            let theirs = chain::header_in(&mut window)?.expect(file.base, Lsn::MAX)?;
+            let theirs = chain::header_in(&mut window).and_then(|header| header.expect(file.base, Lsn::MAX));
+            let theirs = match theirs {
+                Err(RecoveryError::Damaged(_)) if ours.is_some() => {
+                    self.files.remove(&file.name());
+                    continue;
+                }
+                theirs => theirs?,
+            };
             if ours.is_none_or(|ours| ours.header != theirs) {
                 return Err(RecoveryError::Foreign { file: file.name(), what: ForeignFile::Diverged });
             }
