@@ -39,7 +39,8 @@ impl Wal {
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the newest checkpoint or a hold needs something below
-    /// `lsn`, which the error names, or if there is no checkpoint; nothing is given up then.
+    /// `lsn`, which the error names, or if there is no checkpoint; nothing is given up then. A checkpoint that a
+    /// [recovery](Wal::recover) of this handle passed over does not count.
     /// [`Closed`](crate::ErrorKind::Closed); [`Io`](crate::ErrorKind::Io) and [`NoSpace`](crate::ErrorKind::NoSpace)
     /// from the system: the log is whole, and files that should have gone go later.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {

@@ -4,7 +4,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use braidlog::{ErrorKind, Event, HealthState, KeptBy, Lsn, Options, Retention, SizeState, Wal};
+use braidlog::{
+    Applied, BoxError, CheckpointReader, ErrorKind, Event, HealthState, KeptBy, Lsn, Options, RecordRef,
+    Restore, Retention, SizeState, Wal,
+};
 use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
 
 #[path = "support/small_log.rs"]
@@ -408,4 +411,45 @@ fn a_closed_log_keeps_its_peace() {
     drop(log.wal.pause_maintenance());
     assert_eq!(names(), before);
     assert!(log.wal.upkeep().failing.is_empty());
+}
+
+#[test]
+fn an_order_leaves_what_the_newest_checkpoint_that_can_be_read_needs() {
+    let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
+    let options = small(&disk, &clock).retention(Retention::keep_all());
+    let wal = options.open(PATH).unwrap();
+    fill(&wal, 2);
+    let older = wal.checkpoint(wal.durable_lsn(), |_| Ok(())).unwrap();
+    fill(&wal, 2);
+    let newer = wal.checkpoint(wal.durable_lsn(), |_| Ok(())).unwrap();
+    fill(&wal, 2);
+    disk.flip_bit(format!("{PATH}/{}", newer.file), 4150, 2);
+    let mut state = Nothing(Lsn::ZERO);
+    assert_eq!(wal.recover(&mut state).unwrap().checkpoint, Some(older.clone()));
+    // A recovery by the older one would not get back to here any more.
+    let error = wal.truncate_before(newer.replay_from).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains(&format!("checkpoint at LSN {}", older.lsn)), "{error}");
+    wal.truncate_before(older.replay_from).unwrap();
+    assert_eq!(wal.recover(&mut state).unwrap().checkpoint, Some(older));
+    // The next one is as good as any.
+    let newest = wal.checkpoint(wal.durable_lsn(), |_| Ok(())).unwrap();
+    wal.truncate_before(newest.replay_from).unwrap();
+    assert_eq!(wal.recover(&mut state).unwrap().checkpoint, Some(newest));
+}
+
+/// A state of which only the last LSN is known.
+struct Nothing(Lsn);
+
+impl Restore for Nothing {
+    fn restore(&mut self, part: &mut CheckpointReader<'_>) -> Result<(), BoxError> {
+        self.0 = part.lsn();
+        Ok(())
+    }
+
+    fn apply(&mut self, record: RecordRef<'_>) -> Result<Applied, BoxError> {
+        assert_eq!(record.lsn, self.0.next());
+        self.0 = record.lsn;
+        Ok(Applied::Applied)
+    }
 }

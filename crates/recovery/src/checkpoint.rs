@@ -32,7 +32,7 @@ use thiserror::Error;
 
 use crate::restore::{Restore, RestoreError, RestoreHow, RestoreReport, Restoring};
 use crate::stream::StreamWriter;
-use crate::{BoxError, LogReader, Manifest, ManifestStore, RecoveryError};
+use crate::{BoxError, LogReader, Manifest, ManifestStore, Needs, RecoveryError};
 use reader::{Cut, Tick};
 use select::{KnownGood, Selection};
 use writer::{CheckpointWriter, Failure};
@@ -299,6 +299,8 @@ impl Checkpoints {
                 Ok(selection) => selection,
                 Err(cut) => return Err(restoring.cut(cut)),
             };
+            // Taken since the caller asked how far the log is durable: of a transaction that was open then, all comes again.
+            let last = selection.parts.last().map_or(last, |part| part.info().lsn.max(last));
             // Before the application gets anything, so that no truncation passes what it will be given.
             match reader.iter(selection.replay_from, last) {
                 Ok(records) => return restoring.run(selection, records, last, state),
@@ -307,6 +309,12 @@ impl Checkpoints {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What needs the log, and where its first reader stands. What cannot be read needs nothing: the checkpoint before
+    /// it is what a recovery begins with.
+    pub fn needs(&self, manifest: &Manifest, pin: Option<Lsn>) -> Needs {
+        Needs::without(manifest, pin, &locked(&self.bad))
     }
 
     /// The first record that must be replayed by whoever has the state of the newest good checkpoint.

@@ -5,6 +5,7 @@
 //! checkpoint, a hold or a reader may ask for; without a checkpoint, all. The limits can only make the log keep
 //! more than that. Age is time during which the log was open, never the wall clock's.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -185,8 +186,13 @@ pub struct Decision {
 impl Needs {
     /// What a manifest says, and where the first reader stands.
     pub fn of(manifest: &Manifest, pin: Option<Lsn>) -> Needs {
+        Needs::without(manifest, pin, &BTreeSet::new())
+    }
+
+    /// As [`Needs::of`], but for the checkpoints with the numbers `bad`, and those that rest on them.
+    pub(crate) fn without(manifest: &Manifest, pin: Option<Lsn>, bad: &BTreeSet<u64>) -> Needs {
         // Of checkpoints that build on each other the last one is what a recovery starts from.
-        let checkpoints = ends(&manifest.checkpoints);
+        let checkpoints = ends(&manifest.checkpoints, bad);
         let holds = manifest.holds.iter();
         Needs {
             checkpoints: checkpoints

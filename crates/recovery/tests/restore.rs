@@ -29,6 +29,19 @@ fn records_of_open_transactions_come_again() {
 }
 
 #[test]
+fn all_records_of_an_open_transaction_come_again_also_if_the_checkpoint_is_younger_than_the_call() {
+    let (disk, pen) = log_of(9);
+    let store = Store::open(&disk);
+    let order = CheckpointOrder { replay_from: Lsn(3), ..order_at(Lsn(6)) };
+    store.write(&order, &Keys::of(&pen.model[..6])).unwrap();
+    // The caller asked how far the log is durable before the checkpoint was taken.
+    let mut found = Bytes::default();
+    let report = restored(&store, &mut found, Lsn(4));
+    assert_eq!(found.applied, (3..=6).map(Lsn).collect::<Vec<_>>());
+    assert_eq!(report.replayed.map(|lsns| (lsns.first, lsns.last)), Some((Lsn(3), Lsn(6))));
+}
+
+#[test]
 fn an_application_that_fails_ends_the_recovery_with_its_own_error() {
     let (disk, store, pen) = two_chains();
     let mut keys = Keys { fails_at: Some(Lsn(12)), ..Keys::default() };

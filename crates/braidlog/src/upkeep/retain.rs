@@ -156,7 +156,7 @@ impl Upkeep {
 
     /// What needs the log now.
     fn needs(&self, log: &Log, manifest: &Manifest) -> Needs {
-        Needs::of(manifest, log.reader.pins().min())
+        log.checkpoints.needs(manifest, log.reader.pins().min())
     }
 
     pub(super) fn look(&self, log: &Log) -> Seen {

@@ -70,9 +70,9 @@ pub(crate) fn kept(all: &[ManifestCheckpoint], bad: &BTreeSet<u64>, chains_kept:
 /// The last checkpoint of each chain that can be restored. From the oldest of these on the log is needed, so that each
 /// chain can be restored and gone on from: one file that is damaged leaves a checkpoint no older than that, the one before
 /// it in its chain or the last one of the chain before.
-pub(crate) fn ends(all: &[ManifestCheckpoint]) -> Vec<ManifestCheckpoint> {
+pub(crate) fn ends(all: &[ManifestCheckpoint], bad: &BTreeSet<u64>) -> Vec<ManifestCheckpoint> {
     let mut last_of: Vec<(u64, ManifestCheckpoint)> = Vec::new();
-    for chain in restorable(all, &BTreeSet::new()) {
+    for chain in restorable(all, bad) {
         if let (Some(root), Some(last)) = (chain.first(), chain.last())
             && !last_of.iter().any(|(number, _)| *number == root.number)
         {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn needed_from(all: &[ManifestCheckpoint]) -> Option<Lsn> {
-        ends(all).iter().map(|last| last.replay_from).min()
+        ends(all, NONE).iter().map(|last| last.replay_from).min()
     }
 
     const NONE: &BTreeSet<u64> = &BTreeSet::new();
