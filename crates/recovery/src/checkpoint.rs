@@ -166,7 +166,7 @@ struct Writing {
     by: Option<ThreadId>,
     /// The last number that was tried.
     tried: u64,
-    /// Files of forgotten checkpoints that could not be removed.
+    /// Files of forgotten checkpoints that could not be removed, and of those that nobody knows to be named.
     leftover: Vec<String>,
 }
 
@@ -250,7 +250,7 @@ impl Checkpoints {
         }
         unfinished.named = Some(&name);
         let finished = writer.finish(&name)?;
-        // From here on it is the manifest that says what the file is; if it cannot be written, that may be either.
+        // From here on it is the manifest that says what the file is.
         unfinished.is_whole = true;
         let named = ManifestCheckpoint {
             number,
@@ -265,7 +265,7 @@ impl Checkpoints {
         if braidlog_sabotage::is("old_checkpoints_removed_first") {
             turn.remove(&self.dir, CheckpointInfo::all(&before).into_iter().map(|info| info.file).collect());
         }
-        let after = self.manifest.try_change(|manifest| {
+        let changed = self.manifest.try_change(|manifest| {
             // The log may have been truncated meanwhile.
             order.check(manifest)?;
             manifest.durable = manifest.durable.max(order.lsn);
@@ -274,7 +274,17 @@ impl Checkpoints {
             let kept = chain::kept(&manifest.checkpoints, &bad, order.chains_kept);
             manifest.checkpoints.retain(|checkpoint| kept.contains(&checkpoint.number));
             Ok::<(), CheckpointError>(())
-        })?;
+        });
+        if changed.is_err() {
+            // A manifest that names it may stand there all the same, and then until the next change of it.
+            let may_be_named =
+                !Manifest::load(&self.dir).is_ok_and(|found| found.checkpoint(number).is_none());
+            unfinished.is_whole = may_be_named;
+            if may_be_named {
+                turn.keep_for_now(name.clone());
+            }
+        }
+        let after = changed?;
         self.good.set(&named);
         let forgotten = before.checkpoints.iter().filter(|old| after.checkpoint(old.number).is_none());
         turn.remove(&self.dir, forgotten.map(|old| CheckpointInfo::of(old).file).collect());
@@ -395,6 +405,11 @@ impl Turn<'_> {
 
     fn set_tried(&mut self, number: u64) {
         locked(&self.of.writing).tried = number;
+    }
+
+    /// Leaves a file that the manifest on disk may name until the next checkpoint is named.
+    fn keep_for_now(&mut self, name: String) {
+        locked(&self.of.writing).leftover.push(name);
     }
 
     /// Removes files that the manifest does not name any more. One that cannot be removed now is tried again after the

@@ -163,6 +163,30 @@ fn a_sync_that_failed_is_never_asked_for_again_on_that_file() {
 }
 
 #[test]
+fn a_checkpoint_that_the_manifest_could_not_name_leaves_no_file() {
+    let (disk, pen) = begun();
+    let store = Store::open(&disk);
+    let keys = Keys::of(&pen.model);
+    let files = || disk.list_raw("log").iter().filter(|(name, _)| name.contains(".ckpt")).count();
+    let before = files();
+    // It would fill a full disk, and then nothing that makes space could be written either.
+    for _ in 0..3 {
+        disk.inject(Fault::no_space(Op::Write).on("MANIFEST.new"));
+        store.write(&order_at(Lsn(8)), &keys).unwrap_err();
+        assert_eq!(files(), before);
+    }
+    // The manifest on disk names it, though nobody was told so: it stays until the next one does not.
+    disk.inject(Fault::eio(Op::Rename).on("MANIFEST.new").after_effect());
+    store.write(&order_at(Lsn(8)), &keys).unwrap_err();
+    assert_eq!(files(), before + 1);
+    assert_restores(&disk.crash_clone(0, Profile::Kept), &pen, "by the manifest on disk");
+    let info = store.write(&order_at(Lsn(8)), &keys).unwrap();
+    let named = store.checkpoints.list().len();
+    assert_eq!(files(), named, "no other is left");
+    assert_eq!(assert_restores(&disk.crash_clone(0, Profile::Kept), &pen, "after it").number, info.number);
+}
+
+#[test]
 fn a_disk_that_fails_while_it_is_read_never_leads_to_another_state() {
     let (begun, pen) = begun();
     steps(&Store::open(&begun), &pen).unwrap();
