@@ -202,7 +202,7 @@ fn callbacks_may_call_the_log() {
 
 #[test]
 fn closing_waits_for_a_checkpoint_that_is_being_taken_and_ends_the_source() {
-    let (wal, _events) = lively(CheckpointPolicy::never().records(Some(1)));
+    let (wal, events) = lively(CheckpointPolicy::never().records(Some(1)));
     let (entered, is_inside) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();
     let pipes = Mutex::new((entered, may_go));
@@ -223,6 +223,8 @@ fn closing_waits_for_a_checkpoint_that_is_being_taken_and_ends_the_source() {
     go.send(()).unwrap();
     closed.join().unwrap().unwrap();
     assert_eq!(Arc::strong_count(&alive), 1, "the source is gone with what it owns");
+    let has_failed = events.try_iter().any(|event| matches!(event, Event::UpkeepFailed { .. }));
+    assert!(!has_failed, "to be closed is no failure");
 }
 
 #[test]
