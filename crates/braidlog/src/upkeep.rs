@@ -26,7 +26,7 @@ use braidlog_storage::{Clock, LogDir};
 use crate::event::{Event, Listener, SizeState, UpkeepTask};
 use crate::log::Log;
 use crate::policy::CheckpointPolicy;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 use backoff::Backoff;
 pub(crate) use checkpoints::Source;
@@ -261,11 +261,11 @@ impl Upkeep {
             if !allowed && !forced {
                 continue;
             }
-            let done = match task {
+            let done = with_space_of_spares(log, || match task {
                 UpkeepTask::Checkpoint => self.checkpoint_if_due(log),
                 UpkeepTask::Retention => self.keep_to_retention(log, forced),
                 UpkeepTask::Size => self.measure(log, forced),
-            };
+            });
             // A task that the log's close ends has not failed.
             if done.is_ok() || !log.gate.is_closing() {
                 self.settle(task, &done);
@@ -351,6 +351,15 @@ impl Upkeep {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does it again without the files that wait to be used again, if there is no space: they hold what it takes to make
+/// some.
+fn with_space_of_spares<T>(log: &Log, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    match attempt() {
+        Err(error) if error.kind() == ErrorKind::NoSpace && log.engine.give_spares_up() => attempt(),
+        done => done,
     }
 }
 

@@ -438,6 +438,23 @@ fn an_order_leaves_what_the_newest_checkpoint_that_can_be_read_needs() {
     assert_eq!(wal.recover(&mut state).unwrap().checkpoint, Some(newest));
 }
 
+#[test]
+fn files_that_wait_to_be_used_again_never_keep_a_full_disk_full() {
+    for by_order in [false, true] {
+        let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
+        let wal = small(&disk, &clock).retention(Retention::segments(2)).open(PATH).unwrap();
+        fill(&wal, 8);
+        let newest = wal.checkpoint(wal.durable_lsn(), |_| Ok(())).unwrap();
+        let first = wal.truncate_before(Lsn(4 * small_log::PER_SEGMENT)).unwrap();
+        assert!(wal.upkeep().segments_recycled > 0);
+        // Not a byte for the manifest that lets more go.
+        disk.set_capacity(Some(disk.used_bytes()));
+        let cut = if by_order { wal.truncate_before(newest.lsn).map(|_| ()) } else { wal.maintain() };
+        cut.unwrap();
+        assert!(wal.first_lsn() > first);
+    }
+}
+
 /// A state of which only the last LSN is known.
 struct Nothing(Lsn);
 

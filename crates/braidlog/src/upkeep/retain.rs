@@ -11,7 +11,7 @@ use braidlog_recovery::{
     Decision, Disposed, Extent, KeptBy, Manifest, Needs, Retention, SegmentAge, truncate,
 };
 
-use super::Upkeep;
+use super::{Upkeep, with_space_of_spares};
 use crate::event::Event;
 use crate::log::Log;
 use crate::{Error, Result};
@@ -80,7 +80,7 @@ impl Upkeep {
                 return Err(Error::refused(&plan.path, what));
             }
             // It stops where a reader stands.
-            let event = self.cut(log, lsn)?;
+            let event = with_space_of_spares(log, || self.cut(log, lsn))?;
             (plan.store.current().log_start, event)
         };
         self.tell(event);
