@@ -101,7 +101,8 @@ impl Wal {
     }
 
     /// Holds the upkeep back until the guard is dropped: no automatic checkpoint begins and no segment goes but by an
-    /// order. It waits for what is under way. Files ahead of need are prepared all the same.
+    /// order. It waits for what is under way, but not while its own thread is writing a checkpoint, which that may wait
+    /// for. Files ahead of need are prepared all the same.
     pub fn pause_maintenance(&self) -> Pause {
         self.log.upkeep.pause()
     }
@@ -111,7 +112,8 @@ impl Wal {
     /// while it is [paused](Wal::pause_maintenance).
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed), and the first of the errors that its tasks came to; all were tried.
+    /// [`Closed`](crate::ErrorKind::Closed); [`InvalidInput`](crate::ErrorKind::InvalidInput) from within a checkpoint
+    /// that is being written; and the first of the errors that its tasks came to; all were tried.
     pub fn maintain(&self) -> Result<()> {
         self.log.check_open()?;
         self.log.upkeep.maintain(self.log.shared())

@@ -180,6 +180,11 @@ impl Upkeep {
 
     /// Does all that is due now, whatever failed before. The first error is given; all is tried.
     pub(crate) fn maintain(&self, log: &Arc<Log>) -> Result<()> {
+        if log.checkpoints.is_writing_here() {
+            let what =
+                "this thread is writing a checkpoint, for which the upkeep may be waiting: do it afterwards";
+            return Err(Error::refused(&self.plan.path, what.to_owned()));
+        }
         let Some(_turn) = self.turn.take() else { return Ok(()) };
         if !self.may_run(log) {
             return Ok(());
@@ -189,8 +194,10 @@ impl Upkeep {
 
     pub(crate) fn pause(self: &Arc<Upkeep>) -> Pause {
         self.state().pauses += 1;
-        // One that is under way ends first.
-        drop(self.turn.take());
+        // One that is under way ends first, unless it waits for this thread.
+        if !self.log().is_some_and(|log| log.checkpoints.is_writing_here()) {
+            drop(self.turn.take());
+        }
         Pause(Arc::clone(self))
     }
 

@@ -293,3 +293,30 @@ fn a_callback_of_a_caller_s_upkeep_may_close_the_log() {
     });
     assert_eq!(has_ended.recv_timeout(PATIENCE), Ok(ErrorKind::Closed));
 }
+
+#[test]
+fn who_writes_a_checkpoint_never_waits_for_an_upkeep_that_waits_for_it() {
+    let (wal, _events) = lively(CheckpointPolicy::never().records(Some(1)));
+    let pause = wal.pause_maintenance();
+    append(&wal, 1);
+    let (entered, is_inside) = mpsc::channel();
+    let entered = Mutex::new(entered);
+    wal.set_snapshot_source(move |wal| {
+        entered.lock().unwrap().send(())?;
+        checkpoint(wal, wal.durable_lsn())
+    });
+    let (ended, has_ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let written = wal.checkpoint(Lsn(1), |_| {
+            // From here on the maintenance thread waits, or soon will.
+            drop(pause);
+            is_inside.recv_timeout(PATIENCE)?;
+            drop(wal.pause_maintenance());
+            assert_eq!(wal.maintain().unwrap_err().kind(), ErrorKind::InvalidInput);
+            Ok(())
+        });
+        ended.send(written.is_ok()).unwrap();
+        wal.close().unwrap();
+    });
+    assert_eq!(has_ended.recv_timeout(PATIENCE), Ok(true));
+}

@@ -188,6 +188,11 @@ impl Checkpoints {
         CheckpointInfo::all(&self.manifest.current())
     }
 
+    /// Whether this thread is writing one, and others wait for it.
+    pub fn is_writing_here(&self) -> bool {
+        locked(&self.writing).by == Some(thread::current().id())
+    }
+
     /// Writes a checkpoint of the state that `fill` gives, and forgets those that are not kept any more. Waits while
     /// another is written. `is_cancelled` is asked at each write.
     ///
