@@ -15,7 +15,7 @@ use braidlog_storage::LogDir;
 
 use crate::dir::{Listing, SegmentFile, segment_name};
 use crate::verdict::{Facts, HeaderFact, Place, StopFact, Verdict, judge};
-use crate::window::{GLANCE_LEN, Window};
+use crate::window::Window;
 use crate::{Damage, DamageCause, ForeignFile, RecoveryError, flip};
 
 /// A segment with a valid header that belongs where it stands.
@@ -290,7 +290,7 @@ impl HeaderFound {
 
 /// Reads a segment's header.
 pub(crate) fn read_header(dir: &Arc<dyn LogDir>, name: &str) -> Result<HeaderFound, RecoveryError> {
-    header_in(&mut Window::open(dir, name, GLANCE_LEN)?)
+    header_in(&mut Window::open(dir, name, SEGMENT_HEADER_LEN as usize)?)
 }
 
 /// As [`read_header`], of an open file.

@@ -127,6 +127,12 @@ impl Window {
         mem::replace(&mut self.buf, buf)
     }
 
+    /// Makes [`at`](Window::at) hold the end of the file, as much of it as the buffer takes.
+    pub(crate) fn fill_end(&mut self) -> Result<(), RecoveryError> {
+        let start = self.len.saturating_sub(self.capacity as u64).next_multiple_of(ALIGN);
+        self.fill(start, self.len.saturating_sub(start)).map(|_| ())
+    }
+
     /// Makes [`at`](Window::at) hold `need` bytes from `offset` on, or as many as the file has there; how
     /// many of them it holds.
     ///
