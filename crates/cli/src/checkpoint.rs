@@ -19,15 +19,8 @@ struct Taken {
 
 /// Runs the subcommand.
 pub fn run(args: &CheckpointArgs) -> Result<(), Failure> {
-    let log = log_dir::open(&args.dir)?;
-    let last = log.last_lsn()?;
-    let lsn = args.lsn.map_or(last, Lsn);
-    if lsn > last || lsn == Lsn::ZERO {
-        return Err(Failure::Failed(format!(
-            "cannot take a checkpoint at LSN {lsn}: the last durable record is LSN {last}"
-        )));
-    }
     if !args.yes {
+        let lsn = place(args, log_dir::open(&args.dir)?.last_lsn()?)?;
         return Err(Failure::Usage(format!(
             "a checkpoint without content at LSN {lsn} says that your program has saved its state up to there \
              elsewhere: what lies below may be given up from then on, and a replay starts behind it. If that is so, \
@@ -35,6 +28,7 @@ pub fn run(args: &CheckpointArgs) -> Result<(), Failure> {
         )));
     }
     let wal = log_dir::open_for_change(&args.dir)?;
+    let lsn = place(args, wal.durable_lsn())?;
     wal.checkpoint(lsn, |_| Ok(()))?;
     wal.close()?;
     let taken = Taken { path: args.dir.display().to_string(), lsn: lsn.0 };
@@ -48,4 +42,15 @@ pub fn run(args: &CheckpointArgs) -> Result<(), Failure> {
         ))?;
     }
     out.flush()
+}
+
+/// The LSN of the checkpoint, in a log that is durable up to `last`.
+fn place(args: &CheckpointArgs, last: Lsn) -> Result<Lsn, Failure> {
+    let lsn = args.lsn.map_or(last, Lsn);
+    if lsn > last || lsn == Lsn::ZERO {
+        return Err(Failure::Failed(format!(
+            "cannot take a checkpoint at LSN {lsn}: the last durable record is LSN {last}"
+        )));
+    }
+    Ok(lsn)
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use braidlog::{DurabilityMode, RecoveryReport, TailState, Wal};
+use braidlog::{DurabilityMode, RecoveryReport, Retention, TailState, Wal};
 use braidlog_measure::latency::Latencies;
 use crossbeam::channel::{self, Receiver};
 use indicatif::ProgressBar;
@@ -146,7 +146,8 @@ fn open_log(args: &WriteArgs) -> Result<Wal, Failure> {
         DurabilityArg::Group => DurabilityMode::group_commit(),
         DurabilityArg::Async => DurabilityMode::asynchronous(),
     };
-    let mut options = Wal::options().mode(mode);
+    // What goes, and when, is for the log's owner to say, or for `clean`.
+    let mut options = Wal::options().mode(mode).retention(Retention::keep_all());
     if let Some(bytes) = args.segment_size {
         options = options.segment_size(bytes);
     }

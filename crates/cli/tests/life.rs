@@ -80,6 +80,20 @@ fn a_checkpoint_is_taken_only_if_told_that_the_state_is_saved() {
 
 // clean
 
+/// The command had the retention of the library's default, and gave up what the log's owner keeps.
+#[test]
+fn writing_by_the_command_gives_nothing_up() {
+    let dir = log(200);
+    run(["checkpoint", arg(dir.path()), "--yes"]).ok();
+    let before = segments(dir.path());
+    assert!(before > 20, "{before} segments");
+    let lines = dir.path().with_extension("lines");
+    fs::write(&lines, "one\ntwo\n").unwrap();
+    run(["write", arg(dir.path()), arg(&lines)]).ok();
+    fs::remove_file(&lines).unwrap();
+    assert!(segments(dir.path()) >= before);
+}
+
 #[test]
 fn clean_gives_nothing_up_without_a_checkpoint_and_says_why() {
     let dir = log(40);
