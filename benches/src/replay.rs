@@ -236,7 +236,7 @@ fn segments(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Lets the page cache forget the segments in `dir`.
-fn drop_cache(dir: &Path) -> Result<()> {
+pub(crate) fn drop_cache(dir: &Path) -> Result<()> {
     let storage = OsStorage.open_dir(dir, false)?;
     for path in segments(dir)? {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or("a segment without a name")?;

@@ -12,7 +12,9 @@ use braidlog_benches::call::{self, Call, Cost};
 use braidlog_benches::cores::{self, Cores};
 use braidlog_benches::floor::{self, Asynchronous, Group, Lone};
 use braidlog_benches::growth::{self, Counted, Growth, Work};
+use braidlog_benches::living::{self, Living};
 use braidlog_benches::memory::{self, Half, Memory};
+use braidlog_benches::opening::{self, Opening};
 use braidlog_benches::pipelined::{self, Row, Shape};
 use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
@@ -45,7 +47,7 @@ struct Arguments {
     /// Tell the figures as JSON
     #[arg(long)]
     json: bool,
-    /// Bytes of payload of the long log of `growth`; the disk must have some GiB more
+    /// Bytes of payload of the long log of `growth` and `opening`; the disk must have some GiB more
     #[arg(long, default_value_t = 10 << 30)]
     growth_bytes: u64,
     #[arg(long, hide = true)]
@@ -54,6 +56,8 @@ struct Arguments {
     child_commits: Option<PathBuf>,
     #[arg(long, hide = true)]
     child_batches: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    child_long: Option<PathBuf>,
     #[arg(long, hide = true)]
     child_append: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -78,6 +82,11 @@ enum Part {
     Adaptive,
     /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
     Growth,
+    /// Writers of a log with checkpoints, retention, recycling and backups beside those of one without; only if it is
+    /// named
+    Living,
+    /// Opening a log of 10 GiB with a recent checkpoint after a crash; only if it is named
+    Opening,
     /// What 16 and 64 cores would do, by a model that is held against this machine; only if it is named
     Cores,
 }
@@ -97,6 +106,8 @@ struct Report {
     replay: Option<Replay>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
+    living: Option<Vec<Living>>,
+    opening: Option<Opening>,
     cores: Option<Cores>,
     memory: Option<Memory>,
 }
@@ -128,11 +139,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(dir) = &arguments.child_batches {
         return growth::run_child(Work::Batches, dir, growth_bytes);
     }
+    if let Some(dir) = &arguments.child_long {
+        return opening::run_child(dir, growth_bytes);
+    }
     let base = arguments.dir.as_deref();
     let machine = Machine::here(scratch::directory(base)?.path());
     let repetitions = arguments.repetitions as usize;
     let wanted = |part, name| {
-        let named_only = matches!(part, Part::Adaptive | Part::Growth | Part::Cores);
+        let named_only = matches!(part, Part::Adaptive | Part::Growth | Part::Living | Part::Opening | Part::Cores);
         let is_default = arguments.only.is_empty() && !named_only;
         let wanted = is_default || arguments.only.contains(&part);
         if wanted {
@@ -161,6 +175,12 @@ fn run(arguments: &Arguments) -> Result<()> {
             .transpose()?,
         growth: wanted(Part::Growth, "growth")
             .then(|| growth::measure(base, repetitions, arguments.growth_bytes))
+            .transpose()?,
+        living: wanted(Part::Living, "a log that lives")
+            .then(|| living::measure(base, repetitions))
+            .transpose()?,
+        opening: wanted(Part::Opening, "opening")
+            .then(|| opening::measure(base, repetitions, arguments.growth_bytes))
             .transpose()?,
         cores: wanted(Part::Cores, "more cores").then(|| cores::measure(base, repetitions)).transpose()?,
         memory: if arguments.memory {
@@ -304,6 +324,29 @@ fn print(report: &Report) {
                 None => println!("  {what}, instructions: valgrind is not there to count them"),
             }
         }
+    }
+    if let Some(rows) = &report.living {
+        println!("\n128 bytes, records per second, on a log with checkpoints, retention and backups beside one without");
+        for row in rows {
+            let what = if row.durable { "GroupCommit" } else { "Async" };
+            println!("  {what}, {} threads: without       {:.0}", row.threads, row.growing_per_second);
+            println!("    with                          {:.0}", row.living_per_second);
+            println!("    with / without                {:.3}", row.ratio);
+            println!(
+                "    {} checkpoints, {} segments given up, {} of them recycled, {} backups",
+                row.checkpoints, row.segments_removed, row.segments_recycled, row.backups
+            );
+        }
+    }
+    if let Some(opening) = &report.opening {
+        println!(
+            "\na log of {} MiB in {} segments with a recent checkpoint, after a crash, cold; in ms",
+            opening.payload_bytes >> 20,
+            opening.segments
+        );
+        println!("  open                            {:.1}", opening.open_ms);
+        println!("  up to the first record          {:.1}", opening.first_record_ms);
+        println!("  replay of {} records        {:.1}", opening.replayed, opening.replay_ms);
     }
     if let Some(cores) = &report.cores {
         print!("\n{cores}");
