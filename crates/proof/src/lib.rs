@@ -25,6 +25,7 @@ pub mod threaded;
 pub mod board;
 pub mod kill;
 pub mod killing_storage;
+pub mod soak;
 
 pub mod command;
 pub mod line_oracle;

@@ -14,6 +14,7 @@ use braidlog_proof::part::PARTS;
 use braidlog_proof::rot;
 use braidlog_proof::sabotage;
 use braidlog_proof::single;
+use braidlog_proof::soak;
 use clap::{Args, Parser, Subcommand};
 
 /// Tries to break Braidlog's promises, and counts how often it could not.
@@ -102,6 +103,15 @@ enum Command {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Let one log live: writers, checkpoints, retention, recycling, backups, kills, in a bounded directory
+    Soak {
+        /// For how long
+        #[arg(long, default_value_t = 1800)]
+        seconds: u64,
+        /// What everything but moments and interleavings is drawn from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Build deliberate bugs in, and see each caught
     Sabotage {
         /// Only these bugs
@@ -142,6 +152,7 @@ impl Seeds {
 
 fn main() -> ExitCode {
     kill::child_main_if_asked();
+    soak::child_main_if_asked();
     match Cli::parse().part {
         Command::All { parts, again, ledger } => {
             if let Some(unknown) = parts.iter().find(|name| braidlog_proof::part::find(name).is_none()) {
@@ -182,6 +193,7 @@ fn main() -> ExitCode {
             }
             counted(sabotage::run(&bugs, matrix))
         }
+        Command::Soak { seconds, seed } => counted(soak::run(Duration::from_secs(seconds), seed, &[])),
         Command::Kill { rounds, seed } => counted(kill::run(rounds, seed, None, &[])),
         #[cfg(target_os = "linux")]
         Command::PowerCut { rounds, seed } => counted(braidlog_proof::power_cut::run(rounds, seed, None)),

@@ -99,6 +99,13 @@ pub const PARTS: &[Part] = &[
         start: Start::Own(&["kill"]),
     },
     Part {
+        name: "soak",
+        what: "one log with everything that it has running, for half an hour, in a bounded directory",
+        least: &[("kills", 100), ("segments recycled", 100)],
+        is_narrow: false,
+        start: Start::Own(&["soak"]),
+    },
+    Part {
         name: "power-cut",
         what: "power cuts under the release binary, on a file system of our own",
         least: &[("power cuts", 200)],
