@@ -58,7 +58,8 @@ pub fn measure(base: Option<&Path>, repetitions: usize) -> Result<Vec<Living>> {
     let group = DurabilityMode::group_commit();
     let rows = [(16, group, 40_000), (64, group, 80_000), (1, DurabilityMode::asynchronous(), 500_000)];
     let rows = rows.into_iter().chain([(4, DurabilityMode::asynchronous(), 500_000)]);
-    rows.map(|(threads, mode, records)| row(base, repetitions, Load::spread(threads, records), mode)).collect()
+    rows.map(|(threads, mode, records)| row(base, repetitions, Load::spread(threads, records), mode))
+        .collect()
 }
 
 fn row(base: Option<&Path>, repetitions: usize, load: Load, mode: DurabilityMode) -> Result<Living> {
@@ -104,7 +105,9 @@ fn row(base: Option<&Path>, repetitions: usize, load: Load, mode: DurabilityMode
     let row = Living {
         threads: load.threads,
         durable: mode == DurabilityMode::group_commit(),
-        ratio: Figure::of(living_per_second.iter().zip(&growing_per_second).map(|(living, other)| living / other)),
+        ratio: Figure::of(
+            living_per_second.iter().zip(&growing_per_second).map(|(living, other)| living / other),
+        ),
         growing_per_second: Figure::of(growing_per_second),
         living_per_second: Figure::of(living_per_second),
         checkpoints: status.checkpoints,

@@ -146,7 +146,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let machine = Machine::here(scratch::directory(base)?.path());
     let repetitions = arguments.repetitions as usize;
     let wanted = |part, name| {
-        let named_only = matches!(part, Part::Adaptive | Part::Growth | Part::Living | Part::Opening | Part::Cores);
+        let named_only =
+            matches!(part, Part::Adaptive | Part::Growth | Part::Living | Part::Opening | Part::Cores);
         let is_default = arguments.only.is_empty() && !named_only;
         let wanted = is_default || arguments.only.contains(&part);
         if wanted {
@@ -326,7 +327,9 @@ fn print(report: &Report) {
         }
     }
     if let Some(rows) = &report.living {
-        println!("\n128 bytes, records per second, on a log with checkpoints, retention and backups beside one without");
+        println!(
+            "\n128 bytes, records per second, on a log with checkpoints, retention and backups beside one without"
+        );
         for row in rows {
             let what = if row.durable { "GroupCommit" } else { "Async" };
             println!("  {what}, {} threads: without       {:.0}", row.threads, row.growing_per_second);

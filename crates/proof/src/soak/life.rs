@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
-use std::{panic, process, thread};
 use std::time::{Duration, Instant};
+use std::{panic, process, thread};
 
 use braidlog::{Backup, Checkpoint, CheckpointPolicy, ErrorKind, Event, Lsn, Retention, Ticket, Wal};
 use braidlog_sim::Rng;
