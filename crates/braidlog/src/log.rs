@@ -142,10 +142,7 @@ impl Log {
             let what = "this thread is at work in the log's directory, which closing the log would wait for: close it afterwards";
             return Err(Error::refused(&self.path, what.to_owned()));
         }
-        if self.closed.set(()).is_ok() {
-            // The directory is still ours. If it fails, segments are kept for longer than they need be.
-            let _ = self.upkeep.save_uptime();
-        }
+        let _ = self.closed.set(());
         self.engine.close().map_err(|error| self.error(error))
     }
 

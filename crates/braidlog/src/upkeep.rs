@@ -391,6 +391,11 @@ impl Chore for Upkeep {
         drop(state);
         drop(source);
     }
+
+    fn closed(&self, last: Lsn) {
+        // Nothing is lost if it fails: see `Wal::close`.
+        let _ = self.save_end(last);
+    }
 }
 
 impl Drop for Pause {

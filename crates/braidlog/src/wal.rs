@@ -271,6 +271,11 @@ impl Wal {
     /// [`Closed`](crate::ErrorKind::Closed), but for those that wait for what is durable already or only tell a
     /// number. Closing again does nothing and says the same.
     ///
+    /// At the end the log's manifest is made to say where the log ends, if it holds anything that the manifest does not know
+    /// of: should files be lost at that end later, that is damage then, and not a shorter log. Every record is durable before
+    /// that, so if the manifest cannot be written `close` succeeds all the same; it says what is durable, and not what can
+    /// be told of a loss at rest. The manifest then knows of what it knew before. Dropping the last handle does the same.
+    ///
     /// # Errors
     /// [`Failed`](crate::ErrorKind::Failed) if the log has failed: [`Error::lsns`](crate::Error::lsns) names what
     /// had been accepted and may not have been saved. The directory is released all the same.

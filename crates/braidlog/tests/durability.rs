@@ -547,8 +547,8 @@ fn no_other_writer_is_let_in_before_close_has_ended() {
     let hold = disk.hold_syncs();
     let let_in = thread::scope(|scope| {
         let closing = scope.spawn(|| wal.close());
-        // The record's sync and then the seal's.
-        let let_in = [(); 2].map(|()| {
+        // The sync of the record, that of the seal, and that of the manifest.
+        let let_in = [(); 3].map(|()| {
             hold.wait_for_held(1);
             let is_let_in = dir.try_lock().unwrap().is_some();
             hold.let_through(1);
@@ -557,7 +557,7 @@ fn no_other_writer_is_let_in_before_close_has_ended() {
         closing.join().unwrap().unwrap();
         let_in
     });
-    assert_eq!(let_in, [false; 2], "the log is still being written");
+    assert_eq!(let_in, [false; 3], "the log is still being written");
     assert!(dir.try_lock().unwrap().is_some());
 }
 

@@ -100,7 +100,8 @@ fn a_thousand_openings_without_an_append_leave_one_segment() {
 fn a_thousand_openings_with_an_append_now_and_then_stay_small() {
     let files = quiet_life(1000, |opening| u64::from(opening % 3 == 0));
     let records = 1000 / 3;
-    assert!(files.len() <= records + 2, "{} files", files.len());
+    // The lock, the manifest and a segment without a record come to them.
+    assert!(files.len() <= records + 3, "{} files", files.len());
     // A header, a round and a seal for each opening that wrote: three blocks.
     let bytes = files.iter().map(|(_, len)| len).sum::<u64>();
     assert!(bytes <= records as u64 * 3 * 4096 + (64 << 10), "{bytes} bytes");

@@ -6,6 +6,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use braidlog_format::Lsn;
+
 /// Work for the maintenance thread of a log, such as to save a state or to remove old segments. It is given to
 /// [`Engine::start`](crate::Engine::start).
 ///
@@ -24,4 +26,11 @@ pub trait Chore: Send + Sync + Debug {
     /// The log closes and waits for the thread: a run under way shall end at its next step. None begins any more, but
     /// this may be called a moment before the last one begins.
     fn stop(&self);
+
+    /// The log has closed well: it ends with a seal, and every record up to `last`, its last one, is durable. The
+    /// directory is released when this returns. Called at most once, after the last run, by the thread that closes;
+    /// never if the log has failed.
+    fn closed(&self, last: Lsn) {
+        let _ = last;
+    }
 }

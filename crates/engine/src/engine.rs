@@ -214,6 +214,9 @@ impl Engine {
             // What stays is removed at the next open.
             let _ = shared.dir.remove(&prepared.name);
         }
+        if let Some(chore) = shared.chore.as_ref().filter(|_| shared.failure.get().is_none()) {
+            chore.closed(shared.waiters.durable());
+        }
         shared.lock.lock().take();
         let result = match shared.failure.get() {
             None => Ok(()),

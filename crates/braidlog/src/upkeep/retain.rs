@@ -141,17 +141,25 @@ impl Upkeep {
         Ok(was_there)
     }
 
-    /// Saves the uptime, if anything goes by it. The log is about to close.
-    pub(crate) fn save_uptime(&self) -> Result<()> {
-        if self.plan.retention.age.is_none() {
-            return Ok(());
-        }
+    /// Has the manifest say where the log ends, if it ends behind what the manifest knows, and with that the uptime, or
+    /// alone if anything goes by it. The log closes, and all of it is durable.
+    pub(crate) fn save_end(&self, last: Lsn) -> Result<()> {
         #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("uptime_not_saved_at_close") {
+        let last = if braidlog_sabotage::is("end_not_saved_at_close") { Lsn::ZERO } else { last };
+        let store = &self.plan.store;
+        if self.plan.retention.age.is_none() && last <= store.current().durable {
             return Ok(());
         }
         let uptime = self.uptime();
-        self.save_ages(uptime)
+        self.recovered(store.change(|manifest| {
+            manifest.durable = manifest.durable.max(last);
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("uptime_not_saved_at_close") {
+                return;
+            }
+            self.write_ages(manifest, uptime);
+        }))?;
+        Ok(())
     }
 
     /// What needs the log now.

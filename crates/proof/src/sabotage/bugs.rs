@@ -93,6 +93,7 @@ pub const BUGS: &[Bug] = &[
     bug("retention_ignores_readers", "the limits take what a reader of the process needs", "12", "retention, decided"),
     bug("retention_goes_by_the_wall_clock", "the age of a segment is the wall clock's", "12", "retention"),
     bug("uptime_not_saved_at_close", "an opening does not know for how long the one before had the log open", "12", "retention"),
+    bug("end_not_saved_at_close", "a clean close does not have the manifest say where the log ends", "6", "close"),
     bug("backup_without_a_seal", "the last segment of a backup is not sealed", "13", "backup"),
     bug("first_backup_without_its_end", "a first backup says only in the end how far it goes", "13", "backup"),
     bug("backup_of_a_file_used_again", "a file that was given up while it was copied is in the backup", "13", "backup"),

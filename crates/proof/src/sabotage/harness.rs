@@ -66,6 +66,7 @@ const fn part(name: &'static str, arguments: &'static [&'static str]) -> Harness
 pub const HARNESSES: &[Harness] = &[
     tests("append", "braidlog", "append"),
     tests("backup", "braidlog", "backup"),
+    tests("close", "braidlog", "close"),
     only("crash", "braidlog", "crash", &["rounds_that_no_sync_covers"]),
     tests("disk failure", "braidlog", "disk_failure"),
     only("full disk", "braidlog", "disk_failure", &["lack_of_space", "full_disk"]),
