@@ -2,13 +2,16 @@
 //! would cost.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use braidlog_format::Lsn;
 use braidlog_recovery::{
-    Manifest, RecoveryEstimate, Restore, RestoreHow, RestoreProgress, RestoreReport, TailState, estimate,
+    Manifest, RecoveryEstimate, Restore, RestoreError, RestoreHow, RestoreProgress, RestoreReport, TailState,
+    estimate, restore_read_only,
 };
-use braidlog_storage::SystemClock;
+use braidlog_storage::{Clock, SystemClock};
 
 use crate::{Error, ReadOnly, Replay, Result, Wal};
 
@@ -62,6 +65,26 @@ impl<'a> Recover<'a> {
     pub fn progress(self, progress: impl FnMut(&RestoreProgress) + 'a) -> Recover<'a> {
         Recover { progress: Some(Box::new(progress)), ..self }
     }
+
+    /// Has `restore` go about it so.
+    fn run(
+        self,
+        path: &Arc<Path>,
+        clock: &dyn Clock,
+        may_have_threads: bool,
+        restore: impl FnOnce(RestoreHow<'_>) -> Result<RestoreReport, RestoreError>,
+    ) -> Result<RestoreReport> {
+        let Recover { max_time, replay, mut progress } = self;
+        let (_, ahead) = replay.check()?;
+        let ahead = may_have_threads.then_some(ahead);
+        let mut tell = |now: &RestoreProgress| {
+            if let Some(progress) = &mut progress {
+                progress(now);
+            }
+        };
+        let how = RestoreHow { clock, max_time, ahead, progress: &mut tell };
+        restore(how).map_err(|error| Error::restore(path, error))
+    }
 }
 
 impl Default for Recover<'_> {
@@ -106,17 +129,9 @@ impl Wal {
     pub fn recover_with(&self, recover: Recover<'_>, state: &mut dyn Restore) -> Result<RestoreReport> {
         let log = &self.log;
         log.check_open()?;
-        let Recover { max_time, replay, mut progress } = recover;
-        let (_, ahead) = replay.check()?;
-        let ahead = log.background_threads.then_some(ahead);
-        let mut tell = |now: &RestoreProgress| {
-            if let Some(progress) = &mut progress {
-                progress(now);
-            }
-        };
-        let how = RestoreHow { clock: &*log.clock, max_time, ahead, progress: &mut tell };
-        let restored = log.checkpoints.restore(&log.reader, self.durable_lsn(), how, state);
-        let mut report = restored.map_err(|error| Error::restore(&log.path, error))?;
+        let mut report = recover.run(&log.path, &*log.clock, log.background_threads, |how| {
+            log.checkpoints.restore(&log.reader, self.durable_lsn(), how, state)
+        })?;
         report.time.opening = log.report.duration;
         report.damaged += log.report.damaged_seals.len() as u64;
         if let TailState::Torn { cut_bytes, .. } = log.report.tail {
@@ -141,6 +156,30 @@ impl Wal {
 
 /// # Recovery of the application
 impl ReadOnly {
+    /// Brings a new `state` to where the log is, as [`Wal::recover`] does: up to [`ReadOnly::last_lsn`], or to the newest
+    /// checkpoint, which may lie a little above. What opening the log for writing would repair is not in the report.
+    ///
+    /// A writer of another process takes checkpoints meanwhile as it likes, and this looks again when one that it looked for
+    /// is gone. It does not keep that writer from giving up records that are still to be replayed: set a
+    /// [hold](Wal::set_hold) there, or begin again, with a state that is as new.
+    ///
+    /// # Errors
+    /// As [`Wal::recover`] and [`ReadOnly::last_lsn`]; [`Truncated`](crate::ErrorKind::Truncated) if the writer gave up
+    /// records that were still to be replayed.
+    pub fn recover(&self, state: &mut dyn Restore) -> Result<RestoreReport> {
+        self.recover_with(Recover::new(), state)
+    }
+
+    /// As [`ReadOnly::recover`], with a limit of time, a word on the progress, or other threads.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::recover`] and [`Wal::recover_with`].
+    pub fn recover_with(&self, recover: Recover<'_>, state: &mut dyn Restore) -> Result<RestoreReport> {
+        let last = self.last_lsn()?;
+        recover
+            .run(&self.path, &SystemClock::new(), true, |how| restore_read_only(&self.dir, last, how, state))
+    }
+
     /// What recovering from this log would read now, and how long that would take, as
     /// [`Wal::estimate_recovery`] says it.
     ///

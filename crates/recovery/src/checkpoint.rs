@@ -308,22 +308,7 @@ impl Checkpoints {
         how: RestoreHow<'_>,
         state: &mut dyn Restore,
     ) -> Result<RestoreReport, RestoreError> {
-        let mut restoring = Restoring::begin(how);
-        loop {
-            let selection = match self.newest_good(&mut |bytes| restoring.tick(bytes)) {
-                Ok(selection) => selection,
-                Err(cut) => return Err(restoring.cut(cut)),
-            };
-            // Taken since the caller asked how far the log is durable: of a transaction that was open then, all comes again.
-            let last = selection.parts.last().map_or(last, |part| part.info().lsn.max(last));
-            // Before the application gets anything, so that no truncation passes what it will be given.
-            match reader.iter(selection.replay_from, last) {
-                Ok(records) => return restoring.run(selection, records, last, state),
-                // A newer checkpoint was taken just now, and the log cut by it.
-                Err(RecoveryError::Truncated { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        restore_by(&mut |tick| self.newest_good(tick), reader, last, how, state)
     }
 
     /// What needs the log, and where its first reader stands. What cannot be read needs nothing: the checkpoint before
@@ -342,21 +327,14 @@ impl Checkpoints {
 
     /// The newest good checkpoint, and where replay begins upon it.
     fn newest_good(&self, tick: &mut Tick<'_>) -> Result<Selection, Cut> {
-        loop {
-            let manifest = self.manifest.current();
-            let selected = select::newest_good(&self.dir, self.log_id, &manifest, tick);
-            // Another thread may have written a checkpoint meanwhile, and removed what this one looked for.
-            if self.manifest.current().checkpoints != manifest.checkpoints {
-                continue;
-            }
-            let passed_over = match &selected {
-                Ok(selection) => selection.passed_over.as_slice(),
-                Err(Cut::Recovery(RecoveryError::NoCheckpoint { passed_over, .. })) => passed_over,
-                Err(_) => &[],
-            };
-            locked(&self.bad).extend(passed_over.iter().map(|passed| passed.checkpoint.number));
-            return selected;
-        }
+        let selected = select::newest_good_now(&self.dir, &mut || Ok(self.manifest.current()), tick);
+        let passed_over = match &selected {
+            Ok(selection) => selection.passed_over.as_slice(),
+            Err(Cut::Recovery(RecoveryError::NoCheckpoint { passed_over, .. })) => passed_over,
+            Err(_) => &[],
+        };
+        locked(&self.bad).extend(passed_over.iter().map(|passed| passed.checkpoint.number));
+        selected
     }
 
     /// Waits until nobody else writes a checkpoint.
@@ -371,6 +349,51 @@ impl Checkpoints {
         }
         writing.by = Some(me);
         Ok(Turn { of: self })
+    }
+}
+
+/// As [`Checkpoints::restore`], of a log that is only read, beside a writer of another process or without one. Such a
+/// writer waits for nobody: if it gives up records that are still to be replayed, the recovery ends with
+/// [`RecoveryError::Truncated`], and one that is begun anew finds a newer checkpoint.
+///
+/// # Errors
+/// As [`Checkpoints::restore`], and those of the manifest.
+pub fn restore_read_only(
+    dir: &Arc<dyn LogDir>,
+    last: Lsn,
+    how: RestoreHow<'_>,
+    state: &mut dyn Restore,
+) -> Result<RestoreReport, RestoreError> {
+    // A checkpoint may be newer than the last sync mark, which is all that a reader elsewhere goes by: here it is known
+    // how far the log is durable.
+    let reader = LogReader::of_writer(Arc::clone(dir), Lsn::FIRST);
+    let mut look = || Manifest::load(dir).map(Arc::new);
+    restore_by(&mut |tick| select::newest_good_now(dir, &mut look, tick), &reader, last, how, state)
+}
+
+/// Restores `state` from what `newest_good` selects, and the records behind it.
+fn restore_by(
+    newest_good: &mut dyn FnMut(&mut Tick<'_>) -> Result<Selection, Cut>,
+    reader: &LogReader,
+    last: Lsn,
+    how: RestoreHow<'_>,
+    state: &mut dyn Restore,
+) -> Result<RestoreReport, RestoreError> {
+    let mut restoring = Restoring::begin(how);
+    loop {
+        let selection = match newest_good(&mut |bytes| restoring.tick(bytes)) {
+            Ok(selection) => selection,
+            Err(cut) => return Err(restoring.cut(cut)),
+        };
+        // Taken since the caller asked how far the log is durable: of a transaction that was open then, all comes again.
+        let last = selection.parts.last().map_or(last, |part| part.info().lsn.max(last));
+        // Before the application gets anything, so that no truncation of this process passes what it will be given.
+        match reader.iter(selection.replay_from, last) {
+            Ok(records) => return restoring.run(selection, records, last, state),
+            // A newer checkpoint was taken just now, and the log cut by it.
+            Err(RecoveryError::Truncated { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

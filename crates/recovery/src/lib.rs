@@ -63,7 +63,9 @@ pub use backup::{BackupHow, BackupProgress, BackupReport, backup};
 pub use checkpoint::reader::CheckpointReader;
 pub use checkpoint::select::{KnownGood, PassedOver, PassedOverCause};
 pub use checkpoint::writer::CheckpointWriter;
-pub use checkpoint::{CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints};
+pub use checkpoint::{
+    CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints, restore_read_only,
+};
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;

@@ -116,8 +116,7 @@ impl KnownGood {
             None if manifest.log_start == Lsn::FIRST => return Ok(Lsn::FIRST),
             _ => {}
         }
-        let log_id = manifest.log_id().unwrap_or_default();
-        match newest_good(dir, log_id, manifest, &mut |_| Ok(())) {
+        match newest_good(dir, manifest, &mut |_| Ok(())) {
             Ok(selection) => {
                 if let Some(newest) = manifest.newest_checkpoint()
                     && selection.passed_over.is_empty()
@@ -133,17 +132,32 @@ impl KnownGood {
     }
 }
 
+/// As [`newest_good`], of a manifest that others may change meanwhile: `look` gives it as it is now. Whoever takes a
+/// checkpoint may remove what this one looks for, after the manifest has changed.
+pub(crate) fn newest_good_now(
+    dir: &Arc<dyn LogDir>,
+    look: &mut dyn FnMut() -> Result<Arc<Manifest>, RecoveryError>,
+    tick: &mut Tick<'_>,
+) -> Result<Selection, Cut> {
+    let mut manifest = look()?;
+    loop {
+        let selected = newest_good(dir, &manifest, tick);
+        let now = look()?;
+        if now.checkpoints == manifest.checkpoints {
+            return selected;
+        }
+        manifest = now;
+    }
+}
+
 /// Reads and checks checkpoints from the newest on, until one can be used.
 ///
 /// # Errors
 /// [`RecoveryError::NoCheckpoint`] if there is none and the log does not begin with its first record;
 /// [`RecoveryError::Newer`], [`RecoveryError::Compressed`].
-pub(crate) fn newest_good(
-    dir: &Arc<dyn LogDir>,
-    log_id: LogId,
-    manifest: &Manifest,
-    tick: &mut Tick<'_>,
-) -> Result<Selection, Cut> {
+fn newest_good(dir: &Arc<dyn LogDir>, manifest: &Manifest, tick: &mut Tick<'_>) -> Result<Selection, Cut> {
+    // Who names a checkpoint has an identity.
+    let log_id = manifest.log_id().unwrap_or_default();
     let all = manifest.checkpoints.as_slice();
     let log_start = manifest.log_start;
     let mut passed_over: Vec<PassedOver> = Vec::new();
