@@ -18,8 +18,9 @@ use braidlog_format::SegmentName;
 use braidlog_sim::{Op, Profile, Rng, STAMP_LEN, SimDisk, Stamp};
 
 use crate::counts::Counts;
+use crate::history::History;
 use crate::mix::{PATH, mixed, plain};
-use crate::model::{Model, Seen, kind_of};
+use crate::model::{FoundLife, Model, Seen, kind_of};
 use crate::observed::{Observed, Observer, Side};
 
 /// Images whose bytes are remembered.
@@ -39,10 +40,12 @@ const HEADER_LEN: u64 = braidlog_format::ENTRY_HEADER_LEN;
 /// What an image showed.
 #[derive(Debug)]
 pub struct Found {
-    /// Its records.
+    /// Its records from LSN 1 on, of checkpoints and of the log.
     pub records: Vec<Seen>,
     /// The incarnation that opening it for writing began.
     pub incarnation: Incarnation,
+    /// What it said of its life.
+    pub life: FoundLife,
 }
 
 /// Judges images, and counts them.
@@ -79,8 +82,9 @@ impl Judge {
         let mut rng = Rng::new(seed);
         let (found, fingerprint, is_new) = self.found(image, profile, &mut rng);
         model.check(&found.records, found.incarnation);
+        model.check_life(&found.life);
         if rng.one_in(DAMAGED) {
-            self.damage(image, model, &mut rng);
+            self.damage(image, model, found.life.first, &mut rng);
         }
         // "From each" means also from those that were seen before in another role.
         if (is_new || struck == 1) && rng.one_in(struck) && self.struck.insert(fingerprint) {
@@ -90,14 +94,15 @@ impl Judge {
 
     /// Flips a bit of a record, or of its header, for which something durable behind it vouches. What the log wrote to
     /// that end is put to the test here: rot is tried on logs that the harness itself has written.
-    fn damage(&mut self, image: &SimDisk, model: &Model, rng: &mut Rng) {
+    fn damage(&mut self, image: &SimDisk, model: &Model, first: Lsn, rng: &mut Rng) {
         if model.vouched() == Lsn::ZERO {
             return;
         }
         // The last ones are those which a mark that tells too little would lose.
         let behind = if rng.one_in(2) { rng.below(3) } else { rng.below(model.vouched().0) };
         let lsn = Lsn(model.vouched().0.saturating_sub(behind).max(1));
-        let Some(payload) = model.payload(lsn) else { return };
+        // What the log has given up is no part of it any more.
+        let Some(payload) = model.payload(lsn).filter(|_| lsn >= first) else { return };
         let copy = image.crash_clone(0, Profile::Kept);
         let (path, at) = place_of(&copy, lsn, &payload);
         let offset = at - HEADER_LEN + rng.below(HEADER_LEN + payload.len() as u64);
@@ -142,22 +147,27 @@ impl Judge {
         let is_same = disk.fingerprint() == fingerprint || profile == Profile::Kept;
         assert!(is_same, "I8: a reader changes nothing");
         let wal = open(mixed(rng), disk);
-        let records = read_all(wal.replay());
+        let records = history(&wal);
         let last = Lsn(records.len() as u64);
-        assert_eq!(records, shown, "I8: recovery keeps what a reader shows");
+        let life = FoundLife::of(&wal);
+        let kept = &records[(life.first.0 as usize - 1).min(records.len())..];
+        assert_eq!(kept, shown, "I8: recovery keeps what a reader shows");
         assert_eq!((wal.last_lsn(), wal.durable_lsn()), (last, last), "I9: what was recovered is durable");
         let incarnation = wal.incarnation();
         let again = disk.crash_clone(rng.next_u64(), any_power_cut(rng));
-        assert_eq!(read_only(&again), records, "I9: recovered, and lost by a power cut right after");
+        assert_eq!(read_only(&again), kept, "I9: recovered, and lost by a power cut right after");
         if rng.one_in(APPENDED) {
             self.go_on(disk, wal, &records, rng);
         }
-        Found { records, incarnation }
+        Found { records, incarnation, life }
     }
 
     /// The log goes on right behind what was recovered, and over another crash.
     fn go_on(&mut self, disk: &SimDisk, wal: Wal, records: &[Seen], rng: &mut Rng) {
         disk.set_capacity(None);
+        if rng.one_in(4) {
+            wal.maintain().unwrap_or_else(|error| panic!("I13: {error}"));
+        }
         let stamp = Stamp::single(u32::MAX, 0);
         let payload = stamp.payload(STAMP_LEN + rng.index(100));
         let append = Append::new(&payload).kind(kind_of(stamp)).durability(Durability::Synchronous);
@@ -172,7 +182,7 @@ impl Judge {
         };
         drop(wal);
         let wal = open(mixed(rng), &after);
-        let more = read_all(wal.replay());
+        let more = history(&wal);
         assert_eq!(more.len() as u64, lsn.0, "I1: the record behind what was recovered");
         assert_eq!(more[..records.len()], *records, "I1: what was recovered before");
         assert_eq!(more[records.len()].stamp, stamp, "I1: the record behind what was recovered");
@@ -195,6 +205,7 @@ impl Judge {
             self.counts.add("images of a struck recovery", 1);
             let (again, ..) = self.found(&strike, Profile::Posix, rng);
             model.check(&again.records, again.incarnation);
+            model.check_life(&again.life);
             // What a killed process left is safe from a power cut only once recovery has made it so.
             if profile != Profile::Kept {
                 assert_eq!(again.records, found.records, "I8: a struck recovery comes to the same");
@@ -279,6 +290,13 @@ fn open(options: Options, disk: &SimDisk) -> Wal {
 fn read_only(disk: &SimDisk) -> Vec<Seen> {
     let reader = on(plain(), disk).open_read_only(PATH);
     read_all(reader.unwrap_or_else(|error| panic!("I12: {error}")).iter(..))
+}
+
+/// Everything that recovering the application gives, which passes over nothing: nothing is damaged.
+fn history(wal: &Wal) -> Vec<Seen> {
+    let (records, report) = History::of(wal).unwrap_or_else(|error| panic!("I12: {error}"));
+    assert!(report.passed_over.is_empty(), "I12: {:?}", report.passed_over);
+    records
 }
 
 /// All records of a range.

@@ -12,6 +12,7 @@ pub mod part;
 pub mod counts;
 pub mod extent;
 
+pub mod history;
 pub mod judge;
 pub mod mix;
 pub mod model;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use braidlog::{Durability, DurabilityMode, IoMode, Options, SyncMethod, Wal};
+use braidlog::{CheckpointPolicy, Durability, DurabilityMode, IoMode, Options, Retention, SyncMethod, Wal};
 use braidlog_sim::{Rng, STAMP_LEN};
 
 /// Where the log is on its disk.
@@ -19,6 +19,7 @@ pub fn plain() -> Options {
         .segment_size(64 << 10)
         .write_buffer_size(8192)
         .background_threads(false)
+        .checkpoint_policy(CheckpointPolicy::never())
 }
 
 /// Any lawful mix of small options, without threads; on no storage yet.
@@ -31,6 +32,8 @@ pub fn mixed(rng: &mut Rng) -> Options {
         .write_buffer_size(8192 + 4096 * rng.index(3))
         .io_mode(io_mode)
         .sync_method(sync_method)
+        .retention(Retention::segments(1 + rng.below(3) as u32).checkpoints(1 + rng.below(2) as u32))
+        .checkpoint_chain_max(rng.index(3))
         .user_metadata(vec![7; if rng.one_in(4) { rng.index(257) } else { 0 }]);
     // An age is what makes segments tiny: the clock moves on between records, and the next one begins.
     if rng.one_in(2) { options.segment_age_max(Some(AGE)) } else { options }

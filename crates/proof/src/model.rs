@@ -9,9 +9,9 @@
 //!
 //! The rule: a payload is a [`Stamp`], and its kind follows from the stamp, so that a record proves itself.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use braidlog::{Incarnation, Lsn, LsnRange, RecordRef};
+use braidlog::{Incarnation, Lsn, LsnRange, RecordRef, Wal};
 use braidlog_sim::Stamp;
 
 /// What an append handed over: a record, or a batch.
@@ -89,6 +89,42 @@ pub struct Model {
     returned: Lsn,
     /// The highest incarnation that is durable.
     incarnation: Incarnation,
+    life: Life,
+}
+
+/// What a log has promised of its own life.
+#[derive(Clone, Default, Debug)]
+struct Life {
+    /// The log starts here, or has done so: what lies below was given up.
+    start: Lsn,
+    /// The highest *replay from* of a checkpoint that was begun, which the log may have been cut by.
+    replay_from: Option<Lsn>,
+    /// The number of the last checkpoint that returned.
+    checkpoint: u64,
+    /// The holds that are set for sure, by name.
+    holds: BTreeMap<String, Lsn>,
+}
+
+/// What a log that was found says of its life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FoundLife {
+    /// Its first LSN.
+    pub first: Lsn,
+    /// The number of its newest checkpoint; 0 if there is none.
+    pub checkpoint: u64,
+    /// Its holds.
+    pub holds: BTreeMap<String, Lsn>,
+}
+
+impl FoundLife {
+    /// What this log says.
+    pub fn of(wal: &Wal) -> FoundLife {
+        FoundLife {
+            first: wal.first_lsn(),
+            checkpoint: wal.checkpoints().last().map_or(0, |newest| newest.number),
+            holds: wal.holds().into_iter().map(|hold| (hold.name, hold.lsn)).collect(),
+        }
+    }
 }
 
 impl Model {
@@ -170,6 +206,59 @@ impl Model {
     /// A handle has this incarnation, and has made that durable.
     pub fn incarnate(&mut self, incarnation: Incarnation) {
         self.incarnation = self.incarnation.max(incarnation);
+    }
+
+    /// A checkpoint is begun upon which replay begins here: from now on the log may be cut there.
+    pub fn begin_checkpoint(&mut self, replay_from: Lsn) {
+        self.life.replay_from = self.life.replay_from.max(Some(replay_from));
+    }
+
+    /// The checkpoint of this number is durable.
+    pub fn checkpoint(&mut self, number: u64) {
+        self.life.checkpoint = self.life.checkpoint.max(number);
+    }
+
+    /// A hold is about to be set, moved or released: until it is known to be set, it may be or not.
+    pub fn doubt_hold(&mut self, name: &str) {
+        self.life.holds.remove(name);
+    }
+
+    /// A hold is set, durably.
+    pub fn hold(&mut self, name: &str, lsn: Lsn) {
+        self.life.holds.insert(name.to_owned(), lsn);
+    }
+
+    /// The log says that it starts here.
+    pub fn starts_at(&mut self, first: Lsn) {
+        assert!(first >= self.life.start, "I16: the log starts at {first}, and did at {}", self.life.start);
+        assert!(first <= self.start_max(), "I16: the log starts at {first}: {:?}", self.life);
+        self.life.start = first;
+    }
+
+    /// The log starts here or before: the rest is needed.
+    fn start_max(&self) -> Lsn {
+        let checkpoint = self.life.replay_from.unwrap_or(Lsn::FIRST);
+        self.life.holds.values().copied().fold(checkpoint, Lsn::min)
+    }
+
+    /// Holds what a log that was found says of its life against what it had promised.
+    ///
+    /// # Panics
+    /// If a promise is broken.
+    pub fn check_life(&self, found: &FoundLife) {
+        let FoundLife { first, checkpoint, holds } = found;
+        assert!(*first >= self.life.start, "I16: what was given up is back: {found:?} of {:?}", self.life);
+        assert!(*first <= self.start_max(), "I16: what is needed is gone: {found:?} of {:?}", self.life);
+        assert!(*checkpoint >= self.life.checkpoint, "a checkpoint is lost: {found:?} of {:?}", self.life);
+        for (name, lsn) in &self.life.holds {
+            assert_eq!(holds.get(name), Some(lsn), "the hold {name} is lost");
+        }
+    }
+
+    /// The log goes on from what was found.
+    pub fn settle_life(&mut self, found: &FoundLife, replay_from: Option<Lsn>) {
+        let FoundLife { first, checkpoint, ref holds } = *found;
+        self.life = Life { start: first, replay_from, checkpoint, holds: holds.clone() };
     }
 
     /// Everything up to this LSN was promised to be durable.

@@ -7,6 +7,9 @@
 //! failure nothing more is acknowledged (I10), a full disk loses nothing and heals (I17), and when the faults
 //! are over the log works again (I13).
 //!
+//! The log has a life of its own meanwhile: checkpoints, truncations, retention and holds. Its application
+//! keeps all that it was ever told ([`crate::history`]), and is recovered from every image.
+//!
 //! The rule: the model is told before a call begins and after it has returned; whatever it does not know
 //! about a call under way is in doubt, and nothing else.
 
@@ -19,6 +22,7 @@ use crate::extent::Extent;
 
 mod crash;
 mod fault;
+mod life;
 mod operation;
 
 use crash::Desk;

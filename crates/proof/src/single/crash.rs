@@ -117,6 +117,7 @@ impl Now {
                 let promised = self.model.durable();
                 assert!(durable >= promised, "I6: {durable} is durable, {promised} was");
                 self.model.acknowledge(durable);
+                self.model.starts_at(wal.first_lsn());
             }
         }
     }

@@ -16,8 +16,9 @@ use braidlog_sim::{Rng, STAMP_LEN, SimClock, Stamp};
 
 use super::crash::{Desk, Now};
 use super::fault::Illness;
+use crate::history::History;
 use crate::mix::{AGE, PATH, any_durability, any_len, mixed, plain};
-use crate::model::{Seen, UnitId, kind_of};
+use crate::model::{FoundLife, Seen, UnitId, kind_of};
 use crate::observed::Observed;
 
 /// Writers of one run: who a record is of, not who runs.
@@ -27,7 +28,7 @@ const TRIES: usize = 5;
 
 /// One run.
 pub(super) struct Driver {
-    rng: Rng,
+    pub(super) rng: Rng,
     desk: Arc<Desk>,
     clock: Arc<SimClock>,
     /// How many records each writer has begun.
@@ -35,13 +36,13 @@ pub(super) struct Driver {
 }
 
 /// One opening of the log.
-struct Open {
-    wal: Wal,
+pub(super) struct Open {
+    pub(super) wal: Wal,
     writers: [Writer; 2],
     tickets: VecDeque<Ticket>,
     /// Whether an append that does not say waits until it is durable.
     waits: bool,
-    illness: Illness,
+    pub(super) illness: Illness,
 }
 
 impl Driver {
@@ -69,7 +70,7 @@ impl Driver {
         }
     }
 
-    fn now(&self) -> MutexGuard<'_, Now> {
+    pub(super) fn now(&self) -> MutexGuard<'_, Now> {
         self.desk.now()
     }
 
@@ -100,10 +101,14 @@ impl Driver {
             self.abandon(|| drop(wal));
             return None;
         }
-        let found: Vec<Seen> = self.read(illness, || wal.replay()?.map(seen).collect());
+        let found = self.history(illness, &wal);
+        let life = FoundLife::of(&wal);
+        let replay_from = wal.checkpoints().last().map(|newest| newest.replay_from);
         let mut now = self.now();
         now.model.check(&found, wal.incarnation());
+        now.model.check_life(&life);
         now.model.settle(&found);
+        now.model.settle_life(&life, replay_from);
         if wal.health().state == HealthState::Ok {
             now.model.incarnate(wal.incarnation());
             // The segment that it has begun names the last record before it.
@@ -186,7 +191,7 @@ impl Driver {
 
     fn operation(&mut self, open: &mut Open) {
         self.now().judge.count("operations", 1);
-        match self.rng.below(28) {
+        match self.rng.below(34) {
             0..7 => self.append(open),
             7..10 => self.batch(open),
             10..12 => self.submit(open),
@@ -201,7 +206,11 @@ impl Driver {
             23 => self.images(),
             24 => self.space(open),
             25 => self.wrong_call(open),
-            _ => self.burst(open),
+            26..28 => self.burst(open),
+            28..31 => self.checkpoint(open),
+            31 => self.truncate(open),
+            32 => self.maintain(open),
+            _ => self.hold(open),
         }
     }
 
@@ -260,7 +269,7 @@ impl Driver {
     }
 
     /// Holds an error against what is wrong with the disk.
-    fn expect(&self, open: &Open, error: &Error) {
+    pub(super) fn expect(&self, open: &Open, error: &Error) {
         assert!(open.illness.allows(error.kind()), "{:?}: {error}", open.illness);
         self.now().judge.count("errors told", 1);
     }
@@ -394,6 +403,12 @@ impl Driver {
     fn read_one(&mut self, open: &Open) {
         let durable = open.wal.durable_lsn();
         let lsn = Lsn(self.rng.below(durable.0 + 3));
+        let first = open.wal.first_lsn();
+        if lsn >= Lsn::FIRST && lsn < first {
+            let gone = open.wal.read(lsn).expect_err("it was given up").kind();
+            assert_eq!(gone, ErrorKind::Truncated, "I16: {lsn}, and the log starts at {first}");
+            return;
+        }
         let record = self.read(open.illness, || open.wal.read(lsn));
         assert_eq!(record.is_some(), lsn >= Lsn::FIRST && lsn <= durable, "{lsn} of {durable}");
         if let Some(record) = record {
@@ -404,8 +419,9 @@ impl Driver {
 
     fn read_range(&mut self, open: &Open) {
         let durable = open.wal.durable_lsn();
-        let from = Lsn(1 + self.rng.below(durable.0 + 1));
-        let all: Vec<Seen> = self.read(open.illness, || open.wal.replay()?.map(seen).collect());
+        let first = open.wal.first_lsn();
+        let from = Lsn(first.0 + self.rng.below(durable.next().0 - first.0 + 1));
+        let all = self.history(open.illness, &open.wal);
         self.now().model.check_shown(&all, durable);
         assert_eq!(all.len() as u64, durable.0, "everything durable is shown");
         let range: Vec<Seen> = self.read(open.illness, || open.wal.iter(from..)?.map(seen).collect());
@@ -416,11 +432,30 @@ impl Driver {
     fn read_beside(&mut self, open: &Open) {
         let disk = self.now().disk.clone();
         let durable = open.wal.durable_lsn();
-        let shown: Vec<Seen> = self.read(open.illness, || {
+        let shown = self.recover(open.illness, || {
             let options: Options = plain().storage(Arc::new(disk.clone()));
-            options.open_read_only(PATH)?.iter(..)?.map(seen).collect()
+            let mut history = History::default();
+            options.open_read_only(PATH)?.recover(&mut history)?;
+            Ok(history.records)
         });
         self.now().model.check_shown(&shown, durable);
+    }
+
+    /// Recovers the application; again if the disk fails to be read, for which a checkpoint may be passed over.
+    fn recover(&self, illness: Illness, recover: impl Fn() -> Result<Vec<Seen>>) -> Vec<Seen> {
+        self.read(illness, || match recover() {
+            Err(error) if illness == Illness::Failing && error.kind() == ErrorKind::Damaged => {
+                // A checkpoint that could not be read is none, and the log may begin behind the one before.
+                self.now().judge.count("checkpoints that could not be read", 1);
+                recover()
+            }
+            recovered => recovered,
+        })
+    }
+
+    /// Every durable record from LSN 1 on.
+    pub(super) fn history(&self, illness: Illness, wal: &Wal) -> Vec<Seen> {
+        self.recover(illness, || Ok(History::of(wal)?.0))
     }
 
     fn images(&mut self) {
