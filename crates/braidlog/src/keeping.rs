@@ -87,7 +87,8 @@ impl Wal {
     /// closing the log ends it.
     ///
     /// A source that owns a handle of the log keeps it open. The one that it is given does not, nor does what is made
-    /// of it: when the last other handle goes, the log is closed under it, as by `close`.
+    /// of it: when the last other handle goes, the log is closed under it, as by `close`. [`Wal::close`] waits for a
+    /// source that is at work: do not call it with a lock that the source needs.
     pub fn set_snapshot_source<F>(&self, source: F)
     where
         F: Fn(&Wal) -> Result<(), Box<dyn error::Error + Send + Sync>> + Send + Sync + 'static,

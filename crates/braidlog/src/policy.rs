@@ -22,7 +22,8 @@ use crate::options::{duration, within};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct CheckpointPolicy {
-    /// So long after the last checkpoint, or after the log was opened.
+    /// So long after the last checkpoint, or after the log was opened: alone it is never reached by a program whose runs
+    /// are all shorter. `records` counts over openings.
     ///
     /// Default: 5 min. Minimum: 1 ms. Maximum: 100 years of 365 days.
     pub interval: Option<Duration>,
@@ -30,7 +31,8 @@ pub struct CheckpointPolicy {
     ///
     /// Default: 1,000. Minimum: 1.
     pub records: Option<u64>,
-    /// When so many bytes were written to the log since the last checkpoint, or since the log was opened.
+    /// When so many bytes were written to the log since the last checkpoint, or since the log was opened; as for
+    /// `interval`, what earlier runs wrote does not count.
     ///
     /// Default: none. Minimum: 1.
     pub bytes: Option<u64>,

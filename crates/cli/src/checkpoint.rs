@@ -28,6 +28,13 @@ pub fn run(args: &CheckpointArgs) -> Result<(), Failure> {
         )));
     }
     let wal = log_dir::open_for_change(&args.dir)?;
+    if let Some(kept) = wal.checkpoints().iter().rev().find(|checkpoint| checkpoint.has_content()) {
+        return Err(Failure::Failed(format!(
+            "the log's owner keeps its state in checkpoints ({}, up to LSN {}): a recovery from one without content \
+             would lose that state; let the owner take the checkpoint",
+            kept.file, kept.lsn
+        )));
+    }
     let lsn = place(args, wal.durable_lsn())?;
     wal.checkpoint(lsn, |_| Ok(()))?;
     wal.close()?;

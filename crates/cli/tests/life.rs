@@ -22,8 +22,10 @@ fn log(records: u64) -> TempDir {
     dir
 }
 
+/// Without threads, so that segments come out alike however busy the machine is.
 fn small() -> Options {
-    Wal::options().segment_size(64 << 10).num_stripes(1).retention(Retention::keep_all())
+    let options = Wal::options().segment_size(64 << 10).num_stripes(1).background_threads(false);
+    options.retention(Retention::keep_all())
 }
 
 /// A clock whose wall is ahead by a day.
@@ -86,7 +88,7 @@ fn writing_by_the_command_gives_nothing_up() {
     let dir = log(200);
     run(["checkpoint", arg(dir.path()), "--yes"]).ok();
     let before = segments(dir.path());
-    assert!(before > 20, "{before} segments");
+    assert!(before > 12, "{before} segments: more than the default would keep");
     let lines = dir.path().with_extension("lines");
     fs::write(&lines, "one\ntwo\n").unwrap();
     run(["write", arg(dir.path()), arg(&lines)]).ok();

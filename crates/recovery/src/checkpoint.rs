@@ -24,8 +24,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use braidlog_format::{
-    CheckpointHead, CheckpointName, LogId, Lsn, ManifestCheckpoint, StreamHeader, StreamKind,
-    unfinished_checkpoint_name,
+    CHECKPOINT_HEAD_LEN, CheckpointHead, CheckpointName, LogId, Lsn, ManifestCheckpoint, STREAM_END_LEN,
+    STREAM_HEADER_LEN, StreamHeader, StreamKind, entry_len, unfinished_checkpoint_name,
 };
 use braidlog_storage::{Clock, LogDir};
 use thiserror::Error;
@@ -57,7 +57,15 @@ pub struct CheckpointInfo {
     pub file: String,
 }
 
+/// Bytes of a checkpoint's file that holds nothing of a state: its header, its head and its end.
+const EMPTY_LEN: u64 = STREAM_HEADER_LEN + entry_len(CHECKPOINT_HEAD_LEN as u64) + entry_len(STREAM_END_LEN);
+
 impl CheckpointInfo {
+    /// Whether it holds anything of a state. One without content says that the state is saved elsewhere.
+    pub fn has_content(&self) -> bool {
+        self.bytes > EMPTY_LEN
+    }
+
     pub(crate) fn of(named: &ManifestCheckpoint) -> CheckpointInfo {
         CheckpointInfo {
             number: named.number,
