@@ -80,6 +80,23 @@ fn a_checkpoint_is_taken_only_if_told_that_the_state_is_saved() {
     clean_log(dir.path());
 }
 
+/// It was taken, a recovery began with its empty state, and the second one removed the owner's own.
+#[test]
+fn a_checkpoint_without_content_never_covers_one_that_has_a_state() {
+    let dir = log(20);
+    let wal = small().open(dir.path()).unwrap();
+    wal.checkpoint(wal.last_lsn(), |writer| Ok(std::io::Write::write_all(writer, b"x")?)).unwrap();
+    wal.append(b"more").unwrap();
+    wal.close().unwrap();
+    let checkpoints = || -> Vec<_> {
+        snapshot(dir.path()).into_iter().filter(|(name, _)| name.ends_with(".ckpt")).collect()
+    };
+    let before = checkpoints();
+    assert_eq!(before.len(), 1);
+    run(["checkpoint", arg(dir.path()), "--yes"]).failed(1, &["keeps its state in checkpoints", "LSN 20"]);
+    assert_eq!(checkpoints(), before);
+}
+
 // clean
 
 /// The command had the retention of the library's default, and gave up what the log's owner keeps.
