@@ -60,9 +60,7 @@ pub(crate) fn run(shared: &Shared) {
             Job::End => return,
         };
         #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("job_cleared_after_the_work") {
-            shared.jobs.forget_prepare();
-        }
+        shared.jobs.forget_prepare();
         let failed = match done {
             Ok(Ok(())) => continue,
             Ok(Err(failure)) => failure,

@@ -1,7 +1,7 @@
 //! A log that lives: sixteen writers, checkpoints, retention, recycling, backups, holds, kills and reopenings, for as
 //! long as one likes, in a directory that must not grow.
 //!
-//! One process after another opens the log, recovers the [state](state) that its records lead to, and writes until it
+//! One process after another opens the log, recovers the state that its records lead to, and writes until it
 //! is told to close, or is killed. After most of them the parent opens the log and a restored copy of its backup.
 //!
 //! The rule: what a writer was told is durable is in the state that checkpoint and log lead to, whatever was truncated

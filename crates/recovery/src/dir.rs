@@ -53,14 +53,19 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The segments of a log that starts at `start`.
+    /// The segments of a log that starts at `start`. In one that was never cut no name is passed over, also none below the
+    /// first LSN: no segment of a log ever had it.
     pub(crate) fn segments_from(&self, start: Lsn) -> &[SegmentFile] {
-        self.segments.get(self.count_below(start)..).unwrap_or(&[])
+        if start == Lsn::FIRST {
+            &self.segments
+        } else {
+            self.segments.get(self.count_below(start)..).unwrap_or(&[])
+        }
     }
 
     /// Files of segments that are no part of a log any more that starts at `start`.
     pub(crate) fn segments_below(&self, start: Lsn) -> &[SegmentFile] {
-        self.segments.get(..self.count_below(start)).unwrap_or(&[])
+        if start == Lsn::FIRST { &[] } else { self.segments.get(..self.count_below(start)).unwrap_or(&[]) }
     }
 
     fn count_below(&self, start: Lsn) -> usize {

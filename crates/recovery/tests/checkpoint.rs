@@ -380,7 +380,8 @@ fn the_order_of_a_checkpoint_without_content_is_lawful() {
 fn the_kept_checkpoint_of_version_1_is_read_as_ever() {
     let golden = include_bytes!("../../format/tests/fixtures/v1/delta.ckpt");
     let log_id = LogId(*b"braidlog golden!");
-    let disk = SimDisk::new();
+    // The records of the transaction that was open, and those before them.
+    let (disk, _) = log_of(950);
     let dir = open_dir(&disk);
     let clock = Arc::new(SimClock::new());
     let manifest = Arc::new(ManifestStore::new(dir.clone(), clock.clone(), log_id, Arc::default()));
