@@ -86,6 +86,7 @@ fn fields_of(header: &SegmentHeader) -> SegmentFields {
         incarnation: header.incarnation.0,
         salt: header.salt.0,
         base: header.base.0,
+        recycled: header.recycled,
         link: header.predecessor.map(|named| Link {
             base: named.base.0,
             last: named.last.0,

@@ -44,8 +44,9 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         checkpoint_policy: options.checkpoint_policy,
         on_event: options.on_event.clone(),
     }));
-    let chore: Arc<dyn Chore> = upkeep.clone();
-    let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), Some(chore))
+    // Its locks are the system's: behind one of them a task of shuttle would stop all others.
+    let chore: Option<Arc<dyn Chore>> = if cfg!(braidlog_shuttle) { None } else { Some(upkeep.clone()) };
+    let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), chore)
         .map_err(|error| Error::engine(&path, error))?;
     let reader = LogReader::of_writer(dir.clone(), report.first_lsn);
     let clock = options.clock.clone();
