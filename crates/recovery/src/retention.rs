@@ -123,7 +123,7 @@ pub struct CheckpointNeed {
 /// What needs the log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Needs {
-    /// The checkpoints that are kept.
+    /// The checkpoints that are kept, the newest last.
     pub checkpoints: Vec<CheckpointNeed>,
     /// The holds: name, and the first LSN that is still needed.
     pub holds: Vec<(String, Lsn)>,
@@ -224,6 +224,7 @@ impl Needs {
     /// The first LSN that a person's order may not pass: as [`Needs::oldest`], but of the checkpoints only the
     /// newest counts.
     pub fn newest(&self, log_start: Lsn) -> (Lsn, KeptBy) {
+        // Of several at one LSN the last one: `max_by_key` takes it.
         let newest = self.usable(log_start).max_by_key(|checkpoint| checkpoint.lsn);
         let newest = Needs { checkpoints: newest.into_iter().copied().collect(), ..Needs::default() };
         self.oldest_of_others(newest.oldest(log_start))
@@ -320,6 +321,15 @@ mod tests {
         let all = (1, KeptBy::NoCheckpoint);
         assert_eq!(retained(Retention::segments(1), &Needs::default()), all);
         assert_eq!(retained(Retention::segments(1).bytes(0).age(Duration::ZERO), &Needs::default()), all);
+    }
+
+    #[test]
+    fn of_two_checkpoints_at_one_lsn_the_later_is_the_newest() {
+        let need = |replay_from| CheckpointNeed { lsn: Lsn(9), replay_from: Lsn(replay_from) };
+        for (checkpoints, newest) in [([need(3), need(10)], 10), ([need(10), need(3)], 3)] {
+            let needs = Needs { checkpoints: checkpoints.to_vec(), ..Needs::default() };
+            assert_eq!(needs.newest(Lsn(1)).0, Lsn(newest));
+        }
     }
 
     #[test]

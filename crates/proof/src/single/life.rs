@@ -63,9 +63,8 @@ impl Driver {
             Err(error) if error.kind() == ErrorKind::InvalidInput => Some(error),
             Err(error) => return self.expect(open, &error),
         };
-        // A checkpoint that the disk would not read is none, and of two at one LSN either may be meant: then more is kept.
-        let is_twice = checkpoints.iter().rev().map(|info| info.lsn).take(2).is_sorted();
-        let needs_more = open.illness == Illness::Failing || is_twice && checkpoints.len() > 1;
+        // A checkpoint that the disk would not read is none: then more is kept.
+        let needs_more = open.illness == Illness::Failing;
         let is_right = refusal.is_some() == (lsn > limit) || needs_more && refusal.is_some();
         assert!(is_right, "I16: {lsn}, and {limit} is needed: {refusal:?}, {:?}", open.illness);
     }

@@ -69,7 +69,7 @@ pub(crate) fn kept(all: &[ManifestCheckpoint], bad: &BTreeSet<u64>, chains_kept:
 
 /// The last checkpoint of each chain that can be restored. From the oldest of these on the log is needed, so that each
 /// chain can be restored and gone on from: one file that is damaged leaves a checkpoint no older than that, the one before
-/// it in its chain or the last one of the chain before.
+/// it in its chain or the last one of the chain before. In the order of their numbers, which is that of their age.
 pub(crate) fn ends(all: &[ManifestCheckpoint], bad: &BTreeSet<u64>) -> Vec<ManifestCheckpoint> {
     let mut last_of: Vec<(u64, ManifestCheckpoint)> = Vec::new();
     for chain in restorable(all, bad) {
@@ -79,7 +79,7 @@ pub(crate) fn ends(all: &[ManifestCheckpoint], bad: &BTreeSet<u64>) -> Vec<Manif
             last_of.push((root.number, *last));
         }
     }
-    last_of.into_iter().map(|(_, last)| last).collect()
+    last_of.into_iter().rev().map(|(_, last)| last).collect()
 }
 
 #[cfg(test)]
@@ -166,6 +166,14 @@ mod tests {
                 restorable(&left, &BTreeSet::from([lost])).first().and_then(|chain| chain.last().copied());
             assert!(newest.unwrap().replay_from >= needed_from(&left).unwrap(), "without {lost}");
         }
+    }
+
+    /// The older of two at one LSN was taken for the newest, and an order to cut the log refused for what it needs.
+    #[test]
+    fn ends_stand_in_the_order_of_their_numbers() {
+        let all = [checkpoint(1, 0), checkpoint(2, 1), checkpoint(3, 0), checkpoint(4, 0)];
+        let numbers: Vec<u64> = ends(&all, NONE).iter().map(|last| last.number).collect();
+        assert_eq!(numbers, [2, 3, 4]);
     }
 
     #[test]
