@@ -195,6 +195,32 @@ fn a_backup_beside_another_process_is_not_fooled_by_a_truncation_under_it() {
     assert_eq!(assert_backup(&small(&disk, &clock)), (first, wal.durable_lsn()));
 }
 
+/// The file under the copy is given up, used again, and written to; what is read of it from then on is another segment's.
+#[test]
+fn a_file_that_is_used_again_while_it_is_copied_is_not_in_the_backup() {
+    let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
+    // A file is read in several pieces.
+    let options = small(&disk, &clock).segment_size(4 << 20);
+    let wal = options.open(PATH).unwrap();
+    append(&wal, 2_000);
+    checkpoint(&wal, wal.durable_lsn());
+    let other = options.open_read_only(PATH).unwrap();
+    let second = other.segments().unwrap()[1].base;
+    let mut first = Lsn(1);
+    let report = other.backup(Backup::new().copy(true), DEST, |now| {
+        if first == Lsn(1) && now.bytes_done > 1 << 20 {
+            first = wal.truncate_before(second).unwrap();
+            append(&wal, 2_000);
+        }
+    });
+    assert_eq!((first, wal.upkeep().segments_recycled), (second, 1));
+    let report = report.unwrap();
+    assert_eq!(report.first_lsn, first);
+    // The last round is told by the mark of the next one.
+    assert!(report.last_lsn >= wal.durable_lsn().prev());
+    assert_eq!(assert_backup(&small(&disk, &clock)), (first, report.last_lsn));
+}
+
 #[test]
 fn a_reader_of_this_process_keeps_its_files_while_it_backs_up() {
     let (disk, clock, wal) = log();

@@ -96,6 +96,7 @@ pub const BUGS: &[Bug] = &[
     bug("end_not_saved_at_close", "a clean close does not have the manifest say where the log ends", "6", "close"),
     bug("backup_without_a_seal", "the last segment of a backup is not sealed", "13", "backup"),
     bug("first_backup_without_its_end", "a first backup says only in the end how far it goes", "13", "backup"),
+    bug("backup_of_a_file_used_again", "a file that was given up while it was copied is in the backup", "13", "backup"),
     bug("backup_out_of_order", "the last segment of a backup comes first", "13", "backup"),
     bug("pins_passed_over", "a truncation takes the file that is being read", "10", "truncated"),
     bug("truncation_told_as_damage", "a reader beside a writer that truncates sees damage", "9, 10", "reader"),
