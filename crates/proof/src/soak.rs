@@ -150,10 +150,10 @@ impl<'a> Soak<'a> {
         let mut child = spawn(&orders, self.child_args);
         let began = Instant::now();
         let (sender, ended) = mpsc::channel();
-        let (status, most) = thread::scope(|scope| {
+        let (status, most, weighings) = thread::scope(|scope| {
             let id = child.id();
             scope.spawn(move || sender.send(child.wait().expect("a child can be waited for")));
-            let mut most = 0;
+            let (mut most, mut weighings) = (0, 0);
             let status = loop {
                 match ended.recv_timeout(WEIGH_EVERY) {
                     Ok(status) => break status,
@@ -161,14 +161,15 @@ impl<'a> Soak<'a> {
                     Err(RecvTimeoutError::Timeout) => {}
                 }
                 most = most.max(weight(&self.log));
+                weighings += 1;
                 if (killed && began.elapsed() >= life) || began.elapsed() >= WATCHDOG {
                     kill(id);
                 }
             };
-            (status, most)
+            (status, most, weighings)
         });
         assert!(most <= DISK_MAX, "the log took {most} bytes on disk, {DISK_MAX} are allowed");
-        self.counts.add("weighings", began.elapsed().as_millis() as u64 / WEIGH_EVERY.as_millis() as u64);
+        self.counts.add("weighings", weighings);
         let most_before = self.counts.get("most bytes on disk");
         self.counts.add("most bytes on disk", most.saturating_sub(most_before));
         end_of(status)

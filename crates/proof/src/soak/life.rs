@@ -20,13 +20,14 @@ use super::state::{Ledger, WRITERS, record};
 
 /// Bytes of a segment: small, so that they go and come often.
 const SEGMENT_SIZE: u64 = 2 << 20;
-/// What the log is told to stay below.
-const LOG_BYTES_MAX: u64 = 64 << 20;
-/// What it may take on the device: that, and what is written until the log looks again.
-pub(super) const DISK_MAX: u64 = LOG_BYTES_MAX + LOG_BYTES_MAX / 4;
-/// Descriptors and memory that a process may have, however long it lives.
-const DESCRIPTORS_MAX: u64 = 64;
-const MEMORY_KIB_MAX: u64 = 256 << 10;
+/// What the log is told to stay below, and what it may take on the device.
+pub(super) const DISK_MAX: u64 = 64 << 20;
+/// Descriptors and memory that a process may have, however long it lives: some twice what it needs.
+const DESCRIPTORS_MAX: u64 = 32;
+const MEMORY_KIB_MAX: u64 = 96 << 10;
+
+/// The holds of backups, by turns: one for the last that is whole, one for the next.
+const BACKUP_HOLDS: [&str; 2] = ["backup, even", "backup, odd"];
 
 /// What a process is told to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub(super) fn live(orders: &Orders) {
         .num_stripes(4)
         .stripe_capacity(64 << 10)
         .retention(Retention::segments(1 + rng.below(4) as u32))
-        .max_log_bytes(Some(LOG_BYTES_MAX))
+        .max_log_bytes(Some(DISK_MAX))
         .checkpoint_policy(CheckpointPolicy::never().records(Some(500 << rng.below(5))))
         .on_event(move |event| match event {
             Event::CheckpointTaken { .. } => told.add(Tally::Checkpoints, 1),
@@ -172,12 +173,23 @@ impl Life<'_> {
         }
     }
 
-    /// Backs the log up, again and again, and looks at what the process has grown to.
+    /// Backs the log up, again and again, and looks at what the process has grown to. A hold keeps the log from the end
+    /// of the last whole backup on, so that one that is interrupted leaves that.
     fn back_up(&self, mut rng: Rng) {
         while !self.over.load(Relaxed) {
             let acked = self.notes.acked();
+            let holds = self.wal.holds();
+            let oldest =
+                holds.iter().filter(|hold| BACKUP_HOLDS.contains(&&*hold.name)).min_by_key(|hold| hold.lsn);
+            let [next, before] = match oldest {
+                Some(oldest) if oldest.name == BACKUP_HOLDS[0] => [BACKUP_HOLDS[1], BACKUP_HOLDS[0]],
+                _ => BACKUP_HOLDS,
+            };
+            let durable = self.wal.durable_lsn().max(Lsn::FIRST);
+            self.wal.set_hold(next, durable).expect("what is durable can be held");
             let how = Backup::new().copy(rng.one_in(2));
             self.wal.backup_with(how, &self.orders.backup, |_| ()).expect("a backup is made");
+            self.wal.release_hold(before).expect("a hold can be let go");
             self.notes.backed_up(&acked);
             let (descriptors, memory_kib) = (descriptors(), memory_kib());
             self.notes.most(Tally::MostDescriptors, descriptors);
