@@ -43,6 +43,11 @@ impl Gate {
         self.locked().is_closing
     }
 
+    /// Whether the calling thread is inside: `close` would wait for it.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.locked().inside.contains(&thread::current().id())
+    }
+
     /// Lets nobody in any more and returns when all have left. `false`, and nothing done, if the caller is inside
     /// himself: he would wait for himself.
     #[must_use]
@@ -85,6 +90,7 @@ mod tests {
     fn closing_waits_for_those_inside_and_lets_nobody_in() {
         let gate = Gate::default();
         let inside = gate.enter().unwrap();
+        assert!(gate.is_inside());
         assert!(!gate.close(), "the one inside would wait for himself");
         assert!(!gate.is_closing());
         let (sender, receiver) = mpsc::channel();

@@ -47,8 +47,8 @@
 //! # Reading
 //!
 //! [`Wal::replay`], [`Wal::iter`] and [`Wal::read`] show what is durable: all of it, with the machine's threads, or a
-//! part, with the caller's alone. [`Wal::open_read_only`] reads from
-//! another handle or process, and [`verify`] checks every byte; neither changes anything.
+//! part, with the caller's alone. [`Wal::subscribe`] goes on with what becomes durable, for a thread or a task.
+//! [`Wal::open_read_only`] reads from another handle or process, and [`verify`] checks every byte; neither changes anything.
 //!
 //! # Checkpoints
 //!
@@ -85,6 +85,7 @@ mod backup;
 mod read_only;
 mod records;
 mod replay;
+mod subscription;
 
 pub use braidlog_storage as storage;
 
@@ -101,6 +102,7 @@ pub use read_only::{ReadOnly, Watcher, verify, verify_with};
 pub use records::Records;
 pub use recover::Recover;
 pub use replay::Replay;
+pub use subscription::{Subscription, SubscriptionStream};
 pub use ticket::Ticket;
 pub use upkeep::{Pause, UpkeepFailure, UpkeepStatus};
 pub use wal::Wal;

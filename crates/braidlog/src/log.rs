@@ -154,6 +154,16 @@ impl Log {
         }
     }
 
+    /// Refuses to wait for the log on a thread for which closing it would wait.
+    pub(crate) fn check_may_wait(&self) -> Result<()> {
+        if self.engine.is_own_thread() || self.gate.is_inside() {
+            let what = "this thread is the log's own, or is at work in its directory, and closing the log would wait for it: \
+                        ask without waiting, or on another thread";
+            return Err(Error::refused(&self.path, what.to_owned()));
+        }
+        Ok(())
+    }
+
     /// Lets the caller work in the directory, which is the log's until he has ended.
     pub(crate) fn enter(&self) -> Result<Inside<'_>> {
         self.gate.enter().ok_or_else(|| Error::closed(&self.path))

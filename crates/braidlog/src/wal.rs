@@ -14,7 +14,8 @@ use braidlog_storage::{OsStorage, Storage};
 
 use crate::log::{Log, LogRef, only, until};
 use crate::{
-    Append, AppendError, Batch, Error, Options, ReadOnly, Records, Replay, Result, Ticket, Writer, read_only,
+    Append, AppendError, Batch, Error, Options, ReadOnly, Records, Replay, Result, Subscription, Ticket,
+    Writer, read_only,
 };
 
 /// A write-ahead log, open for writing.
@@ -226,6 +227,19 @@ impl Wal {
     pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Result<Records> {
         self.log.check_open()?;
         Records::open(&self.log.reader, &self.log.path, range, self.durable_lsn())
+    }
+
+    /// Every record from `from` on, each as soon as it is durable, for as long as the log is open. `from` need not be written
+    /// yet: `wal.durable_lsn().next()` follows what is to come, and [`Wal::first_lsn`] begins with the log.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed); [`Truncated`](crate::ErrorKind::Truncated) for a start below
+    /// [`Wal::first_lsn`].
+    pub fn subscribe(&self, from: Lsn) -> Result<Subscription> {
+        self.log.check_open()?;
+        let follower = self.log.reader.follow(from);
+        let follower = follower.map_err(|error| Error::recovery(&self.log.path, error))?;
+        Ok(Subscription::new(self.log.shared().clone(), follower))
     }
 
     /// The record with this LSN; `None` if it is not durable yet.

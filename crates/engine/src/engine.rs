@@ -22,6 +22,7 @@ use crate::primitive::{Mutex, TriedMutex};
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
 use crate::space::Gate;
+use crate::watch::WatchKey;
 use crate::{flight, flusher, maintenance};
 
 /// A sync that takes longer is told by [`Engine::health`].
@@ -151,6 +152,44 @@ impl Engine {
         self.shared.forget(key);
     }
 
+    /// The durable LSN, if it is beyond `seen`; an error if it never will be. Neither waits nor asks for a sync.
+    ///
+    /// # Errors
+    /// [`EngineError::Closed`] and [`EngineError::Failed`], when what became durable before that was told.
+    pub fn beyond(&self, seen: Lsn) -> Result<Option<Lsn>, EngineError> {
+        self.shared.beyond(seen).transpose()
+    }
+
+    /// Waits until the durable LSN is beyond `seen`, and asks for no sync.
+    ///
+    /// # Errors
+    /// [`EngineError::TimedOut`], and as [`Engine::beyond`].
+    pub fn wait_beyond(&self, seen: Lsn, wait: Wait) -> Result<Lsn, EngineError> {
+        self.shared.wait_beyond(seen, wait)
+    }
+
+    /// Has `waker` woken when [`Engine::beyond`] gives an answer. `key` is `None` at the first call, and is kept for the
+    /// next one; [`Engine::end_watch`] ends the watch.
+    pub fn poll_beyond(
+        &self,
+        seen: Lsn,
+        key: &mut Option<WatchKey>,
+        waker: &Waker,
+    ) -> Poll<Result<Lsn, EngineError>> {
+        self.shared.poll_beyond(seen, key, waker)
+    }
+
+    /// Ends the watch of a task that asks no more.
+    pub fn end_watch(&self, key: &mut Option<WatchKey>) {
+        self.shared.end_watch(key);
+    }
+
+    /// Whether the calling thread is one of the log's own, or is closing it. Others wait for such a thread, so it must not
+    /// wait for what they do: a waker or a chore may run on it.
+    pub fn is_own_thread(&self) -> bool {
+        self.awaited.lock().contains(&thread::current().id())
+    }
+
     /// Waits until everything that was appended before the call is durable.
     ///
     /// # Errors
@@ -230,6 +269,13 @@ impl Engine {
         };
         #[cfg(braidlog_sabotage)]
         let result = if braidlog_sabotage::is("close_hides_the_failure") { Ok(()) } else { result };
+        // Not before the directory is free: who is told that the log is closed may open it.
+        shared.waiters.end();
+        let wake_ups = shared.waiters.all();
+        #[cfg(braidlog_sabotage)]
+        let wake_ups =
+            if braidlog_sabotage::is("watchers_not_told_of_close") { Default::default() } else { wake_ups };
+        wake_ups.wake();
         *closed = Some(result.clone());
         self.awaited.lock().clear();
         result

@@ -9,6 +9,7 @@
 //! 3. `merge.rs`, `coordinator.rs`, `pen.rs`: the coordinator merges by LSN and encodes a round.
 //! 4. `segment.rs`: the round goes to the file under the pen and is synced.
 //! 5. `waiters.rs`, `committers.rs`, `commit.rs`, `hold.rs`: the durable LSN moves, and whoever waits for it returns.
+//!    `watch.rs`: so does who only follows it.
 //!
 //! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need, of old ones that
 //! wait in `spares.rs` first,
@@ -47,6 +48,7 @@ mod spares;
 mod stripe;
 mod stripes;
 mod waiters;
+mod watch;
 mod writers;
 
 #[cfg(test)]
@@ -61,3 +63,4 @@ pub use error::EngineError;
 pub use failure::{FailedOperation, Failure};
 pub use metrics::{Health, HealthState, LatencySnapshot, Metrics};
 pub use settings::{Durability, DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
+pub use watch::WatchKey;

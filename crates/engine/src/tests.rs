@@ -35,6 +35,8 @@ mod loom_stripe;
 mod loom_tasks;
 #[cfg(braidlog_loom)]
 mod loom_waiters;
+#[cfg(braidlog_loom)]
+mod loom_watch;
 #[cfg(not(braidlog_shuttle))]
 mod small_log;
 #[cfg(not(any(braidlog_loom, braidlog_shuttle)))]

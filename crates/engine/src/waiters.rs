@@ -5,10 +5,15 @@
 //! (looking once more there), and only then sleeps. The coordinator's role holder first stores the durable
 //! LSN, then takes the lock and wakes those it satisfies.
 //!
-//! # The race that is handled
-//! A waiter enters between the store and the wake-up: it takes the lock after the role holder did, so it sees
-//! the store and does not sleep; or it takes it before, and is found in the list. No wake-up is lost
-//! and nobody is woken for a record that is not durable.
+//! *Watchers* wait in the same way in a list of their own, since nothing is done for them: they ask for no sync and
+//! do not keep the background thread awake. While there are none they cost a look at an empty list, under the
+//! lock that is taken anyway.
+//!
+//! # The races that are handled
+//! * *A waiter enters between the store and the wake-up.* It takes the lock after the role holder did, so it sees
+//!   the store and does not sleep; or it takes it before, and is found in the list. No wake-up is lost
+//!   and nobody is woken for a record that is not durable.
+//! * *A watcher enters while the log ends.* The end is stored before the lock is taken, so the same holds of it.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +21,7 @@ use std::task::Waker;
 
 use braidlog_format::Lsn;
 
-use crate::primitive::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
 use crate::primitive::thread::Thread;
 use crate::primitive::{Mutex, MutexGuard};
 
@@ -25,6 +30,8 @@ use crate::primitive::{Mutex, MutexGuard};
 pub(crate) struct Waiters {
     /// Every record up to here survives a power cut. Only the role holder stores it, and it only grows.
     durable: AtomicU64,
+    /// Whether the durable LSN stands where it is for good. Stored once, when the log has been closed.
+    ended: AtomicBool,
     lists: Mutex<Lists>,
 }
 
@@ -32,12 +39,20 @@ pub(crate) struct Waiters {
 #[derive(Debug, Default)]
 struct Lists {
     tasks: BTreeMap<Key, Sleeper>,
+    watchers: BTreeMap<Key, Sleeper>,
     next_number: u64,
 }
 
 /// Names one waiting.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Key(Lsn, u64);
+
+impl Key {
+    /// What is waited for.
+    pub(crate) fn lsn(self) -> Lsn {
+        self.0
+    }
+}
 
 /// One that waits and cannot lead.
 #[derive(Debug)]
@@ -77,7 +92,11 @@ impl WakeUps {
 
 impl Waiters {
     pub(crate) fn new(durable: Lsn) -> Waiters {
-        Waiters { durable: AtomicU64::new(durable.0), lists: Mutex::new(Lists::default()) }
+        Waiters {
+            durable: AtomicU64::new(durable.0),
+            ended: AtomicBool::new(false),
+            lists: Mutex::new(Lists::default()),
+        }
     }
 
     /// The durable LSN.
@@ -111,6 +130,16 @@ impl Waiters {
         Some(key)
     }
 
+    /// Enters a watcher, under its old key if it has one; `None` if what it waits for is durable.
+    pub(crate) fn enter_watcher(&self, lsn: Lsn, key: Option<Key>, sleeper: Sleeper) -> Option<Key> {
+        let mut lists = self.lock_unless_durable(lsn)?;
+        let key = key.unwrap_or_else(|| lists.key(lsn));
+        let replaced = lists.watchers.insert(key, sleeper);
+        drop(lists);
+        drop(replaced);
+        Some(key)
+    }
+
     fn lock_unless_durable(&self, lsn: Lsn) -> Option<MutexGuard<'_, Lists>> {
         let lists = self.lists.lock();
         #[cfg(braidlog_sabotage)]
@@ -133,11 +162,25 @@ impl Waiters {
         drop(gone);
     }
 
+    /// A watcher's [`leave`](Waiters::leave).
+    pub(crate) fn leave_watch(&self, key: Key) {
+        let mut lists = self.lists.lock();
+        let gone = lists.watchers.remove(&key);
+        drop(lists);
+        drop(gone);
+    }
+
     /// Takes out everybody whom the durable LSN satisfies.
     pub(crate) fn satisfied(&self) -> WakeUps {
         let mut lists = self.lists.lock();
         let behind = Key(self.durable().next(), 0);
-        WakeUps { sleepers: take_before(&mut lists.tasks, behind), sleepers_left: !lists.tasks.is_empty() }
+        let mut sleepers = take_before(&mut lists.tasks, behind);
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("watchers_woken_with_the_next_waiter") && sleepers.is_empty() {
+            return WakeUps { sleepers, sleepers_left: !lists.tasks.is_empty() };
+        }
+        sleepers.append(&mut take_before(&mut lists.watchers, behind));
+        WakeUps { sleepers, sleepers_left: !lists.tasks.is_empty() }
     }
 
     /// Takes out every sleeper too: without a background thread each asks again, and one of them leads.
@@ -154,8 +197,26 @@ impl Waiters {
     pub(crate) fn all(&self) -> WakeUps {
         let mut lists = self.lists.lock();
         let tasks = std::mem::take(&mut lists.tasks);
+        let watchers = std::mem::take(&mut lists.watchers);
         drop(lists);
-        WakeUps { sleepers: tasks.into_values().collect(), sleepers_left: false }
+        WakeUps {
+            sleepers: tasks.into_values().chain(watchers.into_values()).collect(),
+            sleepers_left: false,
+        }
+    }
+
+    /// The durable LSN stands where it is for good: the log is closed. Afterwards [`all`](Waiters::all) are to be woken.
+    pub(crate) fn end(&self) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("end_told_relaxed") {
+            return self.ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.ended.store(true, Release); // [watch.end]
+    }
+
+    /// Whether the durable LSN, asked for afterwards, is the last one.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Acquire) // [watch.end]
     }
 }
 

@@ -49,6 +49,7 @@ mod estimate;
 mod restore;
 
 mod ahead;
+mod follow;
 mod reader;
 mod replay;
 mod visible;
@@ -69,6 +70,7 @@ pub use checkpoint::{
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
+pub use follow::Follower;
 pub use manifest::{Hold, Loss, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use pins::Pins;

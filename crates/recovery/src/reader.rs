@@ -9,6 +9,7 @@ use braidlog_format::{Incarnation, Lsn};
 use braidlog_storage::LogDir;
 
 use crate::chain::End;
+use crate::follow::Follower;
 use crate::replay::{self, Records};
 use crate::visible::Visible;
 use crate::{Pins, Record, RecoveryError};
@@ -137,6 +138,20 @@ impl LogReader {
             *bases = replay::bases(&self.dir)?;
         }
         Ok(Records::new(Arc::clone(&self.dir), Arc::clone(&bases), from, to, Some(pin)))
+    }
+
+    /// A place before the record `from`, which need not be written yet: it goes on as the caller says what is visible.
+    ///
+    /// # Errors
+    /// As [`LogReader::iter`].
+    pub fn follow(&self, from: Lsn) -> Result<Follower, RecoveryError> {
+        let from = from.clamp(Lsn::FIRST, Lsn::MAX);
+        let truncated = |first_lsn| RecoveryError::Truncated { first_lsn };
+        let pin = self.pins.pin(from).map_err(truncated)?;
+        if from < self.first_lsn() {
+            return Err(truncated(self.first_lsn()));
+        }
+        Ok(Follower::new(Arc::clone(&self.dir), from, pin))
     }
 
     /// `to`, or the last visible LSN if that comes before it.

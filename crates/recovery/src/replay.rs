@@ -93,6 +93,8 @@ pub struct Records {
     looked_again: Option<(Lsn, u64)>,
     /// Keeps the segment that is being read from a truncation by this process.
     pin: Option<Pin>,
+    /// Whether the end of the range may move on: what is open stays so there.
+    follows: bool,
 }
 
 /// The segment that is being read.
@@ -133,7 +135,7 @@ impl Records {
         pin: Option<Pin>,
     ) -> Records {
         let next = from.max(Lsn::FIRST);
-        let capacity = if to.0.saturating_sub(next.0) < FEW { FEW_LEN } else { STREAM_LEN };
+        let capacity = capacity_for(next, to);
         Records {
             dir,
             bases,
@@ -146,7 +148,36 @@ impl Records {
             passed: 0,
             looked_again: None,
             pin,
+            follows: false,
         }
+    }
+
+    /// The records from `from` on, none of which may be shown yet: [`show`](Records::show) lets them.
+    pub(crate) fn following(dir: Arc<dyn LogDir>, from: Lsn, pin: Pin) -> Records {
+        Records { follows: true, ..Records::new(dir, Arc::new([]), from, from.prev(), Some(pin)) }
+    }
+
+    /// Moves the end of the range on to `to`, which is durable by now.
+    ///
+    /// What lay behind the old end when it was read may have been written since, and is read anew.
+    pub(crate) fn show(&mut self, to: Lsn) -> Result<(), RecoveryError> {
+        self.to = to;
+        self.capacity = capacity_for(self.next, to);
+        if let Some(open) = &mut self.open {
+            open.follow(open.successor, to);
+            open.scan.window.renew(self.capacity)?;
+        }
+        Ok(())
+    }
+
+    /// The LSN of the next record to give.
+    pub(crate) fn next_lsn(&self) -> Lsn {
+        self.next
+    }
+
+    /// The LSN of the last record to give.
+    pub(crate) fn last_lsn(&self) -> Lsn {
+        self.to
     }
 
     /// Lets other threads read and check ahead of this one, once the range has turned out to be long. Records
@@ -201,7 +232,12 @@ impl Records {
         if advanced.is_err() {
             self.to = Lsn::ZERO;
         }
-        if !matches!(advanced, Ok(Some(_))) {
+        let is_over = match &advanced {
+            Ok(Some(_)) => false,
+            Ok(None) => !self.follows,
+            Err(_) => true,
+        };
+        if is_over {
             self.open = None;
             self.ahead = None;
             self.may = None;
@@ -231,6 +267,9 @@ impl Records {
                 return Ok(None);
             }
             let Some(open) = &mut self.open else {
+                if self.bases.is_empty() {
+                    self.relist()?;
+                }
                 self.open = Some(self.open_at(self.next)?);
                 self.move_pin();
                 continue;
@@ -408,6 +447,11 @@ impl Iterator for Records {
 }
 
 impl FusedIterator for Records {}
+
+/// How large a buffer reads these records with as few reads, and as little beside them, as pays.
+fn capacity_for(next: Lsn, to: Lsn) -> usize {
+    if to.0.saturating_sub(next.0) < FEW { FEW_LEN } else { STREAM_LEN }
+}
 
 /// The base LSNs of the segments that stand in the directory now, in order.
 pub(crate) fn bases(dir: &Arc<dyn LogDir>) -> Result<Arc<[Lsn]>, RecoveryError> {

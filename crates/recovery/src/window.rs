@@ -120,6 +120,16 @@ impl Window {
         skip.and_then(|skip| self.buf.get(skip..self.filled)).unwrap_or(&[])
     }
 
+    /// Forgets what the buffer holds, and how long the file was: a writer went on. Reads with a buffer of this capacity
+    /// from now on.
+    pub(crate) fn renew(&mut self, capacity: usize) -> Result<(), RecoveryError> {
+        self.len = self.file.len().map_err(RecoveryError::io("read", self.name.as_str()))?;
+        self.capacity =
+            usize::try_from(self.len).unwrap_or(capacity).min(capacity).next_multiple_of(IO_ALIGN);
+        self.filled = 0;
+        Ok(())
+    }
+
     /// Takes another buffer, which holds `filled` bytes of the file from `start` on; gives back the one it had.
     pub(crate) fn swap(&mut self, buf: AlignedBuf, start: u64, filled: usize) -> AlignedBuf {
         self.start = start;

@@ -102,6 +102,7 @@ pub const HARNESSES: &[Harness] = &[
     models("models: stripe", "stripe"),
     models("models: tasks", "tasks"),
     models("models: waiters", "waiters"),
+    models("models: watch", "watch"),
 ];
 
 /// The harness of this name.

@@ -1,0 +1,247 @@
+//! The log as it grows: every record once, in order, when it is durable.
+//!
+//! The rule: a subscription asks the log for nothing. It is woken when something has become durable anyway, shows no
+//! more than that, and does not keep the log open.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use braidlog_engine::{EngineError, Wait, WatchKey};
+use braidlog_format::Lsn;
+use braidlog_recovery::{Follower, Record, RecordRef};
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+
+use crate::log::{Log, until};
+use crate::{Error, Result};
+
+/// The records of a log from one LSN on, for as long as the log is open. Made by [`Wal::subscribe`](crate::Wal::subscribe).
+///
+/// It gives each record once, in LSN order and without a gap, as soon as it is durable: first what is in the files, then
+/// what comes, with no seam between the two. The records of a batch become available together. What was given once, no
+/// crash takes back. As an [`Iterator`] it blocks until there is a record; [`Subscription::next_ref`] lends records from
+/// its buffer; [`Subscription::into_stream`] gives a [`Stream`] for any runtime.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let wal = braidlog::Wal::options().open(dir.path())?;
+/// let mut feed = wal.subscribe(wal.first_lsn())?;
+/// let follower = std::thread::spawn(move || {
+///     while let Some(record) = feed.next_ref() {
+///         let record = record.expect("the log has not failed");
+///         println!("{} {:?}", record.lsn, record.payload);
+///     }
+///     feed.next_lsn() // where a later subscription goes on
+/// });
+/// wal.append(b"seen at once")?;
+/// wal.close()?; // ends the feed
+/// assert_eq!(follower.join().unwrap().get(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What it costs the log
+///
+/// It asks for no sync: under an asynchronous mode records come when the log syncs them. It keeps what it has not given yet
+/// from being [truncated](crate::Wal::truncate_before), as every reader does, so one that is not asked holds the log from where it
+/// stands on: watch [`Subscription::lag`].
+///
+/// # Its end
+///
+/// It ends when the log is closed, after what was durable then; with an [`Err`] if the log failed, after what was durable
+/// before, or if a record cannot be read back. It does not keep the log open: that is for the handles.
+/// Once the log is closed, the directory may be another writer's, who does not know of this reader; if he truncates what it
+/// has not given yet, that is an error ([`Truncated`](crate::ErrorKind::Truncated)).
+#[must_use = "a subscription gives what it is asked for"]
+pub struct Subscription {
+    follower: Follower,
+    /// Not a handle: it does not keep the log open.
+    log: Arc<Log>,
+    /// Where the engine keeps the waker of the task that polled last.
+    watch: Option<WatchKey>,
+    has_ended: bool,
+}
+
+impl Subscription {
+    pub(crate) fn new(log: Arc<Log>, follower: Follower) -> Subscription {
+        Subscription { follower, log, watch: None, has_ended: false }
+    }
+
+    /// The next record, its payload lent until the next call; waits for it as long as it takes. `None` at the end.
+    ///
+    /// # Errors
+    /// [`Failed`](crate::ErrorKind::Failed) when the log has failed and everything durable was given; as
+    /// [`Records::next_ref`](crate::Records::next_ref) when a record cannot be read. Either is the end.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), and no end, if there is nothing to give and this thread is the
+    /// log's own (a waker, a listener) or at work in its directory: closing the log would wait for it.
+    pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>>> {
+        match self.wait_for_next(Wait::Forever) {
+            Ok(()) => self.lend(),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The next record if it is durable. `None` otherwise: [`Subscription::has_ended`] tells whether one may still come.
+    ///
+    /// # Errors
+    /// As [`Subscription::next_ref`].
+    pub fn try_next(&mut self) -> Result<Option<Record>> {
+        if self.may_wait_for_next() {
+            let beyond = self.log.engine.beyond(self.seen());
+            self.go_on(beyond)?;
+        }
+        self.lend().map(|record| record.map(|record| record.to_owned())).transpose()
+    }
+
+    /// The next record, waiting at most `timeout` for it. `None` if none came: [`Subscription::has_ended`] tells whether one
+    /// may still come.
+    ///
+    /// # Errors
+    /// As [`Subscription::next_ref`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record>> {
+        self.wait_for_next(until(timeout))?;
+        self.lend().map(|record| record.map(|record| record.to_owned())).transpose()
+    }
+
+    /// This subscription as a [`Stream`], to be polled on any runtime. Records that are in the files are read in the poll.
+    pub fn into_stream(self) -> SubscriptionStream {
+        SubscriptionStream(self)
+    }
+
+    /// The LSN of the record that comes next: where another subscription goes on.
+    pub fn next_lsn(&self) -> Lsn {
+        self.follower.next_lsn()
+    }
+
+    /// How many records are durable and were not given yet.
+    pub fn lag(&self) -> u64 {
+        self.log.engine.durable_lsn().0.saturating_sub(self.next_lsn().prev().0)
+    }
+
+    /// Whether it gives nothing any more.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// What must become durable beyond for the next record to be given.
+    fn seen(&self) -> Lsn {
+        self.next_lsn().prev()
+    }
+
+    fn may_wait_for_next(&self) -> bool {
+        !self.has_ended && !self.follower.has_next()
+    }
+
+    /// Returns when [`lend`](Subscription::lend) gives the next record, the wait is over, or there is none to come.
+    fn wait_for_next(&mut self, wait: Wait) -> Result<()> {
+        if !self.may_wait_for_next() {
+            return Ok(());
+        }
+        let mut beyond = self.log.engine.beyond(self.seen());
+        if let Ok(None) = beyond {
+            self.log.check_may_wait()?;
+            beyond = match self.log.engine.wait_beyond(self.seen(), wait) {
+                Err(EngineError::TimedOut { .. }) => Ok(None),
+                beyond => beyond.map(Some),
+            };
+        }
+        self.go_on(beyond)
+    }
+
+    /// Shows what is durable now, or ends.
+    fn go_on(&mut self, beyond: Result<Option<Lsn>, EngineError>) -> Result<()> {
+        let failed = match beyond {
+            Ok(None) => return Ok(()),
+            Ok(Some(durable)) => match self.follower.show(durable) {
+                Ok(()) => return Ok(()),
+                Err(error) => Some(Error::recovery(&self.log.path, error)),
+            },
+            Err(EngineError::Closed) => None,
+            Err(error) => Some(self.log.error(error)),
+        };
+        self.has_ended = true;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The next record, if it may be shown.
+    fn lend(&mut self) -> Option<Result<RecordRef<'_>>> {
+        let Subscription { follower, log, has_ended, .. } = self;
+        match follower.next_ref()? {
+            Ok(record) => Some(Ok(record)),
+            Err(error) => {
+                *has_ended = true;
+                Some(Err(Error::recovery(&log.path, error)))
+            }
+        }
+    }
+
+    fn poll_for_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.may_wait_for_next() {
+            return Poll::Ready(Ok(()));
+        }
+        let seen = self.seen();
+        let beyond = ready!(self.log.engine.poll_beyond(seen, &mut self.watch, cx.waker()));
+        Poll::Ready(self.go_on(beyond.map(Some)))
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Result<Record>> {
+        self.next_ref().map(|record| record.map(|record| record.to_owned()))
+    }
+}
+
+impl FusedIterator for Subscription {}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.log.engine.end_watch(&mut self.watch);
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("next_lsn", &self.next_lsn()).finish_non_exhaustive()
+    }
+}
+
+/// A [`Subscription`] for tasks: a [`Stream`] of its records that is pending until one is durable. Made by
+/// [`Subscription::into_stream`]; it may be dropped at any time, in a waker too.
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct SubscriptionStream(Subscription);
+
+impl SubscriptionStream {
+    /// The subscription, to ask how far it is.
+    pub fn get_ref(&self) -> &Subscription {
+        &self.0
+    }
+
+    /// The subscription, to go on blocking.
+    pub fn into_inner(self) -> Subscription {
+        self.0
+    }
+}
+
+impl Stream for SubscriptionStream {
+    type Item = Result<Record>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
+        let subscription = &mut self.get_mut().0;
+        Poll::Ready(match ready!(subscription.poll_for_next(cx)) {
+            Ok(()) => subscription.lend().map(|record| record.map(|record| record.to_owned())),
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
+impl FusedStream for SubscriptionStream {
+    fn is_terminated(&self) -> bool {
+        self.0.has_ended
+    }
+}
