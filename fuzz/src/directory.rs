@@ -239,26 +239,36 @@ fn read_all(
     assert_eq!(reader.first_lsn().0, first, "a log that opens starts where its manifest says");
     let mut records = reader.iter(Lsn(first), Lsn::MAX)?;
     let mut count = 0;
+    let mut next = first;
     while let Some(record) = records.next_ref() {
         let record = record?;
         count += 1;
-        assert_eq!(record.lsn.0, first - 1 + count as u64, "LSNs are dense");
-        let Some(expected) = expected.get(count - 1) else { continue };
-        assert_eq!(record.lsn.0, expected.fields.lsn);
-        assert_eq!(record.timestamp_ns, expected.fields.timestamp_ns);
-        assert_eq!(record.kind.0, expected.fields.kind);
-        assert_eq!(record.batch_continues, expected.fields.flags & 1 != 0);
-        assert!(record.payload == expected.payload, "the payload of LSN {}", record.lsn);
+        assert!(record.lsn.0 >= next, "LSNs rise");
+        let lsn = record.lsn.0;
+        if let Some(expected) = expected.get(count - 1) {
+            assert_eq!(record.lsn.0, expected.fields.lsn);
+            assert_eq!(record.timestamp_ns, expected.fields.timestamp_ns);
+            assert_eq!(record.kind.0, expected.fields.kind);
+            assert_eq!(record.batch_continues, expected.fields.flags & 1 != 0);
+            assert!(record.payload == expected.payload, "the payload of LSN {}", record.lsn);
+        }
+        let lost: u64 = records.losses().iter().map(|loss| loss.lsns.count()).sum();
+        assert_eq!(lsn, first - 1 + count as u64 + lost, "LSNs are dense but for those given up");
+        next = lsn + 1;
     }
-    let last = first - 1 + count as u64;
+    let lost: u64 = records.losses().iter().map(|loss| loss.lsns.count()).sum();
+    let last = first - 1 + count as u64 + lost;
     assert_eq!(reader.last_visible()?.0, last, "what is visible can be read, or it is an error");
     // A lone record is found through the seal's index.
-    for lsn in [count.div_ceil(2), count] {
-        let found = if lsn == 0 { None } else { reader.read(Lsn(first - 1 + lsn as u64), Lsn::MAX)? };
-        let payload = lsn.checked_sub(1).and_then(|index| expected.get(index)).map(|record| record.payload);
-        if lsn == 0 || payload.is_some() {
-            assert!(found.as_ref().map(|record| record.payload.as_slice()) == payload, "LSN {lsn} alone");
-        }
+    for index in [count / 2, count.saturating_sub(1)] {
+        let Some(record) = expected.get(index).filter(|_| index < count) else { continue };
+        let found = reader.read(Lsn(record.fields.lsn), Lsn::MAX)?;
+        let payload = found.as_ref().map(|record| record.payload.as_slice());
+        assert!(payload == Some(record.payload), "LSN {} alone", record.fields.lsn);
+    }
+    for loss in records.losses() {
+        let found = reader.read(loss.lsns.last, Lsn::MAX);
+        assert!(matches!(found, Err(RecoveryError::Lost(found)) if found == *loss), "{loss}");
     }
     Ok(count)
 }
@@ -270,9 +280,9 @@ fn check_verify(
     is_closed_unseen: bool,
 ) {
     match (report, records) {
-        (Ok(report), Ok(records)) => {
+        (Ok(report), Ok(_)) => {
             let first = first_of(opening).expect("what can be read opens");
-            let last = Lsn(first - 1 + records.len() as u64);
+            let last = Lsn(opening.as_ref().map_or(0, |opening| opening.next - 1));
             let last = LsnRange { first: last, last };
             for problem in &report.problems {
                 // A reader compares the last entry of a segment where it goes on into the next.
@@ -288,7 +298,7 @@ fn check_verify(
             }
             if report.is_clean() {
                 assert_eq!(report.first_lsn.0, first);
-                assert_eq!(report.last_lsn, if records.is_empty() { Lsn::ZERO } else { last.last });
+                assert_eq!(report.last_lsn, if last.last.0 < first { Lsn::ZERO } else { last.last });
                 let ending = opening.as_ref().ok().map(|opening| opening.ending);
                 let expected = match ending {
                     Some(Ending::New) => VerifyTail::Empty,

@@ -239,11 +239,14 @@ pub fn records<'a>(files: &'a Files, opening: &Opening) -> Result<Vec<Record<'a>
             }
         }
         // A reader that goes on into the next segment has compared the last entry with the one named there.
+        // A loss that reaches into the next segment.
+        if let Some(entry) = walk.last.filter(|entry| entry.lsn > until) {
+            return Err(damaged(segment.name, entry.at, until + 1, until));
+        }
         if until < last
             && let Some(link) = next.and_then(|next| next.header.link)
-            && let Some(entry) = walk.records.last()
-            && ((link.checksum, link.timestamp_ns) != (entry.fields.checksum, entry.fields.timestamp_ns)
-                || walk.batch_open)
+            && let Some(entry) = walk.last
+            && (!entry.may_be(link.timestamp_ns, link.checksum) || walk.batch_open)
         {
             return Err(damaged(segment.name, walk.at, link.last, link.last));
         }
@@ -421,6 +424,23 @@ enum Stop {
     Seal(Seal),
 }
 
+/// The last entry that takes an LSN, or the recorded loss that stands for it.
+#[derive(Clone, Copy)]
+struct LastEntry {
+    at: usize,
+    lsn: u64,
+    timestamp_ns: u64,
+    checksum: u32,
+    lost: bool,
+}
+
+impl LastEntry {
+    /// Whether a seal or the next header may name this entry by these values. For a lost one they may name any.
+    fn may_be(&self, timestamp_ns: u64, checksum: u32) -> bool {
+        self.lost || (self.timestamp_ns, self.checksum) == (timestamp_ns, checksum)
+    }
+}
+
 /// A walk through a segment, entry by entry.
 struct Walk<'a> {
     records: Vec<Record<'a>>,
@@ -428,8 +448,9 @@ struct Walk<'a> {
     next: u64,
     timestamp_ns: u64,
     batch_open: bool,
-    /// Offset, records and timestamp where the last whole batch ends.
-    kept: (usize, usize, u64),
+    last: Option<LastEntry>,
+    /// Offset, last entry and timestamp where the last whole batch ends.
+    kept: (usize, Option<LastEntry>, u64),
     stop: Stop,
 }
 
@@ -441,7 +462,8 @@ fn walk<'a>(segment: &Segment<'a>, until: u64) -> Walk<'a> {
         next: segment.header.base,
         timestamp_ns,
         batch_open: false,
-        kept: (BLOCK, 0, timestamp_ns),
+        last: None,
+        kept: (BLOCK, None, timestamp_ns),
         stop: Stop::Reached,
     };
     while walk.next <= until {
@@ -466,18 +488,27 @@ fn step<'a>(segment: &Segment<'a>, walk: &mut Walk<'a>) -> Result<(), Stop> {
     if fields.lsn != walk.next || fields.lsn > LSN_MAX || fields.timestamp_ns < walk.timestamp_ns {
         return Err(Stop::Bytes);
     }
-    // Compressed and extended payloads, and a recorded loss, are what this version's reader cannot follow.
-    if fields.flags & 6 != 0 || fields.kind == 251 {
+    // Compressed and extended payloads are what this version's reader cannot follow.
+    if fields.flags & 6 != 0 && fields.kind != 251 {
         return Err(Stop::Newer);
+    }
+    if fields.kind == 251 {
+        let lsn = last_lost(&fields, payload).filter(|_| !walk.batch_open).ok_or(Stop::Bytes)?;
+        let Fields { timestamp_ns, checksum, .. } = fields;
+        walk.last = Some(LastEntry { at, lsn, timestamp_ns, checksum, lost: true });
+        walk.next = lsn + 1;
+        walk.at += fields.entry_len() as usize;
+        walk.timestamp_ns = timestamp_ns;
+        walk.kept = (walk.at, walk.last, timestamp_ns);
+        return Ok(());
     }
     if fields.kind == 240 && mark(&fields, payload, at).is_none() {
         return Err(Stop::Bytes);
     }
     if fields.kind == 242 {
-        let last = walk.records.last().map(|last| (last.fields.checksum, last.fields.timestamp_ns));
         let seal = seal_at(segment, at);
-        let seal = seal.filter(|seal| match last {
-            Some(last) => last == (seal.checksum, seal.timestamp_ns),
+        let seal = seal.filter(|seal| match walk.last {
+            Some(last) => last.may_be(seal.timestamp_ns, seal.checksum),
             None => seal.checksum == 0,
         });
         return Err(seal.map_or(Stop::Bytes, Stop::Seal));
@@ -485,14 +516,25 @@ fn step<'a>(segment: &Segment<'a>, walk: &mut Walk<'a>) -> Result<(), Stop> {
     walk.at += fields.entry_len() as usize;
     walk.timestamp_ns = fields.timestamp_ns;
     if fields.kind < 240 || (243..=250).contains(&fields.kind) {
+        let Fields { lsn, timestamp_ns, checksum, .. } = fields;
         walk.records.push(Record { fields, payload });
+        walk.last = Some(LastEntry { at, lsn, timestamp_ns, checksum, lost: false });
         walk.next += 1;
         walk.batch_open = fields.flags & 1 != 0;
     }
     if !walk.batch_open {
-        walk.kept = (walk.at, walk.records.len(), walk.timestamp_ns);
+        walk.kept = (walk.at, walk.last, walk.timestamp_ns);
     }
     Ok(())
+}
+
+/// The last LSN that a recorded loss gives up, if it is one.
+fn last_lost(fields: &Fields, payload: &[u8]) -> Option<u64> {
+    let (fixed, account) = payload.split_first_chunk::<32>()?;
+    let (first, last) = (number(&fixed[..8]), number(&fixed[8..16]));
+    let lsns = first == fields.lsn && (first..=LSN_MAX).contains(&last);
+    let rest = matches!(fixed[24], 1 | 2) && fixed[25..].iter().all(|&byte| byte == 0);
+    (fields.flags == 0 && lsns && rest && std::str::from_utf8(account).is_ok()).then_some(last)
 }
 
 /// Durable LSN and synced offset, if what a mark at `at` says can be true.
@@ -589,7 +631,7 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<usize, Refusal
     }
     let walk = walk(segment, u64::MAX);
     let left_to = left_to(segment, walk.at);
-    let (end, records, timestamp_ns) = walk.kept;
+    let (end, last, timestamp_ns) = walk.kept;
     let mut keep_until = end;
     let batch_cut = || damaged(segment.name, walk.at, walk.next, walk.next - 1);
     opening.timestamp_ns = timestamp_ns;
@@ -616,11 +658,9 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<usize, Refusal
         }
     };
     let sealed = opening.ending == Ending::Sealed;
-    let last = walk.records[..records].last();
-    opening.next = last.map_or(header.base, |last| last.fields.lsn + 1);
-    opening.predecessor = last.map_or(header.link, |last| {
-        linked(last.fields.lsn, last.fields.timestamp_ns, last.fields.checksum, sealed)
-    });
+    opening.next = last.map_or(header.base, |last| last.lsn + 1);
+    opening.predecessor = last
+        .map_or(header.link, |last| linked(last.lsn, last.timestamp_ns, last.checksum, sealed));
     opening.replaces_empty |= last.is_none();
     if !sealed && !walk.batch_open && seal_was_meant(segment, walk.at) {
         opening.damaged_seals.push(segment.name.to_owned());

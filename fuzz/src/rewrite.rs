@@ -267,6 +267,14 @@ fn add_round(bytes: &mut Vec<u8>, random: &mut Random) {
     mark.extend(synced.to_le_bytes());
     let mut at = put_entry(bytes, begin, 240, 0, &mark);
     for _ in 0..random.below(4) {
+        if random.below(12) == 0 {
+            // A few LSNs given up; which ones is for `settle`.
+            let mut loss = [0; 40];
+            loss[8..16].copy_from_slice(&(random.below(4) as u64).to_le_bytes());
+            loss[24] = random.pick(&[0, 1, 1, 1, 2, 2, 3]);
+            at = put_entry(bytes, at, 251, random.pick(&[0, 0, 0, 0, 1, 8]), &loss);
+            continue;
+        }
         let payload = vec![random.bits() as u8; random.pick(&[0, 5, 40, 3000, 4096, 9000])];
         let (kind, flags) = (random.pick(&[0, 1, 7, 239]), random.pick(&[0, 0, 0, 1, 8]));
         at = put_entry(bytes, at, kind, flags, &payload);
@@ -364,6 +372,7 @@ fn settle_entries(bytes: &mut [u8], before: Option<End>, renumbers: bool, reseal
             timestamp_ns = timestamp_ns.max(number(&entry[8..16]));
             entry[8..16].copy_from_slice(&timestamp_ns.to_le_bytes());
             settle_mark(entry, lsn, at);
+            settle_loss(entry, lsn);
         }
         let payload_len = number(&entry[24..28]) as usize;
         if reseals && entry[20] == 242 && is_seal(&entry[HEAD..HEAD + payload_len]) {
@@ -383,8 +392,21 @@ fn settle_entries(bytes: &mut [u8], before: Option<End>, renumbers: bool, reseal
             (end.last, end.timestamp_ns, end.checksum) =
                 (number(&entry[..8]), number(&entry[8..16]), checksum);
         }
+        if entry[20] == 251 && payload_len >= 32 {
+            (end.last, end.timestamp_ns, end.checksum) =
+                (number(&entry[HEAD + 8..HEAD + 16]), number(&entry[8..16]), checksum);
+        }
     }
     end
+}
+
+/// Makes a loss give up as many LSNs as it did, from this one on.
+fn settle_loss(entry: &mut [u8], lsn: u64) {
+    if entry[20] == 251 && entry.len() >= HEAD + 32 {
+        let count = number(&entry[HEAD + 8..HEAD + 16]).wrapping_sub(number(&entry[HEAD..HEAD + 8]));
+        entry[HEAD..HEAD + 8].copy_from_slice(&lsn.to_le_bytes());
+        entry[HEAD + 8..HEAD + 16].copy_from_slice(&lsn.wrapping_add(count).to_le_bytes());
+    }
 }
 
 /// Makes a mark claim no more than stands before it.

@@ -41,6 +41,9 @@ pub enum ErrorKind {
     /// The records lie before the log's start, which gave them up: start at the log's first LSN, or at a
     /// checkpoint.
     Truncated,
+    /// The record was given up when the log was repaired, and [`Error::lsns`] were with it: no record has these LSNs, and
+    /// none ever will. Only a backup or a replica can have what was there.
+    Lost,
     /// A newer version wrote this: upgrade the program.
     Newer,
     /// This is not a log, or belongs to another one: give the right path, or move the file away.
@@ -136,6 +139,7 @@ impl Error {
         }
         match self.recovery_error() {
             Some(RecoveryError::Damaged(damage)) => (!damage.lsns.is_empty()).then_some(damage.lsns),
+            Some(RecoveryError::Lost(loss)) => Some(loss.lsns),
             Some(RecoveryError::NoCheckpoint { log_start, .. }) => {
                 Some(LsnRange { first: Lsn::FIRST, last: log_start.prev() })
             }
@@ -257,6 +261,7 @@ fn recovery_kind(error: &RecoveryError) -> ErrorKind {
         RecoveryError::Newer { .. } => ErrorKind::Newer,
         RecoveryError::Foreign { .. } => ErrorKind::Foreign,
         RecoveryError::Truncated { .. } => ErrorKind::Truncated,
+        RecoveryError::Lost(_) => ErrorKind::Lost,
         RecoveryError::Io { source, .. } => io_kind(source),
         RecoveryError::Compressed { .. } => ErrorKind::Unsupported,
         _ => ErrorKind::Damaged,
@@ -341,6 +346,7 @@ fn recovery_advice(error: &RecoveryError) -> &'static str {
         ErrorKind::Newer => "upgrade the program that opens it; nothing was changed",
         ErrorKind::Foreign => "give the right directory, or move the file out of it; nothing was changed",
         ErrorKind::Truncated => "read from there on, or begin with a checkpoint",
+        ErrorKind::Lost => "a backup or a replica may have them",
         ErrorKind::NoSpace => "free space and open it again; nothing was lost",
         ErrorKind::Io => "mend the cause and open it again; nothing was lost",
         _ => "restore it from a backup or a replica, or repair it; nothing was changed",

@@ -115,9 +115,9 @@ pub use braidlog_engine::{
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
-    DamageCause, KeptBy, PassedOver, PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate,
-    RecoveryReport, Restore, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes, Retention,
-    SegmentInfo, SegmentState, TailState, VerifyProgress, VerifyReport, VerifyTail, Warning,
+    DamageCause, KeptBy, Loss, LossCause, PassedOver, PassedOverCause, Problem, Record, RecordRef,
+    RecoveryEstimate, RecoveryReport, Restore, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes,
+    Retention, SegmentInfo, SegmentState, TailState, VerifyProgress, VerifyReport, VerifyTail, Warning,
 };
 
 /// The README's examples, compiled and run as doc tests.

@@ -14,6 +14,7 @@ mod error;
 mod extended;
 mod id;
 mod kind;
+mod loss;
 mod manifest;
 mod mark;
 mod name;
@@ -31,6 +32,7 @@ pub use error::DecodeError;
 pub use extended::{COMPRESSION_FIELDS_LEN, ExtendedField, ExtendedFields, ZSTD, compression_fields};
 pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt};
 pub use kind::{Flags, Kind};
+pub use loss::{LOSS_LEN, LossEntry};
 pub use manifest::{
     MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_TEXT_MAX, ManifestCheckpoint, ManifestEntry, ManifestFixed,
     ManifestHead,

@@ -4,7 +4,7 @@
 //! not known is refused as newer unless it is flagged ignorable.
 
 use crate::entry::{u32_at, u64_at};
-use crate::{DecodeError, Incarnation, Kind, Lsn, LsnRange};
+use crate::{DecodeError, Incarnation, Kind, LossEntry, Lsn, LsnRange};
 
 /// The name of the manifest.
 pub const MANIFEST_NAME: &str = "MANIFEST";
@@ -92,7 +92,6 @@ const HEAD_LEN: usize = 32;
 const CHECKPOINT_LEN: usize = 56;
 const HOLD_LEN: usize = 8;
 const RESTORE_POINT_LEN: usize = 16;
-const LOSS_LEN: usize = 32;
 const SEGMENT_AGE_LEN: usize = 16;
 const FIXED_MAX: usize = CHECKPOINT_LEN;
 
@@ -158,8 +157,7 @@ impl<'a> ManifestEntry<'a> {
             ManifestEntry::Hold { lsn, name } => (fixed.word(lsn.0), name),
             ManifestEntry::RestorePoint { lsn, time_ns, name } => (fixed.word(lsn.0).word(time_ns), name),
             ManifestEntry::Loss { lsns, incarnation, cause, account } => {
-                let fixed = fixed.word(lsns.first.0).word(lsns.last.0).word(incarnation.0);
-                (fixed.word(u64::from(cause)), account)
+                (fixed.put(&LossEntry { lsns, incarnation, cause, account }.encode()), account)
             }
             ManifestEntry::SegmentAge { base, sealed_at_uptime_ns } => {
                 (fixed.word(base.0).word(sealed_at_uptime_ns), "")
@@ -212,20 +210,8 @@ impl<'a> ManifestEntry<'a> {
                 ManifestEntry::RestorePoint { lsn, time_ns: u64_at(fixed, 8), name: name(rest)? }
             }
             5 => {
-                let (fixed, rest) = split::<LOSS_LEN>(payload)?;
-                let lsns = LsnRange {
-                    first: first(u64_at(fixed, 0), "first LSN")?,
-                    last: last(u64_at(fixed, 8), "last LSN")?,
-                };
-                check(!lsns.is_empty(), "last LSN")?;
-                check(matches!(fixed[24], 1 | 2), "cause")?;
-                check(fixed[25..].iter().all(|&byte| byte == 0), "reserved")?;
-                ManifestEntry::Loss {
-                    lsns,
-                    incarnation: Incarnation(u64_at(fixed, 16)),
-                    cause: fixed[24],
-                    account: text(rest, "account")?,
-                }
+                let LossEntry { lsns, incarnation, cause, account } = LossEntry::decode(payload)?;
+                ManifestEntry::Loss { lsns, incarnation, cause, account }
             }
             6 => {
                 let fixed = fixed::<SEGMENT_AGE_LEN>(payload)?;

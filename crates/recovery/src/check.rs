@@ -139,10 +139,17 @@ impl Check<'_> {
             let lsns = LsnRange { first: last.lsn, last: last.lsn };
             self.problem(segment, last.offset, lsns, DamageCause::BatchCut);
         }
+        if let (Some(last), Some(until)) = (scan.at.last, until)
+            && last.lsn > until
+        {
+            // A loss that reaches into the next segment.
+            let lsns = LsnRange { first: until.next(), last: until };
+            self.problem(segment, last.offset, lsns, DamageCause::LastEntryDiffers);
+        }
         if let End::Named(named) = &segment.end {
             if let Some(last) = scan.at.last
                 && last.lsn == named.last
-                && (last.checksum != named.last_checksum || last.timestamp_ns != named.last_timestamp_ns)
+                && last.differs_from(named)
             {
                 let lsns = LsnRange { first: last.lsn, last: last.lsn };
                 self.problem(segment, last.offset, lsns, DamageCause::LastEntryDiffers);
@@ -291,7 +298,10 @@ impl Check<'_> {
     ) -> Result<Option<Stop>, RecoveryError> {
         while until.is_none_or(|until| scan.at.next <= until) {
             match scan.step()? {
-                Step::Entry(found) => self.count(segment, &found.header),
+                Step::Entry(found) => {
+                    self.report.losses.extend(scan.loss(&found));
+                    self.count(segment, &found.header);
+                }
                 Step::Stop(Stop::Newer(what)) => {
                     let file = segment.name.clone();
                     return Err(RecoveryError::Newer { file, offset: scan.at.offset, what });

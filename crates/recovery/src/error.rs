@@ -9,6 +9,7 @@ use std::io;
 use braidlog_format::{DecodeError, LogId, Lsn, LsnRange};
 use thiserror::Error;
 
+use crate::Loss;
 use crate::checkpoint::select::PassedOver;
 
 /// Why a log cannot be opened, read or verified. Nothing was changed in the directory when a
@@ -60,6 +61,9 @@ pub enum RecoveryError {
         /// The first LSN of the log now.
         first_lsn: Lsn,
     },
+    /// The record that was asked for was given up.
+    #[error("{0}")]
+    Lost(Loss),
     /// The system refused an operation.
     #[error("cannot {operation} {file}: {source}")]
     Io {

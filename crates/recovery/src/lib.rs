@@ -34,7 +34,9 @@ mod tail;
 mod verdict;
 
 mod repair;
+mod rewrite;
 
+mod loss;
 mod manifest;
 mod stream;
 
@@ -71,7 +73,8 @@ pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
 pub use follow::Follower;
-pub use manifest::{Hold, Loss, Manifest, ManifestStore, RestorePoint, SegmentAge};
+pub use loss::{Loss, LossCause};
+pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
 pub use pins::Pins;
 pub use reader::{LogReader, SegmentInfo, SegmentState};
@@ -80,6 +83,7 @@ pub use restore::{
     Applied, Restore, RestoreError, RestoreHow, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes,
 };
 pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
+pub use rewrite::{SegmentWriter, WrittenSegment};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
 pub use truncate::{Disposed, Truncation, truncate};
 pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};

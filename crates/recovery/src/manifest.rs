@@ -8,13 +8,13 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidlog_format::{
-    DecodeError, Flags, Incarnation, LogId, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
+    DecodeError, Flags, LogId, LossEntry, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
     ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind,
 };
 use braidlog_storage::{Clock, LogDir};
 
 use crate::stream::{StreamReader, StreamWriter};
-use crate::{Damage, DamageCause, ForeignFile, RecoveryError, chain};
+use crate::{Damage, DamageCause, ForeignFile, Loss, RecoveryError, chain};
 
 /// What a manifest says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,19 +59,6 @@ pub struct RestorePoint {
     pub lsn: Lsn,
     /// When it was set, in nanoseconds since the Unix epoch.
     pub time_ns: u64,
-}
-
-/// LSNs that were given up.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Loss {
-    /// Which ones.
-    pub lsns: LsnRange,
-    /// The opening that gave them up.
-    pub incarnation: Incarnation,
-    /// Why: as in the log's entry of that name, 1 is damage and 2 a missing file.
-    pub cause: u8,
-    /// For people: what was found where.
-    pub account: String,
 }
 
 /// How old a segment is.
@@ -263,7 +250,7 @@ impl Manifest {
                 self.restore_points.push(RestorePoint { name: name.to_owned(), lsn, time_ns });
             }
             ManifestEntry::Loss { lsns, incarnation, cause, account } => {
-                self.losses.push(Loss { lsns, incarnation, cause, account: account.to_owned() });
+                self.losses.push(LossEntry { lsns, incarnation, cause, account }.into());
             }
             ManifestEntry::SegmentAge { base, sealed_at_uptime_ns } => {
                 if self.ages.last().is_some_and(|last| last.base >= base) {
@@ -293,7 +280,7 @@ impl Manifest {
         let losses = self.losses.iter().map(|loss| ManifestEntry::Loss {
             lsns: loss.lsns,
             incarnation: loss.incarnation,
-            cause: loss.cause,
+            cause: loss.cause as u8,
             account: &loss.account,
         });
         let ages = self.ages.iter().map(|age| ManifestEntry::SegmentAge {
@@ -426,11 +413,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::path::Path;
 
-    use braidlog_format::Kind;
+    use braidlog_format::{Incarnation, Kind};
     use braidlog_sim::{Fault, Op, SimClock, SimDisk};
     use braidlog_storage::Storage;
 
     use super::*;
+    use crate::LossCause;
 
     const LOG_ID: LogId = LogId([9; 16]);
 
@@ -468,7 +456,8 @@ mod tests {
         manifest.restore_points = vec![RestorePoint { name: "now".to_owned(), lsn: Lsn(60), time_ns: 3 }];
         let lsns = LsnRange { first: Lsn(50), last: Lsn(55) };
         let account = "six records".to_owned();
-        manifest.losses = vec![Loss { lsns, incarnation: Incarnation(2), cause: 2, account }];
+        manifest.losses =
+            vec![Loss { lsns, incarnation: Incarnation(2), cause: LossCause::FileMissing, account }];
         manifest.ages =
             [30, 70].map(|base| SegmentAge { base: Lsn(base), sealed_at_uptime_ns: base }).to_vec();
     }

@@ -9,7 +9,7 @@ use braidlog_storage::LogDir;
 use crate::chain::{self, Chain, End};
 use crate::tail::{self, Tail, TailEnd};
 use crate::window::{GLANCE_LEN, Window};
-use crate::{Manifest, RecoveryError, dir, repair, seal};
+use crate::{Loss, Manifest, RecoveryError, dir, repair, seal};
 
 /// A log that is ready to be written on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +38,8 @@ pub struct RecoveryReport {
     pub last_lsn: Lsn,
     /// How the last segment ended.
     pub tail: TailState,
+    /// LSNs that were given up, by this opening or earlier ones, in LSN order: no record has them, and none ever will.
+    pub losses: Vec<Loss>,
     /// Names of segments whose seal should be there and is missing, torn or damaged. No record is lost by it.
     pub damaged_seals: Vec<String>,
     /// Names of left-over prepared files that were removed.
@@ -142,6 +144,7 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
         first_lsn: manifest.log_start,
         last_lsn: next_lsn.prev(),
         tail: state,
+        losses: manifest.losses.clone(),
         damaged_seals,
         removed_prepared: listing.prepared,
         removed_orphans,

@@ -110,9 +110,16 @@ impl LogReader {
     /// The record with this LSN; `None` if it lies beyond `up_to` or is not visible.
     ///
     /// # Errors
-    /// As [`LogReader::iter`].
+    /// [`RecoveryError::Lost`] if it was given up, and as [`LogReader::iter`].
     pub fn read(&self, lsn: Lsn, up_to: Lsn) -> Result<Option<Record>, RecoveryError> {
-        if lsn < Lsn::FIRST || lsn > up_to { Ok(None) } else { self.iter(lsn, lsn)?.next().transpose() }
+        if lsn < Lsn::FIRST || lsn > up_to {
+            return Ok(None);
+        }
+        let mut records = self.iter(lsn, lsn)?;
+        match (records.next(), records.losses()) {
+            (None, [loss, ..]) => Err(RecoveryError::Lost(loss.clone())),
+            (found, _) => found.transpose(),
+        }
     }
 
     /// The records from `from` to `to`, both included, as far as they are visible now. To a reader of the

@@ -1,6 +1,6 @@
 //! Records in LSN order, streamed from the segments.
 //!
-//! The rule: everything is checked before it is lent, and nothing is skipped. Each entry proves itself and
+//! The rule: everything is checked before it is lent, and nothing is skipped but what the log itself says was given up. Each entry proves itself and
 //! follows the one before it; at a segment's end its last entry must be the one that the next segment's header
 //! names. All LSNs up to the end of the range were durable when the range was asked for, so a place that
 //! cannot be read is damage; before it is called that, header and bytes are read again through the name, and
@@ -21,7 +21,7 @@ use crate::scan::{Found, Position, Scan, Step, Stop};
 use crate::seal;
 use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
-use crate::{DamageCause, Manifest, RecoveryError};
+use crate::{DamageCause, Loss, Manifest, RecoveryError};
 
 /// A range of at most this many records is read with a buffer of [`FEW_LEN`].
 const FEW: u64 = 64;
@@ -91,6 +91,8 @@ pub struct Records {
     passed: u64,
     /// The segment and offset where bytes were last read again through the name.
     looked_again: Option<(Lsn, u64)>,
+    /// LSNs that were given up and passed.
+    losses: Vec<Loss>,
     /// Keeps the segment that is being read from a truncation by this process.
     pin: Option<Pin>,
     /// Whether the end of the range may move on: what is open stays so there.
@@ -147,6 +149,7 @@ impl Records {
             ahead: None,
             passed: 0,
             looked_again: None,
+            losses: Vec::new(),
             pin,
             follows: false,
         }
@@ -178,6 +181,11 @@ impl Records {
     /// The LSN of the last record to give.
     pub(crate) fn last_lsn(&self) -> Lsn {
         self.to
+    }
+
+    /// LSNs of the range that were given up, as far as the reader has come: they were passed over.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
     }
 
     /// Lets other threads read and check ahead of this one, once the range has turned out to be long. Records
@@ -293,10 +301,32 @@ impl Records {
                     self.next = open.scan.at.next;
                     return Ok(Some(found));
                 }
-                Step::Entry(_) => {}
+                Step::Entry(found) => {
+                    if let Some(loss) = open.scan.loss(&found) {
+                        self.pass_loss(loss)?;
+                    }
+                }
                 Step::Stop(stop) => self.stopped(stop)?,
             }
         }
+    }
+
+    /// Goes on behind LSNs that were given up.
+    fn pass_loss(&mut self, loss: Loss) -> Result<(), RecoveryError> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let at = &open.scan.at;
+        if let (Some(successor), Some(last)) = (open.successor, at.last)
+            && at.next > successor
+        {
+            let lsns = LsnRange { first: successor, last: successor.prev() };
+            let name = open.scan.window.name();
+            return Err(RecoveryError::damaged(name, last.offset, lsns, DamageCause::LastEntryDiffers));
+        }
+        if at.next > self.next {
+            self.next = at.next;
+            self.losses.push(loss);
+        }
+        Ok(())
     }
 
     /// Lets go of the segments before the open one.
@@ -379,7 +409,7 @@ impl Records {
         };
         if let Some(last) = at.last {
             let lsns = LsnRange { first: last.lsn, last: last.lsn };
-            if last.checksum != named.last_checksum || last.timestamp_ns != named.last_timestamp_ns {
+            if last.differs_from(&named) {
                 return Err(RecoveryError::damaged(name, last.offset, lsns, DamageCause::LastEntryDiffers));
             }
             if at.batch_open {

@@ -15,7 +15,7 @@ use crate::ahead::ReadAhead;
 use crate::checkpoint::CheckpointInfo;
 use crate::checkpoint::reader::{CheckpointReader, Cut, TimeIsUp};
 use crate::checkpoint::select::{PassedOver, Selection};
-use crate::{BoxError, RecordRef, Records, RecoveryError};
+use crate::{BoxError, Loss, RecordRef, Records, RecoveryError};
 
 /// A state that can be restored from checkpoints and records.
 pub trait Restore {
@@ -108,6 +108,8 @@ pub struct RestoreReport {
     pub damaged: u64,
     /// Bytes that opening the log cut because they had never been acknowledged.
     pub trimmed_bytes: u64,
+    /// LSNs among those replayed that were given up earlier: no record has them.
+    pub losses: Vec<Loss>,
     /// Records by kind.
     pub by_kind: BTreeMap<Kind, u64>,
     /// Bytes of their payloads.
@@ -286,6 +288,7 @@ impl<'a> Restoring<'a> {
                 return Err(self.timed_out());
             }
         }
+        report.losses = records.losses().to_vec();
         Ok(())
     }
 

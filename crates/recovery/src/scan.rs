@@ -2,22 +2,23 @@
 //!
 //! # What is checked
 //! Each entry proves itself in its place (checksum, salt, offset), has exactly the expected LSN and is not
-//! older than the one before it; a sync mark or seal also says nothing that the scan knows to be false.
+//! older than the one before it; a sync mark or seal also says nothing that the scan knows to be false. A recorded loss
+//! takes the place of the LSNs that were given up: the next entry goes on behind them.
 //! Whether the stop is the end, a torn tail or damage is judged elsewhere.
 //!
 //! # Memory
 //! One [`Window`]. It grows only to an entry whose header proved itself and that fits into the file.
 
 use braidlog_format::{
-    DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, Lsn, SEGMENT_HEADER_LEN, Salt,
-    SegmentHeader, SyncMark, padded_len,
+    DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, LossEntry, Lsn, Predecessor,
+    SEGMENT_HEADER_LEN, Salt, SegmentHeader, SyncMark, padded_len,
 };
 use braidlog_storage::AlignedBuf;
 
-use crate::RecoveryError;
 use crate::ahead::Run;
 use crate::seal::SealFacts;
 use crate::window::Window;
+use crate::{Loss, RecoveryError};
 
 /// The flags that this reader can follow. A compressed or extended payload is not the caller's bytes as they
 /// stand; the format knows both, and no writer of this version makes them.
@@ -61,6 +62,16 @@ pub(crate) struct LastEntry {
     pub(crate) offset: u64,
     pub(crate) timestamp_ns: u64,
     pub(crate) checksum: u32,
+    /// It was given up: what stands here is the recorded loss in its place, and the next segment may name the entry that
+    /// was there.
+    pub(crate) lost: bool,
+}
+
+impl LastEntry {
+    /// Whether the next segment's header names another entry.
+    pub(crate) fn differs_from(&self, named: &Predecessor) -> bool {
+        !self.lost && (self.checksum != named.last_checksum || self.timestamp_ns != named.last_timestamp_ns)
+    }
 }
 
 /// The part of a segment that ends on a batch boundary.
@@ -155,8 +166,8 @@ impl Position {
             return Err(DecodeError::NewerFlags { bits: header.flags.bits() });
         }
         if header.kind == Kind::LOSS {
-            // What follows a recorded loss does not go on at the next LSN; this reader cannot follow.
-            return Err(DecodeError::NewerKind { kind: header.kind.0 });
+            // Its payload says how the log goes on: see `accept_loss`.
+            return Err(DecodeError::InvalidField { field: "loss" });
         }
         let offset = self.offset;
         if header.kind.takes_lsn() {
@@ -166,14 +177,48 @@ impl Position {
             }
             self.next = Lsn(self.next.0.saturating_add(1));
             self.batch_open = continues;
-            self.last =
-                Some(LastEntry { lsn: header.lsn, offset, timestamp_ns: header.timestamp_ns, checksum });
+            self.last = Some(LastEntry {
+                lsn: header.lsn,
+                offset,
+                timestamp_ns: header.timestamp_ns,
+                checksum,
+                lost: false,
+            });
         }
         self.offset += header.entry_len();
         self.timestamp_ns = header.timestamp_ns;
         if !self.batch_open {
             self.held = None;
         }
+        Ok(())
+    }
+}
+
+impl Position {
+    /// As [`accept`](Position::accept), for a recorded loss: it takes the place of the LSNs that it names.
+    fn accept_loss(&mut self, entry: &Entry<'_>) -> Result<(), DecodeError> {
+        let Entry { header, checksum, payload } = entry;
+        let loss = LossEntry::decode(payload)?;
+        let invalid = |field| Err(DecodeError::InvalidField { field });
+        if header.flags != Flags::NONE || self.batch_open {
+            return invalid("loss");
+        }
+        if header.lsn != self.next || loss.lsns.first != self.next {
+            return invalid("LSN");
+        }
+        if header.timestamp_ns < self.timestamp_ns {
+            return invalid("timestamp");
+        }
+        self.last = Some(LastEntry {
+            lsn: loss.lsns.last,
+            offset: self.offset,
+            timestamp_ns: header.timestamp_ns,
+            checksum: *checksum,
+            lost: true,
+        });
+        self.next = loss.lsns.last.next();
+        self.offset += header.entry_len();
+        self.timestamp_ns = header.timestamp_ns;
         Ok(())
     }
 }
@@ -262,7 +307,10 @@ impl Scan {
         };
         let header = entry.header;
         let before = self.at;
-        let accepted = self.at.accept(&header, entry.checksum);
+        let accepted = match header.kind {
+            Kind::LOSS => self.at.accept_loss(&entry),
+            _ => self.at.accept(&header, entry.checksum),
+        };
         match accepted.and_then(|()| check_evidence(&entry, &before)) {
             Ok(None) => Ok(Step::Entry(Found { header, offset })),
             Ok(Some(facts)) => {
@@ -285,7 +333,7 @@ impl Scan {
         let checksum = EntryHeader::stored_checksum(bytes);
         match decoded {
             Ok(header)
-                if header.kind != Kind::SEAL
+                if !matches!(header.kind, Kind::SEAL | Kind::LOSS)
                     && offset.saturating_add(header.entry_len()) <= self.window.len()
                     && self.at.accept(&header, checksum).is_ok() =>
             {
@@ -301,6 +349,12 @@ impl Scan {
         let from = ENTRY_HEADER_LEN as usize;
         let to = from.saturating_add(found.header.payload_len as usize);
         self.window.at(found.offset).get(from..to).unwrap_or(&[])
+    }
+
+    /// The recorded loss that the last step found; `None` if that was another entry.
+    pub(crate) fn loss(&self, found: &Found) -> Option<Loss> {
+        let entry = (found.header.kind == Kind::LOSS).then(|| LossEntry::decode(self.payload(found)).ok());
+        entry.flatten().map(Loss::from)
     }
 
     /// Goes on behind an entry whose payload is damaged.
@@ -354,7 +408,9 @@ fn check_evidence(entry: &Entry<'_>, at: &Position) -> Result<Option<SealFacts>,
             let facts = SealFacts::from_entry(entry, at.offset, at.base)?;
             let agrees = match at.last.filter(|last| last.lsn == facts.last_lsn) {
                 Some(last) => {
-                    (last.checksum, last.timestamp_ns) == (facts.last_checksum, facts.last_timestamp_ns)
+                    last.lost
+                        || (last.checksum, last.timestamp_ns)
+                            == (facts.last_checksum, facts.last_timestamp_ns)
                 }
                 // A scan that began in the middle may not have seen the last entry.
                 None => facts.last_lsn >= at.base || facts.last_checksum == 0,

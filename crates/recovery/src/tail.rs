@@ -67,6 +67,7 @@ pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, 
             offset: 0,
             timestamp_ns: facts.last_timestamp_ns,
             checksum: facts.last_checksum,
+            lost: false,
         });
         let timestamp_ns = facts.timestamp_ns.max(facts.last_timestamp_ns);
         return Ok(Tail {

@@ -12,7 +12,7 @@ use braidlog_storage::LogDir;
 use crate::chain::{self, Chain};
 use crate::check::check_segments;
 use crate::checkpoint::check::check_checkpoints;
-use crate::{Damage, DamageCause, Manifest, RecoveryError, dir};
+use crate::{Damage, DamageCause, Loss, Manifest, RecoveryError, dir};
 
 /// How far a verification has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +54,8 @@ pub struct VerifyReport {
     pub live: bool,
     /// How the log ends.
     pub tail: VerifyTail,
+    /// LSNs that were given up earlier, and are recorded so.
+    pub losses: Vec<Loss>,
     /// Every damaged place.
     pub problems: Vec<Problem>,
     /// What is lawful and worth knowing.
@@ -189,6 +191,7 @@ pub fn verify(
         last_lsn: Lsn::ZERO,
         live,
         tail: if problems.is_empty() { VerifyTail::Empty } else { VerifyTail::Damaged },
+        losses: Vec::new(),
         problems,
         warnings: unknown.into_iter().map(|name| Warning::UnknownFile { name }).collect(),
     };

@@ -1,0 +1,160 @@
+//! Segments that were written anew, and losses that are recorded in them: everybody who reads passes them and tells.
+
+mod support;
+
+use std::sync::Arc;
+
+use braidlog_format::{
+    Flags, Incarnation, Kind, Lsn, LsnRange, Predecessor, Salt, SegmentHeader, UserMetadata,
+};
+use braidlog_recovery::{
+    LogReader, Loss, LossCause, ReadAhead, RecoveryError, SegmentWriter, WrittenSegment,
+};
+use braidlog_sim::SimDisk;
+use braidlog_storage::LogDir;
+use support::{LOG_ID, Pen, Written, open_dir, recovered, segment, verified};
+
+fn header(base: u64, predecessor: Option<Predecessor>) -> SegmentHeader {
+    SegmentHeader {
+        log_id: LOG_ID,
+        incarnation: Incarnation(3),
+        salt: Salt(0xABCD_0000 + base as u32),
+        base: Lsn(base),
+        predecessor,
+        recycled: false,
+        created_at_ns: 1,
+        user_metadata: UserMetadata::EMPTY,
+    }
+}
+
+fn loss(first: u64, last: u64) -> Loss {
+    Loss {
+        lsns: LsnRange { first: Lsn(first), last: Lsn(last) },
+        incarnation: Incarnation(4),
+        cause: LossCause::Damage,
+        account: format!("{first} to {last}"),
+    }
+}
+
+fn write(
+    dir: &Arc<dyn LogDir>,
+    header: SegmentHeader,
+    named: Option<&Predecessor>,
+    write: impl FnOnce(&mut SegmentWriter),
+) -> WrittenSegment {
+    let mut writer = SegmentWriter::create(dir, "1.prep", header).unwrap();
+    write(&mut writer);
+    let written = writer.finish(&[], named).unwrap();
+    dir.rename("1.prep", &segment(header.base.0), true).unwrap();
+    dir.sync().unwrap();
+    written
+}
+
+fn put(writer: &mut SegmentWriter, lsn: u64, batch_continues: bool) {
+    assert_eq!(writer.next_lsn(), Lsn(lsn));
+    let flags = if batch_continues { Flags::BATCH_CONTINUES } else { Flags::NONE };
+    writer.record(100 + lsn, Kind((lsn % 200) as u8), flags, &payload(lsn)).unwrap();
+}
+
+fn payload(lsn: u64) -> Vec<u8> {
+    vec![lsn as u8; (lsn * 97 % 5000) as usize]
+}
+
+/// Three segments: losses at the beginning, in the middle and at an end whose last entry the next header names; a
+/// segment that is lost as a whole; one with a loss at the end of the log.
+fn lossy_log(disk: &SimDisk) -> Vec<Loss> {
+    let dir = open_dir(disk);
+    let first = write(&dir, header(1, None), None, |writer| {
+        writer.loss(&loss(1, 3)).unwrap();
+        (4..=199).for_each(|lsn| put(writer, lsn, lsn % 5 == 0));
+        writer.loss(&loss(200, 250)).unwrap();
+        put(writer, 251, false);
+    });
+    let second = write(&dir, header(252, first.predecessor), None, |writer| {
+        put(writer, 252, false);
+        writer.loss(&loss(253, 299)).unwrap();
+    });
+    // The header behind a lost entry still names what was there.
+    let named = Predecessor { last_checksum: 77, last_timestamp_ns: 900, ..second.predecessor.unwrap() };
+    write(&dir, header(252, first.predecessor), Some(&named), |writer| {
+        put(writer, 252, false);
+        writer.loss(&loss(253, 299)).unwrap();
+    });
+    let third = write(&dir, header(300, Some(named)), None, |writer| writer.loss(&loss(300, 399)).unwrap());
+    write(&dir, header(400, third.predecessor), None, |writer| {
+        put(writer, 400, false);
+        writer.loss(&loss(401, 450)).unwrap();
+    });
+    vec![loss(1, 3), loss(200, 250), loss(253, 299), loss(300, 399), loss(401, 450)]
+}
+
+#[test]
+fn everybody_who_reads_passes_a_recorded_loss_and_tells() {
+    let disk = SimDisk::new();
+    let losses = lossy_log(&disk);
+    let found = recovered(&disk).unwrap();
+    assert!(found.report.damaged_seals.is_empty(), "{:?}", found.report.damaged_seals);
+    let report = verified(&disk).unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
+    assert_eq!(report.losses, losses);
+    assert_eq!(found.tail.next_lsn, Lsn(451));
+    assert_eq!(report.last_lsn, Lsn(450));
+
+    let reader = LogReader::open_read_only(open_dir(&disk)).unwrap();
+    let there = |lsn: u64| !losses.iter().any(|loss| loss.lsns.contains(Lsn(lsn)));
+    for threads in [1, 3] {
+        let ahead = ReadAhead { threads, memory_bytes: 1 << 20, after_bytes: 0 };
+        let mut records = reader.iter(Lsn(1), Lsn::MAX).unwrap().read_ahead(ahead);
+        let lsns: Vec<u64> = records.by_ref().map(|record| record.unwrap().lsn.0).collect();
+        assert_eq!(lsns, (1..=450).filter(|&lsn| there(lsn)).collect::<Vec<_>>());
+        assert_eq!(records.losses(), losses);
+    }
+    for lsn in 1..=450 {
+        match reader.read(Lsn(lsn), Lsn::MAX) {
+            Ok(Some(record)) => assert!(there(lsn) && record.lsn == Lsn(lsn)),
+            Err(RecoveryError::Lost(loss)) => assert!(!there(lsn) && loss.lsns.contains(Lsn(lsn))),
+            other => panic!("LSN {lsn}: {other:?}"),
+        }
+    }
+    let mut part = reader.iter(Lsn(220), Lsn(260)).unwrap();
+    assert_eq!(part.by_ref().map(|record| record.unwrap().lsn.0).collect::<Vec<_>>(), [251, 252]);
+    assert_eq!(part.losses(), &losses[1..3]);
+}
+
+#[test]
+fn a_lost_lsn_is_never_given_again() {
+    let disk = SimDisk::new();
+    lossy_log(&disk);
+    let found = recovered(&disk).unwrap();
+    let nothing = Written { kind: Kind(0), payload: Vec::new(), batch_continues: false };
+    let model = vec![nothing; found.tail.next_lsn.prev().0 as usize];
+    let mut pen = Pen::start(&disk, &found.tail, model, 64 << 10);
+    assert_eq!(pen.next, Lsn(451));
+    pen.records(&[b"goes on"]).seal();
+    assert!(verified(&disk).unwrap().is_clean());
+    let reader = LogReader::open_read_only(open_dir(&disk)).unwrap();
+    let records: Vec<_> =
+        reader.iter(Lsn(400), Lsn::MAX).unwrap().map(|record| record.unwrap().lsn.0).collect();
+    assert_eq!(records, [400, 451]);
+}
+
+#[test]
+fn a_loss_that_contradicts_what_stands_beside_it_is_damage() {
+    // One that reaches into the next segment.
+    let disk = SimDisk::new();
+    let dir = open_dir(&disk);
+    let first = write(&dir, header(1, None), None, |writer| {
+        put(writer, 1, false);
+        writer.loss(&loss(2, 9)).unwrap();
+    });
+    let named = Predecessor { last: Lsn(5), ..first.predecessor.unwrap() };
+    write(&dir, header(6, Some(named)), None, |writer| put(writer, 6, false));
+    assert!(!verified(&disk).unwrap().is_clean());
+    let reader = LogReader::open_read_only(open_dir(&disk)).unwrap();
+    let mut records = reader.iter(Lsn(1), Lsn::MAX).unwrap();
+    assert_eq!(records.next().unwrap().unwrap().lsn, Lsn(1));
+    assert!(
+        matches!(records.next(), Some(Err(RecoveryError::Damaged(damage))) if damage.segment == segment(1))
+    );
+    assert!(records.next().is_none());
+}
