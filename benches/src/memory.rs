@@ -1,4 +1,4 @@
-//! How much memory a process takes that appends, or replays, more than any memory holds.
+//! How much memory a process takes that appends, or replays in one way or the other, more than any memory holds.
 //!
 //! Each half runs in a process of its own, which says at its end the most that was resident (`VmHWM` of
 //! `/proc/self/status`): one measurement cannot lower or hide another's.
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use braidlog::{DurabilityMode, Wal};
+use braidlog::{DurabilityMode, Replay, Wal};
 use braidlog_measure::workload::{Load, RECORD_BYTES};
 use braidlog_measure::{Result, space};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub enum Half {
     Append,
     /// Open the log and replay it.
     Replay,
+    /// Open the log and replay it in partitions.
+    Partitioned,
 }
 
 impl Half {
@@ -54,6 +56,7 @@ impl Half {
         match self {
             Half::Append => "--child-append",
             Half::Replay => "--child-replay",
+            Half::Partitioned => "--child-partitioned",
         }
     }
 }
@@ -74,7 +77,11 @@ pub fn measure(dir: &Path, payload_bytes: u64) -> Result<Memory> {
     })
 }
 
-fn child(half: Half, dir: &Path, payload_bytes: u64) -> Result<Peak> {
+/// Does one half in a child of this program.
+///
+/// # Errors
+/// What went wrong, here or in the child.
+pub fn child(half: Half, dir: &Path, payload_bytes: u64) -> Result<Peak> {
     let output = Command::new(env::current_exe()?)
         .arg(half.option())
         .arg(dir)
@@ -101,6 +108,23 @@ pub fn run_half(half: Half, dir: &Path, payload_bytes: u64) -> Result<()> {
             wal.close()?;
         }
         Half::Replay => load.check(&options, dir)?,
+        Half::Partitioned => {
+            let wal = options.open(dir)?;
+            let mut counts = [0_u64; 16];
+            wal.replay_partitioned(
+                Replay::new(),
+                &mut counts,
+                |record| record.lsn.get(),
+                |count, _| {
+                    *count += 1;
+                    Ok(())
+                },
+            )?;
+            if counts.iter().sum::<u64>() != wal.durable_lsn().get() {
+                return Err(format!("{counts:?} of {} records", wal.durable_lsn()).into());
+            }
+            wal.close()?;
+        }
     }
     let peak = Peak { resident_bytes: resident_bytes_max()?, seconds: start.elapsed().as_secs_f64() };
     println!("{}", serde_json::to_string(&peak)?);

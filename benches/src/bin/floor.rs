@@ -15,6 +15,7 @@ use braidlog_benches::growth::{self, Counted, Growth, Work};
 use braidlog_benches::living::{self, Living};
 use braidlog_benches::memory::{self, Half, Memory};
 use braidlog_benches::opening::{self, Opening};
+use braidlog_benches::partitioned::{self, Partitioned};
 use braidlog_benches::pipelined::{self, Row, Shape};
 use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
@@ -62,6 +63,8 @@ struct Arguments {
     child_append: Option<PathBuf>,
     #[arg(long, hide = true)]
     child_replay: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    child_partitioned: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -78,6 +81,8 @@ enum Part {
     Call,
     /// Replay, from a warm and a cold page cache, beside a loop that checks the same bytes
     Replay,
+    /// Partitioned replay beside one thread that applies, at 1 us a record; only if it is named
+    Partitioned,
     /// What group commit chooses on disks of 50 us, 500 us and 5 ms; only if it is named
     Adaptive,
     /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
@@ -104,6 +109,7 @@ struct Report {
     pipelined: Option<Vec<Row>>,
     call: Option<Call>,
     replay: Option<Replay>,
+    partitioned: Option<Partitioned>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
     living: Option<Vec<Living>>,
@@ -129,6 +135,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(dir) = &arguments.child_replay {
         return memory::run_half(Half::Replay, dir, arguments.memory_bytes);
     }
+    if let Some(dir) = &arguments.child_partitioned {
+        return memory::run_half(Half::Partitioned, dir, arguments.memory_bytes);
+    }
     let growth_bytes = arguments.growth_bytes;
     if let Some(dir) = &arguments.child_appends {
         return growth::run_child(Work::Appends, dir, growth_bytes);
@@ -146,8 +155,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let machine = Machine::here(scratch::directory(base)?.path());
     let repetitions = arguments.repetitions as usize;
     let wanted = |part, name| {
-        let named_only =
-            matches!(part, Part::Adaptive | Part::Growth | Part::Living | Part::Opening | Part::Cores);
+        let named_only = matches!(
+            part,
+            Part::Partitioned | Part::Adaptive | Part::Growth | Part::Living | Part::Opening | Part::Cores
+        );
         let is_default = arguments.only.is_empty() && !named_only;
         let wanted = is_default || arguments.only.contains(&part);
         if wanted {
@@ -171,6 +182,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             .transpose()?,
         call: wanted(Part::Call, "the append call").then(|| call::measure(base, repetitions)).transpose()?,
         replay: wanted(Part::Replay, "replay").then(|| replay::replay(base, repetitions)).transpose()?,
+        partitioned: wanted(Part::Partitioned, "partitioned replay")
+            .then(|| partitioned::measure(base, repetitions))
+            .transpose()?,
         adaptive: wanted(Part::Adaptive, "what group commit chooses")
             .then(|| adaptive::measure(base, repetitions))
             .transpose()?,
@@ -281,6 +295,18 @@ fn print(report: &Report) {
             println!("  all threads / plain loop        {:.3}", cache.all_to_plain);
         }
         println!("  VmHWM of open and replay        {:.1} MiB", mib(memory.replay.resident_bytes));
+    }
+    if let Some(partitioned) = &report.partitioned {
+        println!(
+            "\nreplay of {} records of 128 bytes into a map, 1 us to apply one, warm, records per second",
+            partitioned.records
+        );
+        println!("  one thread applies              {:.0}", partitioned.one_thread);
+        println!("  {} partitions                    {:.0}", partitioned.partitions, partitioned.partitioned);
+        println!("  partitions / one thread         {:.3}", partitioned.ratio);
+        println!("  CPU ns a record, one thread     {:.0}", partitioned.one_thread_cpu_ns);
+        println!("  CPU ns a record, partitions     {:.0}", partitioned.partitioned_cpu_ns);
+        println!("  VmHWM of open and replay        {:.1} MiB", mib(partitioned.memory.resident_bytes));
     }
     if let Some(choices) = &report.adaptive {
         println!("\nGroupCommit, 128 bytes, by the disk: what is chosen, and what comes of it; medians");

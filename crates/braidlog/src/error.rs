@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use braidlog_engine::EngineError;
 use braidlog_format::{Lsn, LsnRange};
-use braidlog_recovery::{CheckpointError, CheckpointRefusal, RecoveryError, RestoreError};
+use braidlog_recovery::{CheckpointError, CheckpointRefusal, RecoveryError, ReplayStopped, RestoreError};
 use braidlog_storage::is_no_space;
 
 /// The result of a call of this crate.
@@ -93,6 +93,8 @@ enum Cause {
     Recovery(RecoveryError),
     Checkpoint(CheckpointError),
     Restore(RestoreError),
+    /// A replay that ended early, and up to where it had applied every record.
+    Replay(RestoreError, Lsn),
 }
 
 impl Error {
@@ -115,7 +117,7 @@ impl Error {
                 CheckpointError::Cancelled => ErrorKind::Closed,
                 CheckpointError::Recovery(error) => recovery_kind(error),
             },
-            Cause::Restore(error) => match error {
+            Cause::Restore(error) | Cause::Replay(error, _) => match error {
                 RestoreError::Application { .. } => ErrorKind::Application,
                 RestoreError::TimedOut { .. } => ErrorKind::TimedOut,
                 RestoreError::Recovery(error) => recovery_kind(error),
@@ -134,7 +136,9 @@ impl Error {
     /// that are damaged, or the one that the application would not take. [`Lsn::MAX`](crate::Lsn::MAX) as the last says that nobody knows where the damage
     /// ends.
     pub fn lsns(&self) -> Option<LsnRange> {
-        if let Cause::Restore(RestoreError::Application { lsn: Some(lsn), .. }) = self.inner.cause {
+        if let Cause::Restore(RestoreError::Application { lsn: Some(lsn), .. })
+        | Cause::Replay(RestoreError::Application { lsn: Some(lsn), .. }, _) = self.inner.cause
+        {
             return Some(LsnRange { first: lsn, last: lsn });
         }
         match self.recovery_error() {
@@ -145,6 +149,12 @@ impl Error {
             }
             _ => self.inner.accepted,
         }
+    }
+
+    /// Of a [partitioned replay](crate::Wal::replay_partitioned) that ended early: every record of its range up to here
+    /// was applied.
+    pub fn applied_to(&self) -> Option<Lsn> {
+        if let Cause::Replay(_, applied_to) = self.inner.cause { Some(applied_to) } else { None }
     }
 
     /// The name of the file that the error is about, within [`Error::path`].
@@ -174,7 +184,8 @@ impl Error {
         match &self.inner.cause {
             Cause::Recovery(error)
             | Cause::Checkpoint(CheckpointError::Recovery(error))
-            | Cause::Restore(RestoreError::Recovery(error)) => Some(error),
+            | Cause::Restore(RestoreError::Recovery(error))
+            | Cause::Replay(RestoreError::Recovery(error), _) => Some(error),
             _ => None,
         }
     }
@@ -199,6 +210,10 @@ impl Error {
 
     pub(crate) fn restore(path: &Arc<Path>, error: RestoreError) -> Error {
         Error::new(Cause::Restore(error), Some(path))
+    }
+
+    pub(crate) fn replay(path: &Arc<Path>, stopped: ReplayStopped) -> Error {
+        Error::new(Cause::Replay(stopped.error, stopped.applied_to), Some(path))
     }
 
     pub(crate) fn locked(path: &Arc<Path>) -> Error {
@@ -296,12 +311,20 @@ impl fmt::Display for Error {
                 write!(f, "cannot {operation}: {source}: {}", open_advice(source))
             }
             Cause::Engine(error) => fmt_engine(f, error, self.inner.accepted),
-            Cause::Recovery(error) | Cause::Restore(RestoreError::Recovery(error)) => {
+            Cause::Recovery(error)
+            | Cause::Restore(RestoreError::Recovery(error))
+            | Cause::Replay(RestoreError::Recovery(error), _) => {
                 write!(f, "{error}: {}", recovery_advice(error))
             }
             Cause::Checkpoint(error) => write!(f, "{error}: {}", checkpoint_advice(error)),
             Cause::Restore(error @ RestoreError::Application { .. }) => {
                 write!(f, "{error}: nothing was changed; mend the cause and recover a new state")
+            }
+            Cause::Replay(error, applied_to) => {
+                write!(
+                    f,
+                    "{error}: every record up to LSN {applied_to} was applied; mend the cause and replay again"
+                )
             }
             Cause::Restore(error @ RestoreError::TimedOut { .. }) => {
                 write!(f, "{error}: nothing is lost; give it more time, with a new state")
@@ -415,10 +438,12 @@ impl error::Error for Error {
         match &self.inner.cause {
             Cause::Open { source, .. } => Some(source),
             Cause::Checkpoint(CheckpointError::Application(source))
-            | Cause::Restore(RestoreError::Application { source, .. }) => Some(&**source),
+            | Cause::Restore(RestoreError::Application { source, .. })
+            | Cause::Replay(RestoreError::Application { source, .. }, _) => Some(&**source),
             Cause::Recovery(RecoveryError::Io { source, .. })
             | Cause::Checkpoint(CheckpointError::Recovery(RecoveryError::Io { source, .. }))
-            | Cause::Restore(RestoreError::Recovery(RecoveryError::Io { source, .. })) => Some(source),
+            | Cause::Restore(RestoreError::Recovery(RecoveryError::Io { source, .. }))
+            | Cause::Replay(RestoreError::Recovery(RecoveryError::Io { source, .. }), _) => Some(source),
             Cause::Engine(EngineError::Failed { failure, .. }) => Some(&*failure.error),
             Cause::Engine(EngineError::UnsupportedIo { source, .. } | EngineError::Start { source, .. }) => {
                 Some(&**source)

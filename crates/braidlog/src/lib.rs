@@ -82,6 +82,7 @@ mod policy;
 mod upkeep;
 
 mod backup;
+mod partitioned;
 mod read_only;
 mod records;
 mod replay;
@@ -116,8 +117,9 @@ pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
     DamageCause, KeptBy, Loss, LossCause, PassedOver, PassedOverCause, Problem, Record, RecordRef,
-    RecoveryEstimate, RecoveryReport, Restore, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes,
-    Retention, SegmentInfo, SegmentState, TailState, VerifyProgress, VerifyReport, VerifyTail, Warning,
+    RecoveryEstimate, RecoveryReport, ReplayProgress, Replayed, Restore, RestorePhase, RestoreProgress,
+    RestoreReport, RestoreTimes, Retention, Route, SegmentInfo, SegmentState, TailState, VerifyProgress,
+    VerifyReport, VerifyTail, Warning, partition_of,
 };
 
 /// The README's examples, compiled and run as doc tests.

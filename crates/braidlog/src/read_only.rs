@@ -11,8 +11,9 @@ use std::time::Duration;
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
 use braidlog_recovery::{KnownGood, LogReader, Record, SegmentInfo, VerifyProgress, VerifyReport};
-use braidlog_storage::{LogDir, OsStorage, Storage, Watch};
+use braidlog_storage::{Clock, LogDir, OsStorage, Storage, SystemClock, Watch};
 
+use crate::replay::{Checked, Range};
 use crate::{Error, Records, Replay, Result};
 
 pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<ReadOnly> {
@@ -56,6 +57,11 @@ pub(crate) fn verify_in(
 ) -> Result<VerifyReport> {
     let (path, dir) = open_dir(storage, path)?;
     recovery::verify(&dir, progress).map_err(|error| Error::recovery(&path, error))
+}
+
+/// The clock of who reads.
+pub(crate) fn system_clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }
 
 fn open_dir(storage: &dyn Storage, path: &Path) -> Result<(Arc<Path>, Arc<dyn LogDir>)> {
@@ -107,18 +113,20 @@ impl ReadOnly {
         self.replay_with(Replay::new())
     }
 
-    /// As [`ReadOnly::replay`], with a range, threads and memory of the caller's choice.
+    /// As [`ReadOnly::replay`], with a range, threads and memory of the caller's choice, and a word on the progress.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits, and as
     /// [`ReadOnly::iter`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
-        let (range, ahead) = replay.check()?;
-        let range = match range {
-            Some(range) => range,
-            None => (Bound::Included(self.replay_from()?), Bound::Unbounded),
-        };
-        Ok(self.iter(range)?.read_ahead(ahead))
+        let how = replay.check()?;
+        let records = self.iter(self.replay_range(&how)?)?.progress(how.progress(&system_clock()));
+        Ok(records.read_ahead(how.ahead()))
+    }
+
+    /// The records that a replay asks for.
+    pub(crate) fn replay_range(&self, how: &Checked) -> Result<Range> {
+        how.range.map_or_else(|| Ok((Bound::Included(self.replay_from()?), Bound::Unbounded)), Ok)
     }
 
     /// The records of `range` that can be read now, read as they are asked for by the caller's thread alone.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{LogReader, ReadAhead, Record, RecordRef, RecoveryError};
+use braidlog_recovery::{LogReader, Progress, ReadAhead, Record, RecordRef, RecoveryError};
 
 use crate::{Error, Result};
 
@@ -19,8 +19,7 @@ use crate::{Error, Result};
 /// follows the damage is not shown.
 #[must_use = "records are read as they are asked for"]
 pub struct Records {
-    /// `None` for a range without records.
-    inner: Option<recovery::Records>,
+    inner: recovery::Records,
     path: Arc<Path>,
 }
 
@@ -34,11 +33,9 @@ impl Records {
     ) -> Result<Records> {
         let mut first = reader.first_lsn();
         loop {
-            let Some((from, to)) = clamp(&range, first, visible) else {
-                return Ok(Records { inner: None, path: path.clone() });
-            };
+            let (from, to) = clamp(&range, first, visible);
             match reader.iter(from, to) {
-                Ok(inner) => return Ok(Records { inner: Some(inner), path: path.clone() }),
+                Ok(inner) => return Ok(Records { inner, path: path.clone() }),
                 // The log was truncated just now.
                 Err(RecoveryError::Truncated { first_lsn })
                     if matches!(range.start_bound(), Bound::Unbounded) && first_lsn > first =>
@@ -52,7 +49,25 @@ impl Records {
 
     /// Lets other threads read ahead of the caller.
     pub(crate) fn read_ahead(self, how: ReadAhead) -> Records {
-        Records { inner: self.inner.map(|inner| inner.read_ahead(how)), path: self.path }
+        Records { inner: self.inner.read_ahead(how), path: self.path }
+    }
+
+    /// Tells how far the caller is.
+    pub(crate) fn progress(self, how: Option<Progress>) -> Records {
+        let Records { inner, path } = self;
+        Records { inner: if let Some(how) = how { inner.progress(how) } else { inner }, path }
+    }
+
+    /// The records, and the log's path for their errors.
+    pub(crate) fn into_inner(self) -> (Arc<Path>, recovery::Records) {
+        (self.path, self.inner)
+    }
+
+    /// The record that was given last; before the first one, the one before the range. Who has applied it, and notes this
+    /// with the state, goes on behind it another time: `wal.iter(applied_to.next()..)`, or the same as the
+    /// [`Replay::range`](crate::Replay::range) of a replay.
+    pub fn applied_to(&self) -> Lsn {
+        self.inner.applied_to()
     }
 
     /// The next record, its payload lent until the next call. `None` at the end.
@@ -65,7 +80,7 @@ impl Records {
     #[inline]
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>>> {
         let Records { inner, path } = self;
-        match inner.as_mut()?.next_ref()? {
+        match inner.next_ref()? {
             Ok(record) => Some(Ok(record)),
             Err(error) => Some(Err(Error::recovery(path, error))),
         }
@@ -76,7 +91,7 @@ impl Iterator for Records {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Result<Record>> {
-        let next = self.inner.as_mut()?.next();
+        let next = self.inner.next();
         next.map(|next| next.map_err(|error| Error::recovery(&self.path, error)))
     }
 }
@@ -89,11 +104,12 @@ impl fmt::Debug for Records {
     }
 }
 
-/// First and last LSN of `range` within `1..=visible`, from `first` on if it has no start; `None` if there is none.
-fn clamp(range: &impl RangeBounds<Lsn>, first: Lsn, visible: Lsn) -> Option<(Lsn, Lsn)> {
+/// First and last LSN of `range` within `1..=visible`, from `first` on if it has no start; the last below the first if
+/// there is none.
+fn clamp(range: &impl RangeBounds<Lsn>, first: Lsn, visible: Lsn) -> (Lsn, Lsn) {
     let from = match range.start_bound() {
         Bound::Included(&lsn) => lsn,
-        Bound::Excluded(&lsn) => Lsn(lsn.0.checked_add(1)?),
+        Bound::Excluded(&lsn) => Lsn(lsn.0.saturating_add(1)),
         Bound::Unbounded => first,
     };
     let to = match range.end_bound() {
@@ -101,8 +117,7 @@ fn clamp(range: &impl RangeBounds<Lsn>, first: Lsn, visible: Lsn) -> Option<(Lsn
         Bound::Excluded(&lsn) => lsn.prev(),
         Bound::Unbounded => visible,
     };
-    let (from, to) = (from.max(Lsn::FIRST), to.min(visible));
-    (from <= to).then_some((from, to))
+    (from.max(Lsn::FIRST), to.min(visible))
 }
 
 #[cfg(test)]
@@ -112,7 +127,7 @@ mod tests {
     #[test]
     fn a_range_is_clamped_to_what_is_visible() {
         fn clamped(range: impl RangeBounds<Lsn>) -> Option<(Lsn, Lsn)> {
-            clamp(&range, Lsn(1), Lsn(10))
+            Some(clamp(&range, Lsn(1), Lsn(10))).filter(|(from, to)| from <= to)
         }
         assert_eq!(clamped(..), Some((Lsn(1), Lsn(10))));
         assert_eq!(clamped(Lsn(0)..), Some((Lsn(1), Lsn(10))));
@@ -123,15 +138,15 @@ mod tests {
         assert_eq!(clamped(Lsn(11)..), None);
         assert_eq!(clamped(Lsn(5)..Lsn(5)), None);
         assert_eq!(clamped(..Lsn(0)), None);
-        assert_eq!(clamp(&(..), Lsn(1), Lsn::ZERO), None);
+        assert_eq!(clamp(&(..), Lsn(1), Lsn::ZERO), (Lsn(1), Lsn(0)));
         assert_eq!(clamped((Bound::Excluded(Lsn(u64::MAX)), Bound::Unbounded)), None);
     }
 
     #[test]
     fn a_range_without_a_start_begins_where_the_log_does() {
-        assert_eq!(clamp(&(..), Lsn(4), Lsn(10)), Some((Lsn(4), Lsn(10))));
-        assert_eq!(clamp(&(..=Lsn(3)), Lsn(4), Lsn(10)), None);
+        assert_eq!(clamp(&(..), Lsn(4), Lsn(10)), (Lsn(4), Lsn(10)));
+        assert_eq!(clamp(&(..=Lsn(3)), Lsn(4), Lsn(10)), (Lsn(4), Lsn(3)));
         // Who names a record gets it, or the error that it is gone.
-        assert_eq!(clamp(&(Lsn(2)..), Lsn(4), Lsn(10)), Some((Lsn(2), Lsn(10))));
+        assert_eq!(clamp(&(Lsn(2)..), Lsn(4), Lsn(10)), (Lsn(2), Lsn(10)));
     }
 }

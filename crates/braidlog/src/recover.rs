@@ -55,8 +55,8 @@ impl<'a> Recover<'a> {
         Recover { max_time: Some(max_time), ..self }
     }
 
-    /// The [threads](Replay#structfield.threads) and the [memory](Replay#structfield.memory_bytes) of the replay; its range is
-    /// not used.
+    /// The [threads](Replay#structfield.threads) and the [memory](Replay#structfield.memory_bytes) of the replay; its range and
+    /// its progress are not used.
     pub fn replay(self, replay: Replay) -> Recover<'a> {
         Recover { replay, ..self }
     }
@@ -75,7 +75,7 @@ impl<'a> Recover<'a> {
         restore: impl FnOnce(RestoreHow<'_>) -> Result<RestoreReport, RestoreError>,
     ) -> Result<RestoreReport> {
         let Recover { max_time, replay, mut progress } = self;
-        let (_, ahead) = replay.check()?;
+        let ahead = replay.check()?.ahead();
         let ahead = may_have_threads.then_some(ahead);
         let mut tell = |now: &RestoreProgress| {
             if let Some(progress) = &mut progress {

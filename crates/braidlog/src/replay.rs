@@ -1,19 +1,24 @@
-//! How a log is replayed: which records, by how many threads, in how much memory.
+//! How a log is replayed: which records, by how many threads, in how much memory, and who is told how far it is.
 //!
 //! The rule: none of this changes which records are given, in which order, or what is called damaged and where.
 
+use std::fmt;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 use std::thread;
 
 use braidlog_format::Lsn;
-use braidlog_recovery::ReadAhead;
+use braidlog_recovery::{Progress, ReadAhead, ReplayProgress};
+use braidlog_storage::Clock;
 
 use crate::Result;
 use crate::options::within;
 
-/// How [`Wal::replay_with`](crate::Wal::replay_with) and
-/// [`ReadOnly::replay_with`](crate::ReadOnly::replay_with) replay. Set fields or chain the methods of the same
-/// names.
+/// Bytes of the buffer of the caller's own thread.
+const OWN_BYTES: usize = 1 << 20;
+
+/// How [`Wal::replay_with`](crate::Wal::replay_with), [`Wal::replay_partitioned`](crate::Wal::replay_partitioned) and
+/// those of [`ReadOnly`](crate::ReadOnly) replay. Set fields or chain the methods of the same names.
 ///
 /// ```
 /// use braidlog::{Lsn, Replay, Wal};
@@ -26,31 +31,50 @@ use crate::options::within;
 /// while let Some(record) = records.next_ref() {
 ///     assert_eq!(record?.payload, b"two");
 /// }
+/// // Where another replay would go on.
+/// assert_eq!(records.applied_to(), Lsn(2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Replay {
     /// How many threads read and check, the caller's own among them: while the caller works on a record, the others
     /// are at those that follow. They start when 1 MiB has been read, and end with the [`Records`](crate::Records).
-    /// A log without [`background_threads`](crate::Options#structfield.background_threads) has one.
+    /// A partitioned replay has as many threads again that apply. A log without
+    /// [`background_threads`](crate::Options#structfield.background_threads) has one for all.
     ///
     /// Default: as many as the machine runs at once, at most 8. Minimum: 1. Maximum: 64.
     pub threads: usize,
-    /// Bytes that are read ahead at most, by all threads together. Beside them the caller's own reader has 1 MiB
-    /// until the others start; an entry that is larger than a buffer is read into one of its own.
+    /// Bytes that the replay takes at most: the reader of the caller's own (1 MiB), what other threads read ahead, and the
+    /// records that wait for the threads of a partitioned replay. What so many threads cannot use is not taken. Beside it
+    /// an entry that is larger than a buffer is read into one of its own, and such a record of a partitioned replay is
+    /// copied once, one at a time.
     ///
-    /// Default: 16 MiB. Minimum: 1 MiB. Maximum: 1 GiB.
+    /// Default: 64 MiB. Minimum: 2 MiB. Maximum: 1 GiB.
     pub memory_bytes: usize,
     range: Option<Range>,
+    progress: Option<Arc<Tell>>,
 }
 
-type Range = (Bound<Lsn>, Bound<Lsn>);
+/// The records that are wanted.
+pub(crate) type Range = (Bound<Lsn>, Bound<Lsn>);
+
+type Tell = dyn Fn(&ReplayProgress) + Send + Sync;
+
+/// A replay whose settings lie within their limits.
+pub(crate) struct Checked {
+    /// The records that are wanted, `None` for those behind the newest good checkpoint.
+    pub(crate) range: Option<Range>,
+    pub(crate) threads: usize,
+    /// Bytes beside the reader of the caller's own.
+    beside_bytes: usize,
+    progress: Option<Arc<Tell>>,
+}
 
 impl Default for Replay {
     fn default() -> Replay {
         let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(8));
-        Replay { threads, memory_bytes: 16 << 20, range: None }
+        Replay { threads, memory_bytes: 64 << 20, range: None, progress: None }
     }
 }
 
@@ -75,19 +99,75 @@ impl Replay {
     }
 
     /// Replays the records of `range`, whatever checkpoints there are; `..` for all that the log holds.
+    ///
+    /// A replay that was interrupted goes on behind what it [applied](crate::Records::applied_to), if the application
+    /// noted that LSN with its state.
     #[must_use]
     pub fn range(mut self, range: impl RangeBounds<Lsn>) -> Replay {
         self.range = Some((range.start_bound().cloned(), range.end_bound().cloned()));
         self
     }
 
-    /// The records that are wanted, `None` for those behind the newest good checkpoint; and what may be read ahead of
-    /// them.
-    pub(crate) fn check(&self) -> Result<(Option<Range>, ReadAhead)> {
+    /// Calls `progress` about once for each MiB of the log that was read, and at the end, on the thread that asks for the
+    /// records. It is told up to which LSN they have been applied, and what is left.
+    ///
+    /// ```
+    /// # use braidlog::{Replay, Wal};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let wal = Wal::options().open(dir.path())?;
+    /// # wal.append(b"payload")?;
+    /// let replay = Replay::new().progress(|now| {
+    ///     println!("{} records, {} left, {:?} to go", now.records, now.records_left(), now.time_left());
+    /// });
+    /// assert_eq!(wal.replay_with(replay)?.count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn progress(mut self, progress: impl Fn(&ReplayProgress) + Send + Sync + 'static) -> Replay {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<Checked> {
         within("threads", self.threads as u64, 1, 64)?;
-        within("memory_bytes", self.memory_bytes as u64, 1 << 20, 1 << 30)?;
-        let Replay { threads, memory_bytes, range } = *self;
-        Ok((range, ReadAhead { threads, memory_bytes, after_bytes: 1 << 20 }))
+        within("memory_bytes", self.memory_bytes as u64, 2 << 20, 1 << 30)?;
+        let Replay { threads, memory_bytes, range, .. } = *self;
+        let progress = self.progress.clone();
+        Ok(Checked { range, threads, beside_bytes: memory_bytes - OWN_BYTES, progress })
+    }
+}
+
+impl Checked {
+    /// What may be read ahead of a caller who applies himself.
+    pub(crate) fn ahead(&self) -> ReadAhead {
+        self.ahead_in(self.beside_bytes)
+    }
+
+    /// What may be read ahead of a caller who hands records over, and the bytes of what was handed over.
+    pub(crate) fn ahead_and_handed_over(&self) -> (ReadAhead, usize) {
+        let handed_over = self.beside_bytes / 2;
+        (self.ahead_in(self.beside_bytes - handed_over), handed_over)
+    }
+
+    fn ahead_in(&self, memory_bytes: usize) -> ReadAhead {
+        ReadAhead { threads: self.threads, memory_bytes, after_bytes: OWN_BYTES as u64 }
+    }
+
+    /// Who is told how far it is, by this clock.
+    pub(crate) fn progress(&self, clock: &Arc<dyn Clock>) -> Option<Progress> {
+        let tell = Arc::clone(self.progress.as_ref()?);
+        Some(Progress { tell, clock: Arc::clone(clock) })
+    }
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Replay { threads, memory_bytes, range, progress: _ } = self;
+        f.debug_struct("Replay")
+            .field("threads", threads)
+            .field("memory_bytes", memory_bytes)
+            .field("range", range)
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,13 +178,21 @@ mod tests {
 
     #[test]
     fn limits_are_accepted_and_what_lies_beyond_is_refused() {
-        for (threads, memory_bytes) in [(1, 1 << 20), (64, 1 << 30)] {
+        for (threads, memory_bytes) in [(1, 2 << 20), (64, 1 << 30)] {
             assert!(Replay::new().threads(threads).memory_bytes(memory_bytes).check().is_ok());
         }
         assert!(Replay::new().check().is_ok());
-        for (threads, memory_bytes) in [(0, 1 << 20), (65, 1 << 20), (1, (1 << 20) - 1), (1, (1 << 30) + 1)] {
-            let error = Replay::new().threads(threads).memory_bytes(memory_bytes).check().unwrap_err();
+        for (threads, memory_bytes) in [(0, 2 << 20), (65, 2 << 20), (1, (2 << 20) - 1), (1, (1 << 30) + 1)] {
+            let error = Replay::new().threads(threads).memory_bytes(memory_bytes).check().err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         }
+    }
+
+    #[test]
+    fn all_parts_together_take_what_is_stated() {
+        let checked = Replay::new().memory_bytes(64 << 20).check().unwrap();
+        assert_eq!(checked.ahead().memory_bytes + OWN_BYTES, 64 << 20);
+        let (ahead, handed_over) = checked.ahead_and_handed_over();
+        assert_eq!(ahead.memory_bytes + handed_over + OWN_BYTES, 64 << 20);
     }
 }

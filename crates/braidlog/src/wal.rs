@@ -13,6 +13,7 @@ use braidlog_recovery::{Record, RecoveryReport};
 use braidlog_storage::{OsStorage, Storage};
 
 use crate::log::{Log, LogRef, only, until};
+use crate::replay::{Checked, Range};
 use crate::{
     Append, AppendError, Batch, Error, Options, ReadOnly, Records, Replay, Result, Subscription, Ticket,
     Writer, read_only,
@@ -187,7 +188,7 @@ impl Wal {
 
     /// Every durable record that the newest good checkpoint does not hold, up to [`Wal::durable_lsn`] as it is now, in
     /// that order; without a checkpoint every record. Read and checked by as many threads as the machine runs at once,
-    /// in 16 MiB. [`Records::next_ref`] lends them, which is the fastest way.
+    /// in 64 MiB at most. [`Records::next_ref`] lends them, which is the fastest way.
     ///
     /// For who keeps the state elsewhere; [`Wal::recover`] hands the checkpoint over too. [`Wal::replay_with`] has a
     /// range for all.
@@ -199,23 +200,26 @@ impl Wal {
         self.replay_with(Replay::new())
     }
 
-    /// As [`Wal::replay`], with a range, threads and memory of the caller's choice.
+    /// As [`Wal::replay`], with a range, threads and memory of the caller's choice, and a word on the progress.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits, and as [`Wal::iter`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
-        let (range, ahead) = replay.check()?;
-        let range = match range {
-            Some(range) => range,
-            None => {
-                self.log.check_open()?;
-                let from = self.log.checkpoints.replay_from();
-                let from = from.map_err(|error| Error::recovery(&self.log.path, error))?;
-                (Bound::Included(from), Bound::Unbounded)
-            }
-        };
-        let records = self.iter(range)?;
-        Ok(if self.log.background_threads { records.read_ahead(ahead) } else { records })
+        let how = replay.check()?;
+        let records = self.iter(self.replay_range(&how)?)?.progress(how.progress(&self.log.clock));
+        Ok(if self.log.background_threads { records.read_ahead(how.ahead()) } else { records })
+    }
+
+    /// The records that a replay asks for.
+    pub(crate) fn replay_range(&self, how: &Checked) -> Result<Range> {
+        self.log.check_open()?;
+        match how.range {
+            Some(range) => Ok(range),
+            None => match self.log.checkpoints.replay_from() {
+                Ok(from) => Ok((Bound::Included(from), Bound::Unbounded)),
+                Err(error) => Err(Error::recovery(&self.log.path, error)),
+            },
+        }
     }
 
     /// The records of `range` that are durable now, read as they are asked for by the caller's thread alone.

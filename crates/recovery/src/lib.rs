@@ -52,6 +52,8 @@ mod restore;
 
 mod ahead;
 mod follow;
+mod partition;
+mod progress;
 mod reader;
 mod replay;
 mod visible;
@@ -76,7 +78,9 @@ pub use follow::Follower;
 pub use loss::{Loss, LossCause};
 pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
+pub use partition::{PartitionHow, ReplayStopped, Replayed, Route, partition_of, replay_partitioned};
 pub use pins::Pins;
+pub use progress::{Progress, ReplayProgress};
 pub use reader::{LogReader, SegmentInfo, SegmentState};
 pub use replay::{Record, RecordRef, Records};
 pub use restore::{

@@ -17,11 +17,12 @@ use crate::ahead::{Ahead, Next, ReadAhead};
 use crate::chain::header_in;
 use crate::dir::{self, segment_name};
 use crate::pins::Pin;
+use crate::progress::Teller;
 use crate::scan::{Found, Position, Scan, Step, Stop};
 use crate::seal;
 use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
-use crate::{DamageCause, Loss, Manifest, RecoveryError};
+use crate::{DamageCause, Loss, Manifest, Progress, RecoveryError};
 
 /// A range of at most this many records is read with a buffer of [`FEW_LEN`].
 const FEW: u64 = 64;
@@ -89,6 +90,8 @@ pub struct Records {
     ahead: Option<Ahead>,
     /// Bytes that were passed in segments before the open one.
     passed: u64,
+    /// Who is told how far this has come.
+    teller: Option<Teller>,
     /// The segment and offset where bytes were last read again through the name.
     looked_again: Option<(Lsn, u64)>,
     /// LSNs that were given up and passed.
@@ -148,6 +151,7 @@ impl Records {
             may: None,
             ahead: None,
             passed: 0,
+            teller: None,
             looked_again: None,
             losses: Vec::new(),
             pin,
@@ -196,6 +200,29 @@ impl Records {
         self
     }
 
+    /// Tells how far it has come, about once for each MiB and at the end.
+    #[must_use]
+    pub fn progress(mut self, how: Progress) -> Records {
+        self.teller = Some(Teller::begin(how, self.next.prev(), self.to));
+        self
+    }
+
+    /// The last record of the range.
+    pub(crate) fn range_end(&self) -> Lsn {
+        self.to
+    }
+
+    /// The record that was given last, or the last LSN that was given up behind it and passed; before the first one, the
+    /// one before the range. Who has applied it goes on behind it another time.
+    pub fn applied_to(&self) -> Lsn {
+        self.next.prev()
+    }
+
+    /// Bytes of segments that were read, headers of entries included.
+    pub fn passed_bytes(&self) -> u64 {
+        self.passed.saturating_add(self.open.as_ref().map_or(0, Open::passed))
+    }
+
     /// The next record, in this iterator's buffer; `None` at the end of the range and after an error.
     ///
     /// # Errors
@@ -236,6 +263,10 @@ impl Records {
     #[cold]
     #[inline(never)]
     fn advance(&mut self) -> Result<Option<Found>, RecoveryError> {
+        let (passed, applied_to) = (self.passed_bytes(), self.applied_to());
+        if let Some(teller) = self.teller.as_mut().filter(|teller| teller.is_due(passed)) {
+            teller.tell(passed, applied_to);
+        }
         let advanced = self.look_for_next().map_err(|error| self.unless_truncated(error));
         if advanced.is_err() {
             self.to = Lsn::ZERO;
@@ -246,6 +277,10 @@ impl Records {
             Err(_) => true,
         };
         if is_over {
+            self.passed = self.passed_bytes();
+            if let Some(mut teller) = self.teller.take() {
+                teller.tell(self.passed, self.applied_to());
+            }
             self.open = None;
             self.ahead = None;
             self.may = None;

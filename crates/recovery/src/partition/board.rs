@@ -1,0 +1,283 @@
+//! Where chunks wait for the threads that apply them, and where a failure is told.
+//!
+//! # The rule
+//! There is a fixed number of chunks. Whoever reads waits for a free one, and hands over what idle threads have to come
+//! before it does, so that somebody always has work: it never waits for a chunk that it holds itself.
+//!
+//! # A race that is handled
+//! A thread that fails lowers `stop_at` before it gives its chunk back, under the mutex, and the reader looks at `stop_at`
+//! under the mutex before it waits; so it does not wait for a chunk that nobody will give back.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use braidlog_format::Lsn;
+
+use super::Failure;
+use super::chunk::Chunk;
+use crate::RecordRef;
+
+/// Chunks that a thread can keep busy: one at work and some that wait.
+const CHUNKS_PER_THREAD: usize = 16;
+/// Bytes of payloads in a chunk, at most.
+const CHUNK_LEN_MAX: usize = 128 << 10;
+/// Bytes of payloads in a chunk, at least.
+const CHUNK_LEN_MIN: usize = 4 << 10;
+
+/// The queues of all threads.
+pub(super) struct Board {
+    queues: Mutex<Queues>,
+    /// A chunk was given back.
+    room: Condvar,
+    /// One for each thread: it has work, or none will come any more.
+    work: Box<[Condvar]>,
+    /// Records from this LSN on are not applied any more. Relaxed is enough: a record is left out by any value that was
+    /// ever true, and what failed is handed over by the mutex.
+    stop_at: AtomicU64,
+    /// The failure of the lowest LSN.
+    failure: Mutex<Option<(Lsn, Failure)>>,
+    /// Bytes of payloads in a chunk.
+    chunk_len: usize,
+}
+
+struct Queues {
+    of: Vec<Queue>,
+    free: Vec<Chunk>,
+    /// Chunks that may still be made.
+    unmade: usize,
+    /// Whether a chunk is on its way that has grown.
+    is_large_out: bool,
+    /// Whether no more chunks will come.
+    is_over: bool,
+}
+
+/// What one thread has before it.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Chunk>,
+    /// The first record of the chunk that is at work.
+    at: Option<Lsn>,
+}
+
+impl Queue {
+    fn is_idle(&self) -> bool {
+        self.at.is_none() && self.waiting.is_empty()
+    }
+
+    /// The first record that was handed over and may not have been applied.
+    fn first(&self) -> Option<Lsn> {
+        self.at.or_else(|| self.waiting.front()?.first())
+    }
+}
+
+impl Board {
+    /// For so many threads, with so many bytes in chunks.
+    pub(super) fn new(threads: usize, memory_bytes: usize) -> Board {
+        let chunks = threads.saturating_mul(CHUNKS_PER_THREAD);
+        // Of a chunk's memory about two thirds are payloads.
+        let chunk_len = memory_bytes / chunks.max(1) / 3 * 2;
+        let chunk_len = chunk_len.clamp(CHUNK_LEN_MIN, CHUNK_LEN_MAX);
+        let chunks =
+            (memory_bytes / Chunk::memory_len(chunk_len)).clamp(2 * threads, chunks.max(2 * threads));
+        Board {
+            queues: Mutex::new(Queues {
+                of: (0..threads).map(|_| Queue::default()).collect(),
+                free: Vec::new(),
+                unmade: chunks,
+                is_large_out: false,
+                is_over: false,
+            }),
+            room: Condvar::new(),
+            work: (0..threads).map(|_| Condvar::new()).collect(),
+            stop_at: AtomicU64::new(u64::MAX),
+            failure: Mutex::new(None),
+            chunk_len,
+        }
+    }
+
+    /// What the mutex guards is whole between any two statements.
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next chunk for a thread; `None` if there will be none.
+    pub(super) fn take(&self, thread: usize) -> Option<Chunk> {
+        let mut queues = self.queues();
+        let work = self.work.get(thread)?;
+        loop {
+            let queue = queues.of.get_mut(thread)?;
+            if let Some(chunk) = queue.waiting.pop_front() {
+                queue.at = chunk.first();
+                return Some(chunk);
+            }
+            if queues.is_over {
+                return None;
+            }
+            queues = work.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes back the chunk that a thread has applied.
+    pub(super) fn give_back(&self, thread: usize, mut chunk: Chunk) {
+        let was_large = chunk.clear();
+        let mut queues = self.queues();
+        queues.free.push(chunk);
+        queues.is_large_out &= !was_large;
+        if let Some(queue) = queues.of.get_mut(thread) {
+            queue.at = None;
+        }
+        self.room.notify_one();
+    }
+
+    /// That this record was not applied.
+    pub(super) fn fail(&self, lsn: Lsn, failure: Failure) {
+        let mut lowest = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if lowest.as_ref().is_none_or(|&(known, _)| lsn < known) {
+            *lowest = Some((lsn, failure));
+        }
+        self.stop_at.fetch_min(lsn.0, Ordering::Relaxed);
+    }
+
+    /// The failure of the lowest LSN.
+    pub(super) fn take_failure(&self) -> Option<(Lsn, Failure)> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether this record is not to be applied any more.
+    #[inline]
+    pub(super) fn is_left_out(&self, lsn: Lsn) -> bool {
+        lsn.0 >= self.stop_at.load(Ordering::Relaxed)
+    }
+
+    /// Whether a record was not applied.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped_at().is_some()
+    }
+
+    /// The lowest record that was not applied.
+    pub(super) fn stopped_at(&self) -> Option<Lsn> {
+        let stop_at = self.stop_at.load(Ordering::Relaxed);
+        (stop_at < u64::MAX).then_some(Lsn(stop_at))
+    }
+
+    /// Returns when everything that was handed over has been applied or left out.
+    pub(super) fn wait_until_idle(&self) {
+        let mut queues = self.queues();
+        while !queues.of.iter().all(Queue::is_idle) {
+            queues = self.room.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the threads when they have applied what waits for them.
+    pub(super) fn end(&self) {
+        self.queues().is_over = true;
+        for work in &self.work {
+            work.notify_one();
+        }
+    }
+}
+
+/// The chunks that are being filled, one for each thread.
+pub(super) struct Hands<'a> {
+    board: &'a Board,
+    chunks: Vec<Option<Chunk>>,
+}
+
+impl<'a> Hands<'a> {
+    pub(super) fn new(board: &'a Board, threads: usize) -> Hands<'a> {
+        Hands { board, chunks: (0..threads).map(|_| None).collect() }
+    }
+
+    /// Copies a record for a thread, for one of its partitions or, with `None`, for all. Whether a chunk was handed over,
+    /// or would have been, had not a record failed: then this one is left out.
+    #[inline]
+    pub(super) fn put(&mut self, thread: usize, partition: Option<usize>, record: &RecordRef<'_>) -> bool {
+        let len = record.payload.len();
+        match self.chunks.get_mut(thread) {
+            Some(Some(chunk)) if chunk.has_room(len) => {
+                chunk.push(partition, record);
+                false
+            }
+            _ => {
+                self.put_into_next(thread, partition, record);
+                true
+            }
+        }
+    }
+
+    #[cold]
+    fn put_into_next(&mut self, thread: usize, partition: Option<usize>, record: &RecordRef<'_>) {
+        let is_large = record.payload.len() > self.board.chunk_len;
+        let mut queues = self.board.queues();
+        self.hand_over(&mut queues, thread);
+        loop {
+            if self.board.has_stopped() {
+                return;
+            }
+            if !(is_large && queues.is_large_out)
+                && let Some(free) = queues.free_chunk()
+            {
+                queues.is_large_out |= is_large;
+                drop(queues);
+                let mut chunk = free.unwrap_or_else(|| Chunk::new(self.board.chunk_len));
+                chunk.push(partition, record);
+                if let Some(place) = self.chunks.get_mut(thread) {
+                    *place = Some(chunk);
+                }
+                if is_large {
+                    self.hand_over(&mut self.board.queues(), thread);
+                }
+                return;
+            }
+            // What is held back here for idle threads may be all that there is.
+            for idle in 0..self.chunks.len() {
+                if queues.of.get(idle).is_some_and(Queue::is_idle) {
+                    self.hand_over(&mut queues, idle);
+                }
+            }
+            queues = self.board.room.wait(queues).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Hands a thread what has been filled for it.
+    fn hand_over(&mut self, queues: &mut Queues, thread: usize) {
+        let chunk = self.chunks.get_mut(thread).and_then(Option::take);
+        if let (Some(chunk), Some(queue)) = (chunk, queues.of.get_mut(thread)) {
+            queue.waiting.push_back(chunk);
+            if let Some(work) = self.board.work.get(thread) {
+                work.notify_one();
+            }
+        }
+    }
+
+    /// Hands every thread what has been filled for it.
+    pub(super) fn hand_over_all(&mut self) {
+        let mut queues = self.board.queues();
+        for thread in 0..self.chunks.len() {
+            self.hand_over(&mut queues, thread);
+        }
+    }
+
+    /// Every record up to this one has been applied, of those up to `read`. A failure is known before its chunk is
+    /// given back.
+    pub(super) fn applied_to(&self, read: Lsn) -> Lsn {
+        let queues = self.board.queues();
+        let failed = self.board.stopped_at();
+        let handed_over = queues.of.iter().filter_map(Queue::first);
+        let held = self.chunks.iter().flatten().filter_map(Chunk::first);
+        handed_over.chain(held).chain(failed).map(Lsn::prev).fold(read, Lsn::min)
+    }
+}
+
+impl Queues {
+    /// A free chunk, or `Some(None)` for the right to make one.
+    fn free_chunk(&mut self) -> Option<Option<Chunk>> {
+        if let Some(chunk) = self.free.pop() {
+            return Some(Some(chunk));
+        }
+        let may_make = self.unmade > 0;
+        self.unmade -= usize::from(may_make);
+        may_make.then_some(None)
+    }
+}
