@@ -6,9 +6,9 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use braidlog_engine::{Chore, Engine};
-use braidlog_format::LogId;
-use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, recover};
+use braidlog_engine::{Chore, Engine, LiveIndex};
+use braidlog_format::{LogId, Lsn, Place};
+use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, WritersIndex, recover};
 
 use crate::gate::Gate;
 use crate::log::Log;
@@ -48,7 +48,8 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
     let chore: Option<Arc<dyn Chore>> = if cfg!(braidlog_shuttle) { None } else { Some(upkeep.clone()) };
     let engine = Engine::start(dir.clone(), lock, tail, settings, options.clock.clone(), chore)
         .map_err(|error| Error::engine(&path, error))?;
-    let reader = LogReader::of_writer(dir.clone(), report.first_lsn);
+    let index = Arc::new(UnderThePen(engine.live_index().clone()));
+    let reader = LogReader::of_writer(dir.clone(), report.first_lsn).with_index(index);
     let clock = options.clock.clone();
     let checkpoints = Checkpoints::new(dir.clone(), manifest.clone(), clock.clone(), report.log_id);
     let closed = OnceLock::new();
@@ -71,6 +72,20 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         background_threads,
         closed,
     }))
+}
+
+/// What the engine knows of the segment under its pen, for the reader.
+#[derive(Debug)]
+struct UnderThePen(Arc<LiveIndex>);
+
+impl WritersIndex for UnderThePen {
+    fn base(&self) -> Option<Lsn> {
+        self.0.base()
+    }
+
+    fn place_of(&self, lsn: Lsn) -> Option<Place> {
+        self.0.place_of(lsn)
+    }
 }
 
 /// 64 bits that no other log or opening has: checksums are salted and logs told apart with them.

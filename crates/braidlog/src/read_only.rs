@@ -138,16 +138,13 @@ impl ReadOnly {
         Records::open(&self.reader, &self.path, range, self.last_lsn()?)
     }
 
-    /// The record with this LSN; `None` if it cannot be read yet.
+    /// The record with this LSN; `None` if it cannot be read yet. Looks again at the log only for a record that was not
+    /// there at the last look. Once the index of a segment is known, a record of it costs one read, as for [`Wal::read`](crate::Wal::read).
     ///
     /// # Errors
     /// As [`ReadOnly::last_lsn`] and [`Records::next_ref`].
     pub fn read(&self, lsn: Lsn) -> Result<Option<Record>> {
-        let visible = self.last_lsn()?;
-        if lsn < Lsn::FIRST || lsn > visible {
-            return Ok(None);
-        }
-        self.reader.read(lsn, visible).map_err(|error| self.error(error))
+        self.reader.read(lsn, Lsn::MAX).map_err(|error| self.error(error))
     }
 
     /// The segment files of the log, in LSN order.

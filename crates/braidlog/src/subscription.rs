@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use braidlog_engine::{EngineError, Wait, WatchKey};
 use braidlog_format::Lsn;
-use braidlog_recovery::{Follower, Record, RecordRef};
+use braidlog_recovery::{Follower, NextRecord, Record, RecordRef};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 /// The records of a log from one LSN on, for as long as the log is open. Made by [`Wal::subscribe`](crate::Wal::subscribe).
 ///
-/// It gives each record once, in LSN order and without a gap, as soon as it is durable: first what is in the files, then
+/// It gives each record once, in LSN order and without a gap (but for what the log itself records as lost), as soon as it is durable: first what is in the files, then
 /// what comes, with no seam between the two. The records of a batch become available together. What was given once, no
 /// crash takes back. As an [`Iterator`] it blocks until there is a record; [`Subscription::next_ref`] lends records from
 /// its buffer; [`Subscription::into_stream`] gives a [`Stream`] for any runtime.
@@ -79,7 +79,7 @@ impl Subscription {
     /// log's own (a waker, a listener) or at work in its directory: closing the log would wait for it.
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>>> {
         match self.wait_for_next(Wait::Forever) {
-            Ok(()) => self.lend(),
+            Ok(found) => found.map(|found| Ok(self.follower.lend(&found))),
             Err(error) => Some(Err(error)),
         }
     }
@@ -89,11 +89,8 @@ impl Subscription {
     /// # Errors
     /// As [`Subscription::next_ref`].
     pub fn try_next(&mut self) -> Result<Option<Record>> {
-        if self.may_wait_for_next() {
-            let beyond = self.log.engine.beyond(self.seen());
-            self.go_on(beyond)?;
-        }
-        self.lend().map(|record| record.map(|record| record.to_owned())).transpose()
+        let found = self.wait_for_next(Wait::Never)?;
+        Ok(found.map(|found| self.follower.lend(&found).to_owned()))
     }
 
     /// The next record, waiting at most `timeout` for it. `None` if none came: [`Subscription::has_ended`] tells whether one
@@ -102,8 +99,8 @@ impl Subscription {
     /// # Errors
     /// As [`Subscription::next_ref`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record>> {
-        self.wait_for_next(until(timeout))?;
-        self.lend().map(|record| record.map(|record| record.to_owned())).transpose()
+        let found = self.wait_for_next(until(timeout))?;
+        Ok(found.map(|found| self.follower.lend(&found).to_owned()))
     }
 
     /// This subscription as a [`Stream`], to be polled on any runtime. Records that are in the files are read in the poll.
@@ -131,24 +128,53 @@ impl Subscription {
         self.next_lsn().prev()
     }
 
-    fn may_wait_for_next(&self) -> bool {
-        !self.has_ended && !self.follower.has_next()
+    /// Goes to the next record, waiting for it if need be; `None` if the wait is over or there is none to come.
+    fn wait_for_next(&mut self, wait: Wait) -> Result<Option<NextRecord>> {
+        loop {
+            if let Some(found) = self.find_next()? {
+                return Ok(Some(found));
+            }
+            if self.has_ended {
+                return Ok(None);
+            }
+            let mut beyond = self.log.engine.beyond(self.seen());
+            if let Ok(None) = beyond
+                && wait != Wait::Never
+            {
+                self.log.check_may_wait()?;
+                beyond = match self.log.engine.wait_beyond(self.seen(), wait) {
+                    Err(EngineError::TimedOut { .. }) => Ok(None),
+                    beyond => beyond.map(Some),
+                };
+            }
+            if let Ok(None) = beyond {
+                return Ok(None);
+            }
+            self.go_on(beyond)?;
+        }
     }
 
-    /// Returns when [`lend`](Subscription::lend) gives the next record, the wait is over, or there is none to come.
-    fn wait_for_next(&mut self, wait: Wait) -> Result<()> {
-        if !self.may_wait_for_next() {
-            return Ok(());
+    /// As [`wait_for_next`](Subscription::wait_for_next), for a task.
+    fn poll_for_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<NextRecord>>> {
+        loop {
+            if let Some(found) = self.find_next()? {
+                return Poll::Ready(Ok(Some(found)));
+            }
+            if self.has_ended {
+                return Poll::Ready(Ok(None));
+            }
+            let seen = self.seen();
+            let beyond = ready!(self.log.engine.poll_beyond(seen, &mut self.watch, cx.waker()));
+            self.go_on(beyond.map(Some))?;
         }
-        let mut beyond = self.log.engine.beyond(self.seen());
-        if let Ok(None) = beyond {
-            self.log.check_may_wait()?;
-            beyond = match self.log.engine.wait_beyond(self.seen(), wait) {
-                Err(EngineError::TimedOut { .. }) => Ok(None),
-                beyond => beyond.map(Some),
-            };
-        }
-        self.go_on(beyond)
+    }
+
+    /// Goes to the next record, if one may be shown.
+    fn find_next(&mut self) -> Result<Option<NextRecord>> {
+        self.follower.find_next().map_err(|error| {
+            self.has_ended = true;
+            Error::recovery(&self.log.path, error)
+        })
     }
 
     /// Shows what is durable now, or ends.
@@ -164,27 +190,6 @@ impl Subscription {
         };
         self.has_ended = true;
         failed.map_or(Ok(()), Err)
-    }
-
-    /// The next record, if it may be shown.
-    fn lend(&mut self) -> Option<Result<RecordRef<'_>>> {
-        let Subscription { follower, log, has_ended, .. } = self;
-        match follower.next_ref()? {
-            Ok(record) => Some(Ok(record)),
-            Err(error) => {
-                *has_ended = true;
-                Some(Err(Error::recovery(&log.path, error)))
-            }
-        }
-    }
-
-    fn poll_for_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if !self.may_wait_for_next() {
-            return Poll::Ready(Ok(()));
-        }
-        let seen = self.seen();
-        let beyond = ready!(self.log.engine.poll_beyond(seen, &mut self.watch, cx.waker()));
-        Poll::Ready(self.go_on(beyond.map(Some)))
     }
 }
 
@@ -233,10 +238,10 @@ impl Stream for SubscriptionStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
         let subscription = &mut self.get_mut().0;
-        Poll::Ready(match ready!(subscription.poll_for_next(cx)) {
-            Ok(()) => subscription.lend().map(|record| record.map(|record| record.to_owned())),
-            Err(error) => Some(Err(error)),
-        })
+        let found = ready!(subscription.poll_for_next(cx));
+        Poll::Ready(
+            found.map(|found| found.map(|found| subscription.follower.lend(&found).to_owned())).transpose(),
+        )
     }
 }
 

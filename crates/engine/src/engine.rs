@@ -16,6 +16,7 @@ use crate::chore::Chore;
 use crate::commit::TaskKey;
 use crate::coordinator::Want;
 use crate::error::EngineError;
+use crate::live::LiveIndex;
 use crate::metrics::{Health, HealthState, Metrics};
 use crate::primitive::thread::{self, JoinHandle, ThreadId};
 use crate::primitive::{Mutex, TriedMutex};
@@ -323,6 +324,11 @@ impl Engine {
     /// The last LSN that survives a power cut.
     pub fn durable_lsn(&self) -> Lsn {
         self.shared.waiters.durable()
+    }
+
+    /// Where the entries of the segment under the pen stand.
+    pub fn live_index(&self) -> &Arc<LiveIndex> {
+        &self.shared.live
     }
 
     /// The incarnation that this engine writes.

@@ -7,7 +7,7 @@
 //! 1. `append.rs`: a writer claims a stripe, finds space, is admitted, copies, draws its LSN, publishes.
 //! 2. `stripe.rs`, `stripes.rs`: the lock-free byte rings, and the overflow list beside them.
 //! 3. `merge.rs`, `coordinator.rs`, `pen.rs`: the coordinator merges by LSN and encodes a round.
-//! 4. `segment.rs`: the round goes to the file under the pen and is synced.
+//! 4. `segment.rs`: the round goes to the file under the pen and is synced; `live.rs` knows where its entries are.
 //! 5. `waiters.rs`, `committers.rs`, `commit.rs`, `hold.rs`: the durable LSN moves, and whoever waits for it returns.
 //!    `watch.rs`: so does who only follows it.
 //!
@@ -33,6 +33,7 @@ mod flight;
 mod flusher;
 mod hold;
 mod jobs;
+mod live;
 mod lsn;
 mod maintenance;
 mod merge;
@@ -61,6 +62,7 @@ pub use commit::TaskKey;
 pub use engine::Engine;
 pub use error::EngineError;
 pub use failure::{FailedOperation, Failure};
+pub use live::LiveIndex;
 pub use metrics::{Health, HealthState, LatencySnapshot, Metrics};
 pub use settings::{Durability, DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
 pub use watch::WatchKey;

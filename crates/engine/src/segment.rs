@@ -13,20 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braidlog_format::{
-    ENTRY_HEADER_LEN, EntryHeader, Flags, INDEX_POINTS_MAX, IndexPoint, Kind, Lsn, Predecessor,
-    SEGMENT_HEADER_LEN, Salt, Seal, SegmentHeader, SegmentName,
+    ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, Lsn, Predecessor, SEGMENT_HEADER_LEN, Salt, Seal,
+    SegmentHeader, SegmentName,
 };
 use braidlog_storage::{AlignedBuf, write_all_at};
 
 use crate::failure::{FailedOperation, Failure};
 use crate::flight::Target;
+use crate::live::LiveIndex;
 use crate::preparer::Frontier;
 use crate::settings::SyncMethod;
 use crate::shared::Shared;
 use crate::space::{Prepared, SEAL_RESERVE, room};
-
-/// Bytes of entries between two points of the sparse index, before it is thinned out.
-const INDEX_STEP: u64 = 64 << 10;
 
 /// The last entry that took an LSN, as a seal and the successor's header name it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +47,10 @@ pub(crate) struct Segment {
     /// Bytes that have space on the device.
     allocated: u64,
     last: Option<LastEntry>,
-    index: SparseIndex,
+    /// Where some entries stand.
+    index: Arc<LiveIndex>,
+    /// From here on the next point of the index is wanted.
+    next_point: u64,
     frontier: Arc<Frontier>,
     /// When its first record was written, on the monotonic clock, or its age was last reset.
     first_written: Option<Duration>,
@@ -85,6 +86,7 @@ impl Segment {
         shared.with_space(|| write_all_at(&*file, &block, 0)).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         give_name(shared, &prepared_name, &name, replace)?;
+        shared.live.begin(header, SEGMENT_HEADER_LEN);
         Ok(Segment {
             frontier: Arc::new(Frontier::new(Arc::clone(&file), SEGMENT_HEADER_LEN, capacity, written)),
             target: Arc::new(Target { file, name }),
@@ -94,7 +96,8 @@ impl Segment {
             synced_offset: SEGMENT_HEADER_LEN,
             allocated: capacity,
             last: None,
-            index: SparseIndex::default(),
+            index: Arc::clone(&shared.live),
+            next_point: 0,
             first_written: None,
         })
     }
@@ -168,7 +171,9 @@ impl Segment {
 
     /// An entry that takes an LSN was encoded at `offset`.
     pub(crate) fn note_entry(&mut self, lsn: Lsn, offset: u64) {
-        self.index.note(lsn, offset);
+        if offset >= self.next_point {
+            self.next_point = self.index.note(lsn, offset);
+        }
     }
 
     /// The last entry so far.
@@ -193,6 +198,7 @@ impl Segment {
         }
         .map_err(|error| self.failed(FailedOperation::Sync, error))?;
         self.synced_offset = self.offset;
+        self.index.synced(self.offset);
         Ok(())
     }
 
@@ -215,13 +221,14 @@ impl Segment {
     pub(crate) fn write_seal(&self, shared: &Shared, timestamp_ns: u64) -> Result<(), Failure> {
         self.frontier.stop();
         let last_lsn = self.last.map_or(self.base.prev(), |last| last.lsn);
+        let points = self.index.points();
         let seal = Seal {
             count: last_lsn.0 + 1 - self.base.0,
             last_lsn,
             last_timestamp_ns: self.last.map_or(timestamp_ns, |last| last.timestamp_ns),
             last_checksum: self.last.map_or(0, |last| last.checksum),
             open_transactions: &[],
-            index: &self.index.points,
+            index: &points,
         };
         let mut blocks = AlignedBuf::zeroed((ENTRY_HEADER_LEN + seal.payload_len()) as usize);
         let (head, payload) = blocks.split_at_mut(ENTRY_HEADER_LEN as usize);
@@ -257,54 +264,4 @@ fn give_name(shared: &Shared, from: &str, name: &str, replace: bool) -> Result<(
         return Ok(());
     }
     dir.sync().map_err(|error| Failure::new(FailedOperation::SyncDirectory, name, error))
-}
-
-/// Where some entries stand: a point at least every [`INDEX_STEP`] bytes, fewer in a large segment.
-#[derive(Debug)]
-struct SparseIndex {
-    points: Vec<IndexPoint>,
-    step: u64,
-    next: u64,
-}
-
-impl Default for SparseIndex {
-    fn default() -> Self {
-        SparseIndex { points: Vec::new(), step: INDEX_STEP, next: 0 }
-    }
-}
-
-impl SparseIndex {
-    fn note(&mut self, lsn: Lsn, offset: u64) {
-        if offset < self.next {
-            return;
-        }
-        if self.points.len() == INDEX_POINTS_MAX {
-            let mut index = 0;
-            self.points.retain(|_| {
-                index += 1;
-                index % 2 == 1
-            });
-            self.step *= 2;
-        }
-        self.points.push(IndexPoint { lsn, offset });
-        self.next = offset + self.step;
-    }
-}
-
-#[cfg(all(test, not(braidlog_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sparse_index_is_bounded_and_covers_the_segment() {
-        let mut index = SparseIndex::default();
-        let count = 5 * INDEX_POINTS_MAX as u64;
-        for lsn in 1..=count {
-            index.note(Lsn(lsn), lsn * INDEX_STEP);
-        }
-        assert!(index.points.len() <= INDEX_POINTS_MAX);
-        assert_eq!(index.points[0].lsn, Lsn(1));
-        assert!(index.points.windows(2).all(|pair| pair[1].offset - pair[0].offset <= index.step));
-        assert!(count * INDEX_STEP - index.points.last().unwrap().offset <= index.step);
-    }
 }

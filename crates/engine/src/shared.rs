@@ -25,6 +25,7 @@ use crate::failure::{Failure, FailureCell};
 use crate::flight::Flight;
 use crate::flusher::Signal;
 use crate::jobs::Jobs;
+use crate::live::LiveIndex;
 use crate::lsn::LsnAllocator;
 use crate::metrics::Counters;
 use crate::preparer::Preparer;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) signal: Signal,
     pub(crate) preparer: Preparer,
     pub(crate) flight: Flight,
+    /// What readers of this process know of the segment under the pen.
+    pub(crate) live: Arc<LiveIndex>,
     role: TriedMutex<Coordinator>,
     /// The last LSN written; for people, hence Relaxed.
     pub(crate) written: AtomicU64,
@@ -210,6 +213,7 @@ impl Shared {
             signal: Signal::new(),
             preparer,
             flight: Flight::new(),
+            live: Arc::default(),
             role: TriedMutex::new(Coordinator::new(tail, &settings)),
             written: AtomicU64::new(tail.next_lsn.prev().0),
             marked: AtomicU64::new(tail.next_lsn.prev().0),

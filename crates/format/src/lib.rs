@@ -18,6 +18,7 @@ mod loss;
 mod manifest;
 mod mark;
 mod name;
+mod place;
 mod seal;
 mod segment_header;
 mod stream;
@@ -39,6 +40,7 @@ pub use manifest::{
 };
 pub use mark::{PadLen, SYNC_MARK_LEN, SyncMark, pad_len};
 pub use name::{SegmentName, TornName, prepared_name};
+pub use place::Place;
 pub use seal::{INDEX_POINTS_MAX, IndexPoint, Seal, SealView, seal_len};
 pub use segment_header::{
     FORMAT_VERSION, MAGIC, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, USER_METADATA_MAX, UserMetadata,

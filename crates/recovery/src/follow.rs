@@ -9,7 +9,9 @@ use std::sync::Arc;
 use braidlog_format::Lsn;
 use braidlog_storage::LogDir;
 
+use crate::index::Indexes;
 use crate::pins::Pin;
+use crate::scan::Found;
 use crate::{RecordRef, Records, RecoveryError};
 
 /// A place in a log, from which records are read as far as they are shown. Made by
@@ -19,19 +21,18 @@ pub struct Follower {
     records: Records,
 }
 
+/// Where [`Follower::find_next`] found a record.
+#[derive(Debug)]
+pub struct NextRecord(Found);
+
 impl Follower {
-    pub(crate) fn new(dir: Arc<dyn LogDir>, from: Lsn, pin: Pin) -> Follower {
-        Follower { records: Records::following(dir, from, pin) }
+    pub(crate) fn new(dir: Arc<dyn LogDir>, indexes: Arc<Indexes>, from: Lsn, pin: Pin) -> Follower {
+        Follower { records: Records::following(&dir, &indexes, from, pin) }
     }
 
     /// The LSN of the next record.
     pub fn next_lsn(&self) -> Lsn {
         self.records.next_lsn()
-    }
-
-    /// Whether the next record may be shown.
-    pub fn has_next(&self) -> bool {
-        self.records.next_lsn() <= self.records.last_lsn()
     }
 
     /// Shows the records up to `to`: the last of them is durable, and ends its batch.
@@ -42,12 +43,19 @@ impl Follower {
         if to > self.records.last_lsn() { self.records.show(to) } else { Ok(()) }
     }
 
-    /// The next record, in this reader's buffer; `None` if it may not be shown yet, and after an error.
+    /// Goes to the next record; `None` if there is none that may be shown: the last ones before the end may have been given
+    /// up ([`Loss`](crate::Loss)). After an error too.
     ///
     /// # Errors
     /// As [`Records::next_ref`].
     #[inline]
-    pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>, RecoveryError>> {
-        self.records.next_ref()
+    pub fn find_next(&mut self) -> Result<Option<NextRecord>, RecoveryError> {
+        Ok(self.records.find_next()?.map(NextRecord))
+    }
+
+    /// The record that was found last, in this reader's buffer.
+    #[inline]
+    pub fn lend(&self, NextRecord(found): &NextRecord) -> RecordRef<'_> {
+        self.records.lend(found)
     }
 }

@@ -52,6 +52,7 @@ mod restore;
 
 mod ahead;
 mod follow;
+mod index;
 mod partition;
 mod progress;
 mod reader;
@@ -74,7 +75,8 @@ pub use checkpoint::{
 pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
-pub use follow::Follower;
+pub use follow::{Follower, NextRecord};
+pub use index::WritersIndex;
 pub use loss::{Loss, LossCause};
 pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};

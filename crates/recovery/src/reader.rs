@@ -10,6 +10,7 @@ use braidlog_storage::LogDir;
 
 use crate::chain::End;
 use crate::follow::Follower;
+use crate::index::{Indexes, WritersIndex};
 use crate::replay::{self, Records};
 use crate::visible::Visible;
 use crate::{Pins, Record, RecoveryError};
@@ -24,6 +25,8 @@ pub struct LogReader {
     visible: Mutex<Visible>,
     /// The base LSNs of the segments at the last listing.
     bases: Mutex<Arc<[Lsn]>>,
+    /// Where entries stand in the segments that were read before.
+    indexes: Arc<Indexes>,
     /// Where readers stand; known to the writer in the same process only.
     pins: Pins,
 }
@@ -67,6 +70,12 @@ impl LogReader {
         LogReader::new(dir, true, Pins::new(start))
     }
 
+    /// With what the writer knows of the segment under its pen; without it, that segment is searched from its start.
+    #[must_use]
+    pub fn with_index(self, index: Arc<dyn WritersIndex>) -> LogReader {
+        LogReader { indexes: Arc::new(Indexes::beside(index)), ..self }
+    }
+
     /// A reader of a log that another process may be writing (it shows what a sync mark says is durable) or
     /// that nobody writes (it shows what recovery would keep). It changes no byte; the last segment of a
     /// log that nobody writes is synced, so that what is shown stays.
@@ -80,7 +89,14 @@ impl LogReader {
     }
 
     fn new(dir: Arc<dyn LogDir>, of_writer: bool, pins: Pins) -> LogReader {
-        LogReader { dir, of_writer, visible: Mutex::default(), bases: Mutex::new(Arc::new([])), pins }
+        LogReader {
+            dir,
+            of_writer,
+            visible: Mutex::default(),
+            bases: Mutex::new(Arc::new([])),
+            indexes: Arc::default(),
+            pins,
+        }
     }
 
     /// Where the readers stand that came of this one.
@@ -132,19 +148,24 @@ impl LogReader {
         let to = if self.of_writer { to } else { self.clamp(to)? };
         let from = from.max(Lsn::FIRST);
         if from > to {
-            return Ok(Records::new(Arc::clone(&self.dir), Arc::new([]), from, to, None));
+            return Ok(Records::new(&self.dir, &self.indexes, Arc::new([]), from, to, None));
         }
         let truncated = |first_lsn| RecoveryError::Truncated { first_lsn };
         let pin = self.pins.pin(from).map_err(truncated)?;
         if from < self.first_lsn() {
             return Err(truncated(self.first_lsn()));
         }
+        // A newer segment than the last known one may hold `from`, unless somebody knows that there was none when `from`
+        // had become visible.
+        let newest = match self.of_writer {
+            true => self.indexes.writers_base(),
+            false => locked(&self.visible).chain.last().map(|last| last.header.base),
+        };
         let mut bases = locked(&self.bases);
-        // A newer segment than the last known one may hold `from`.
-        if bases.last().is_none_or(|&last| from >= last) {
+        if bases.last().is_none_or(|&last| from >= last && newest != Some(last)) {
             *bases = replay::bases(&self.dir)?;
         }
-        Ok(Records::new(Arc::clone(&self.dir), Arc::clone(&bases), from, to, Some(pin)))
+        Ok(Records::new(&self.dir, &self.indexes, Arc::clone(&bases), from, to, Some(pin)))
     }
 
     /// A place before the record `from`, which need not be written yet: it goes on as the caller says what is visible.
@@ -158,7 +179,7 @@ impl LogReader {
         if from < self.first_lsn() {
             return Err(truncated(self.first_lsn()));
         }
-        Ok(Follower::new(Arc::clone(&self.dir), from, pin))
+        Ok(Follower::new(Arc::clone(&self.dir), Arc::clone(&self.indexes), from, pin))
     }
 
     /// `to`, or the last visible LSN if that comes before it.

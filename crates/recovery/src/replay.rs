@@ -10,12 +10,15 @@ use std::io::ErrorKind;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use braidlog_format::{EntryHeader, Flags, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN, SegmentHeader};
-use braidlog_storage::LogDir;
+use braidlog_format::{
+    EntryHeader, Flags, IndexPoint, Kind, Lsn, LsnRange, Place, SEGMENT_HEADER_LEN, SegmentHeader,
+};
+use braidlog_storage::{IO_ALIGN, LogDir};
 
 use crate::ahead::{Ahead, Next, ReadAhead};
 use crate::chain::header_in;
 use crate::dir::{self, segment_name};
+use crate::index::{Indexes, Passed};
 use crate::pins::Pin;
 use crate::progress::Teller;
 use crate::scan::{Found, Position, Scan, Step, Stop};
@@ -28,6 +31,8 @@ use crate::{DamageCause, Loss, Manifest, Progress, RecoveryError};
 const FEW: u64 = 64;
 /// Bytes of the buffer for a few records: about the step of a sparse index.
 const FEW_LEN: usize = 64 << 10;
+/// The most bytes that are read at once for them where an index knows how many are needed.
+const SPAN_MAX: usize = 4 * FEW_LEN;
 
 /// A record that lies in the reader's buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +80,7 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Records {
     dir: Arc<dyn LogDir>,
+    indexes: Arc<Indexes>,
     /// The base LSNs of the segments that were known when somebody last looked, in order.
     bases: Arc<[Lsn]>,
     /// The next record to give.
@@ -115,6 +121,8 @@ struct Open {
     entered_at: u64,
     /// Nothing before this offset was read ahead.
     ask_at: u64,
+    /// The places of the records that are passed over, in a segment without a seal.
+    passed_over: Option<Passed>,
 }
 
 impl Open {
@@ -133,7 +141,8 @@ impl Open {
 impl Records {
     /// The records from `from` to `to`, all of which are durable; `pin` stands at `from`.
     pub(crate) fn new(
-        dir: Arc<dyn LogDir>,
+        dir: &Arc<dyn LogDir>,
+        indexes: &Arc<Indexes>,
         bases: Arc<[Lsn]>,
         from: Lsn,
         to: Lsn,
@@ -142,7 +151,8 @@ impl Records {
         let next = from.max(Lsn::FIRST);
         let capacity = capacity_for(next, to);
         Records {
-            dir,
+            dir: Arc::clone(dir),
+            indexes: Arc::clone(indexes),
             bases,
             next,
             to,
@@ -160,8 +170,8 @@ impl Records {
     }
 
     /// The records from `from` on, none of which may be shown yet: [`show`](Records::show) lets them.
-    pub(crate) fn following(dir: Arc<dyn LogDir>, from: Lsn, pin: Pin) -> Records {
-        Records { follows: true, ..Records::new(dir, Arc::new([]), from, from.prev(), Some(pin)) }
+    pub(crate) fn following(dir: &Arc<dyn LogDir>, indexes: &Arc<Indexes>, from: Lsn, pin: Pin) -> Records {
+        Records { follows: true, ..Records::new(dir, indexes, Arc::new([]), from, from.prev(), Some(pin)) }
     }
 
     /// Moves the end of the range on to `to`, which is durable by now.
@@ -229,21 +239,32 @@ impl Records {
     /// What stands between here and the next record: see [`RecoveryError`].
     #[inline]
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>, RecoveryError>> {
-        let found = match self.advance_quickly() {
-            Some(found) => found,
-            None => match self.advance() {
-                Ok(Some(found)) => found,
-                Ok(None) => return None,
-                Err(error) => return Some(Err(error)),
-            },
-        };
-        Some(Ok(RecordRef {
+        match self.find_next() {
+            Ok(Some(found)) => Some(Ok(self.lend(&found))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Goes to the next record; `None` as [`next_ref`](Records::next_ref).
+    #[inline]
+    pub(crate) fn find_next(&mut self) -> Result<Option<Found>, RecoveryError> {
+        match self.advance_quickly() {
+            Some(found) => Ok(Some(found)),
+            None => self.advance(),
+        }
+    }
+
+    /// The record that was found last.
+    #[inline]
+    pub(crate) fn lend(&self, found: &Found) -> RecordRef<'_> {
+        RecordRef {
             lsn: found.header.lsn,
             timestamp_ns: found.header.timestamp_ns,
             kind: found.header.kind,
             batch_continues: found.header.flags.contains(Flags::BATCH_CONTINUES),
-            payload: self.open.as_ref().map_or(&[], |open| open.scan.payload(&found)),
-        }))
+            payload: self.open.as_ref().map_or(&[], |open| open.scan.payload(found)),
+        }
     }
 
     /// The next record, if it follows in the window. `None` decides nothing: [`advance`](Records::advance) does.
@@ -313,7 +334,11 @@ impl Records {
                 if self.bases.is_empty() {
                     self.relist()?;
                 }
-                self.open = Some(self.open_at(self.next)?);
+                let entered = match self.enter_by_index(self.next)? {
+                    Some(entered) => entered,
+                    None => self.open_at(self.next)?,
+                };
+                self.open = Some(entered);
                 self.move_pin();
                 continue;
             };
@@ -327,8 +352,13 @@ impl Records {
             // Records before the first one that is wanted are passed over by their headers: damage to a
             // payload there does not concern the caller.
             let wanted = open.scan.at.next >= self.next;
-            if wanted && open.scan.at.offset >= open.ask_at {
-                self.take_ahead();
+            if wanted {
+                if let Some(passed) = open.passed_over.take() {
+                    self.indexes.keep_passed(&open.header, passed.into_points());
+                }
+                if open.scan.at.offset >= open.ask_at {
+                    self.take_ahead();
+                }
             }
             let Some(open) = &mut self.open else { continue };
             match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
@@ -337,6 +367,10 @@ impl Records {
                     return Ok(Some(found));
                 }
                 Step::Entry(found) => {
+                    if let Some(passed) = open.passed_over.as_mut().filter(|_| found.header.kind.takes_lsn())
+                    {
+                        passed.note(found.header.lsn, found.offset);
+                    }
                     if let Some(loss) = open.scan.loss(&found) {
                         self.pass_loss(loss)?;
                     }
@@ -391,6 +425,42 @@ impl Records {
         }
     }
 
+    /// Opens the segment that holds `lsn` where an index that is in memory knows it, with one read; `None` if there is no
+    /// such index, or it does not prove itself.
+    fn enter_by_index(&mut self, lsn: Lsn) -> Result<Option<Open>, RecoveryError> {
+        let behind = self.bases.partition_point(|&base| base <= lsn);
+        let base = behind.checked_sub(1).and_then(|index| self.bases.get(index)).copied();
+        let Some(place) = base.and_then(|base| self.indexes.place_of(base, lsn)) else { return Ok(None) };
+        let Place { header, from, to } = place;
+        let capacity = if self.capacity == FEW_LEN {
+            // From block to block, and no more than what two points of a large segment have between them.
+            let span = usize::try_from(to.saturating_sub(from.offset)).unwrap_or(SPAN_MAX).min(SPAN_MAX);
+            (span + IO_ALIGN).next_multiple_of(IO_ALIGN)
+        } else {
+            self.capacity
+        };
+        let mut window = match Window::open(&self.dir, &segment_name(header.base), capacity) {
+            Ok(window) => window,
+            Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut at = Position::first_of(&header);
+        if !seek(&mut window, from, &mut at)? {
+            return Ok(None);
+        }
+        let mut open = Open {
+            scan: Scan::at(window, at),
+            header,
+            successor: None,
+            quick_to: Lsn::ZERO,
+            entered_at: at.offset,
+            ask_at: 0,
+            passed_over: None,
+        };
+        open.follow(self.bases.get(behind).copied(), self.to);
+        Ok(Some(open))
+    }
+
     /// Opens the segment that holds `lsn`, at the nearest place before it that the seal's index knows.
     fn open_at(&mut self, lsn: Lsn) -> Result<Open, RecoveryError> {
         let mut relisted = false;
@@ -415,9 +485,7 @@ impl Records {
             };
             let header = header_in(&mut window)?.expect(base, last)?;
             let mut at = Position::first_of(&header);
-            if lsn > base {
-                seek(&mut window, &header, lsn, &mut at)?;
-            }
+            let passed_over = if lsn > base { self.seek(&mut window, &header, lsn, &mut at)? } else { None };
             let mut open = Open {
                 scan: Scan::at(window, at),
                 header,
@@ -425,10 +493,36 @@ impl Records {
                 quick_to: Lsn::ZERO,
                 entered_at: at.offset,
                 ask_at: 0,
+                passed_over,
             };
             open.follow(successor, self.to);
             return Ok(open);
         }
+    }
+
+    /// Moves `at` to the last place before `lsn` that is known: by the seal, which is kept in memory then, or else by what
+    /// was passed over before. Gives what is to be noted of what is passed over now.
+    fn seek(
+        &self,
+        window: &mut Window,
+        header: &SegmentHeader,
+        lsn: Lsn,
+        at: &mut Position,
+    ) -> Result<Option<Passed>, RecoveryError> {
+        if let Some(facts) = seal::at_end(window, header)? {
+            let behind = facts.index.partition_point(|point| point.lsn <= lsn);
+            let point = behind.checked_sub(1).and_then(|index| facts.index.get(index)).copied();
+            if let Some(point) = point.filter(|point| point.offset < facts.offset) {
+                seek(window, point, at)?;
+            }
+            self.indexes.keep(header, facts.index, facts.offset);
+            return Ok(None);
+        }
+        let known = self.indexes.last_before(header, lsn);
+        if let Some(point) = known {
+            seek(window, point, at)?;
+        }
+        Ok(Some(Passed::behind(known)))
     }
 
     /// Goes on in the next segment, whose header must name the last entry that was read.
@@ -527,25 +621,18 @@ fn missing(first: Lsn, last: Lsn) -> RecoveryError {
     RecoveryError::damaged(segment_name(first), 0, LsnRange { first, last }, DamageCause::FileMissing)
 }
 
-/// Moves `at` to the last place before `lsn` that the segment's sparse index knows and that proves itself.
-fn seek(
-    window: &mut Window,
-    header: &SegmentHeader,
-    lsn: Lsn,
-    at: &mut Position,
-) -> Result<(), RecoveryError> {
-    let Some(facts) = seal::at_end(window, header)? else { return Ok(()) };
-    let behind = facts.index.partition_point(|point| point.lsn <= lsn);
-    let Some(point) = behind.checked_sub(1).and_then(|index| facts.index.get(index)) else { return Ok(()) };
-    if point.lsn < header.base || point.offset < SEGMENT_HEADER_LEN || point.offset >= facts.offset {
-        return Ok(());
+/// Moves `at`, which is the beginning of a segment, to a place in it, if the entry there proves itself; whether it does.
+fn seek(window: &mut Window, point: IndexPoint, at: &mut Position) -> Result<bool, RecoveryError> {
+    if point.lsn < at.base || point.offset < SEGMENT_HEADER_LEN {
+        return Ok(false);
     }
     window.fill(point.offset, braidlog_format::ENTRY_HEADER_LEN)?;
     let entry = window.at(point.offset).first_chunk();
-    let proved = entry.and_then(|bytes| EntryHeader::decode(bytes, header.salt, point.offset).ok());
-    if proved.is_some_and(|entry| entry.lsn == point.lsn && entry.kind.takes_lsn()) {
+    let proved = entry.and_then(|bytes| EntryHeader::decode(bytes, at.salt, point.offset).ok());
+    let is_proved = proved.is_some_and(|entry| entry.lsn == point.lsn && entry.kind.takes_lsn());
+    if is_proved {
         at.offset = point.offset;
         at.next = point.lsn;
     }
-    Ok(())
+    Ok(is_proved)
 }

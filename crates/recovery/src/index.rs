@@ -1,0 +1,236 @@
+//! Sparse indexes of segments, kept in memory: so that one record costs one read.
+//!
+//! The rule: an index is a claim. Who enters a segment by it lets the entry that it names prove itself, and otherwise goes
+//! the long way, by header and seal; so an index that is old, or of a file that has become another's, costs time only.
+//!
+//! A segment's index comes from its seal when that is read. Where no seal is, a reader that looks for a record passes
+//! over the ones before it, and their places are kept. Of the segment under the pen a writer of this process knows more.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use braidlog_format::{IndexPoint, Lsn, Place, SegmentHeader};
+
+/// The most points that are kept, of 16 bytes each: with 64 KiB between two, an index of 16 GiB in 4 MiB.
+const POINTS_MAX: usize = 256 << 10;
+/// Bytes of entries between two points that are kept of a segment without a seal.
+const STEP: u64 = 64 << 10;
+
+/// What the writer knows of the segment under its pen, if it is of this process.
+pub trait WritersIndex: Send + Sync + Debug {
+    /// The first LSN of that segment. Every record that was durable before the question stands in it or in an earlier one.
+    fn base(&self) -> Option<Lsn>;
+
+    /// Where the entry with this LSN stands, which was durable before the question; `None` if that is in another segment.
+    fn place_of(&self, lsn: Lsn) -> Option<Place>;
+}
+
+/// The indexes that a reader has.
+#[derive(Debug, Default)]
+pub(crate) struct Indexes {
+    kept: Mutex<Kept>,
+    writers: Option<Arc<dyn WritersIndex>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_base: BTreeMap<Lsn, Index>,
+    /// Points of all of them.
+    points: usize,
+    /// Counts the questions, so that the index which was not asked for longest can be told.
+    questions: u64,
+}
+
+/// What is known of one segment.
+#[derive(Debug)]
+struct Index {
+    header: SegmentHeader,
+    /// In LSN order.
+    points: Vec<IndexPoint>,
+    /// Where its seal stands; `None` if there is none, and the points may end before the entries do.
+    end: Option<u64>,
+    /// The number of the last question for it.
+    asked: u64,
+}
+
+impl Indexes {
+    /// Of a reader in the writer's process.
+    pub(crate) fn beside(writers: Arc<dyn WritersIndex>) -> Indexes {
+        Indexes { kept: Mutex::default(), writers: Some(writers) }
+    }
+
+    /// The base of the segment under the pen, as far as anybody knows.
+    pub(crate) fn writers_base(&self) -> Option<Lsn> {
+        self.writers.as_ref().and_then(|writers| writers.base())
+    }
+
+    /// Where in the segment of this base the entry with this LSN stands, which is visible.
+    pub(crate) fn place_of(&self, base: Lsn, lsn: Lsn) -> Option<Place> {
+        let of_writer = self.writers.as_ref().and_then(|writers| writers.place_of(lsn));
+        if let Some(place) = of_writer.filter(|place| place.header.base == base) {
+            return Some(place);
+        }
+        let mut kept = self.kept();
+        let index = kept.ask(base)?;
+        let behind = index.points.partition_point(|point| point.lsn <= lsn);
+        let from = *index.points.get(behind.checked_sub(1)?)?;
+        let to = index.points.get(behind).map(|next| next.offset).or(index.end)?;
+        Some(Place { header: index.header, from, to })
+    }
+
+    /// The last point that is known at or before the entry with this LSN, in a segment without a seal.
+    pub(crate) fn last_before(&self, header: &SegmentHeader, lsn: Lsn) -> Option<IndexPoint> {
+        let mut kept = self.kept();
+        let index = kept.ask(header.base).filter(|index| index.header.salt == header.salt)?;
+        let behind = index.points.partition_point(|point| point.lsn <= lsn);
+        index.points.get(behind.checked_sub(1)?).copied()
+    }
+
+    /// Keeps what the seal at `end` says of a segment.
+    pub(crate) fn keep(&self, header: &SegmentHeader, points: Vec<IndexPoint>, end: u64) {
+        self.kept().put(Index { header: *header, points, end: Some(end), asked: 0 });
+    }
+
+    /// Keeps what was passed over in a segment without a seal.
+    pub(crate) fn keep_passed(&self, header: &SegmentHeader, passed: Vec<IndexPoint>) {
+        if passed.is_empty() {
+            return;
+        }
+        let mut kept = self.kept();
+        let known = kept.take(header.base).filter(|index| index.header.salt == header.salt);
+        let index = match known {
+            Some(sealed) if sealed.end.is_some() => sealed,
+            Some(mut known) => {
+                let last = known.points.last().map_or(Lsn::ZERO, |point| point.lsn);
+                known.points.extend(passed.into_iter().filter(|point| point.lsn > last));
+                known
+            }
+            None => Index { header: *header, points: passed, end: None, asked: 0 },
+        };
+        kept.put(index);
+    }
+
+    /// What the lock guards is whole between any two statements.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn ask(&mut self, base: Lsn) -> Option<&Index> {
+        self.questions += 1;
+        let index = self.by_base.get_mut(&base)?;
+        index.asked = self.questions;
+        Some(index)
+    }
+
+    fn take(&mut self, base: Lsn) -> Option<Index> {
+        let taken = self.by_base.remove(&base)?;
+        self.points -= taken.points.len();
+        Some(taken)
+    }
+
+    /// Keeps an index in place of the one that there was, and gives up the ones that were not asked for longest.
+    fn put(&mut self, mut index: Index) {
+        self.take(index.header.base);
+        self.questions += 1;
+        index.asked = self.questions;
+        self.points += index.points.len();
+        self.by_base.insert(index.header.base, index);
+        while self.points > POINTS_MAX {
+            let oldest = self.by_base.iter().min_by_key(|(_, index)| index.asked).map(|(base, _)| *base);
+            let Some(oldest) = oldest else { return };
+            self.take(oldest);
+        }
+    }
+}
+
+/// Collects points of what is passed over.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    points: Vec<IndexPoint>,
+    next: u64,
+}
+
+impl Passed {
+    /// Begins behind a point that is known.
+    pub(crate) fn behind(known: Option<IndexPoint>) -> Passed {
+        Passed { points: Vec::new(), next: known.map_or(0, |point| point.offset.saturating_add(STEP)) }
+    }
+
+    /// An entry that takes an LSN was passed over.
+    pub(crate) fn note(&mut self, lsn: Lsn, offset: u64) {
+        if offset >= self.next {
+            self.points.push(IndexPoint { lsn, offset });
+            self.next = offset.saturating_add(STEP);
+        }
+    }
+
+    pub(crate) fn into_points(self) -> Vec<IndexPoint> {
+        self.points
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use braidlog_format::{Incarnation, LogId, Salt, UserMetadata};
+
+    use super::*;
+
+    fn header(base: u64, salt: u32) -> SegmentHeader {
+        SegmentHeader {
+            log_id: LogId([1; 16]),
+            incarnation: Incarnation(1),
+            salt: Salt(salt),
+            base: Lsn(base),
+            predecessor: None,
+            recycled: false,
+            created_at_ns: 0,
+            user_metadata: UserMetadata::EMPTY,
+        }
+    }
+
+    fn points(lsns: impl IntoIterator<Item = u64>) -> Vec<IndexPoint> {
+        lsns.into_iter().map(|lsn| IndexPoint { lsn: Lsn(lsn), offset: lsn * 1000 }).collect()
+    }
+
+    fn span(indexes: &Indexes, base: u64, lsn: u64) -> Option<(u64, u64)> {
+        indexes.place_of(Lsn(base), Lsn(lsn)).map(|place| (place.from.offset, place.to))
+    }
+
+    #[test]
+    fn sealed_index_answers_for_every_lsn_and_an_open_one_up_to_its_last_point() {
+        let indexes = Indexes::default();
+        indexes.keep(&header(1, 7), points([1, 5, 9]), 12_000);
+        assert_eq!(span(&indexes, 1, 1), Some((1000, 5000)));
+        assert_eq!(span(&indexes, 1, 8), Some((5000, 9000)));
+        assert_eq!(span(&indexes, 1, 11), Some((9000, 12_000)));
+        assert_eq!(span(&indexes, 2, 11), None, "another segment");
+
+        indexes.keep_passed(&header(20, 8), points([20, 25]));
+        assert_eq!(span(&indexes, 20, 24), Some((20_000, 25_000)));
+        assert_eq!(span(&indexes, 20, 26), None, "who knows where that ends");
+        assert_eq!(indexes.last_before(&header(20, 8), Lsn(26)), Some(points([25])[0]));
+        assert_eq!(indexes.last_before(&header(20, 9), Lsn(26)), None, "another file by this name");
+        indexes.keep_passed(&header(20, 8), points([25, 30]));
+        assert_eq!(span(&indexes, 20, 26), Some((25_000, 30_000)));
+        indexes.keep_passed(&header(20, 9), points([20]));
+        assert_eq!(indexes.last_before(&header(20, 9), Lsn(99)), Some(points([20])[0]));
+        indexes.keep_passed(&header(1, 7), points([2]));
+        assert_eq!(span(&indexes, 1, 2), Some((1000, 5000)), "the seal knows better");
+    }
+
+    #[test]
+    fn the_index_that_was_not_asked_for_longest_is_given_up() {
+        let indexes = Indexes::default();
+        let half = POINTS_MAX as u64 / 2;
+        indexes.keep(&header(1, 1), points(1..=half), 0);
+        indexes.keep(&header(2, 1), points(2..2 + half), 0);
+        assert!(span(&indexes, 1, 5).is_some());
+        indexes.keep(&header(3, 1), points([3]), 4000);
+        assert!(span(&indexes, 1, 5).is_some() && span(&indexes, 3, 3).is_some());
+        assert_eq!(span(&indexes, 2, 5), None);
+        assert!(indexes.kept().points <= POINTS_MAX);
+    }
+}
