@@ -116,10 +116,10 @@ pub use braidlog_engine::{
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
-    DamageCause, KeptBy, Loss, LossCause, PassedOver, PassedOverCause, Problem, Record, RecordRef,
-    RecoveryEstimate, RecoveryReport, ReplayProgress, Replayed, Restore, RestorePhase, RestoreProgress,
-    RestoreReport, RestoreTimes, Retention, Route, SegmentInfo, SegmentState, TailState, VerifyProgress,
-    VerifyReport, VerifyTail, Warning, partition_of,
+    DamageCause, KeptBy, Loss, LossCause, PackedFault, PassedOver, PassedOverCause, Problem, Record,
+    RecordRef, RecoveryEstimate, RecoveryReport, ReplayProgress, Replayed, Restore, RestorePhase,
+    RestoreProgress, RestoreReport, RestoreTimes, Retention, Route, SegmentInfo, SegmentState, TailState,
+    VerifyProgress, VerifyReport, VerifyTail, Warning, partition_of,
 };
 
 /// The README's examples, compiled and run as doc tests.

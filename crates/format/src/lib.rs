@@ -4,7 +4,7 @@
 //! panic whatever the bytes. A length is used only after the header that carries it has proved itself.
 //!
 //! A segment file is one 4096-byte [`SegmentHeader`] and then entries, each an [`EntryHeader`] of 32
-//! bytes and a payload padded with zeros to a multiple of 8. A stream (the manifest, a checkpoint) is a
+//! bytes and a payload padded with zeros to a multiple of 8. A stream (the manifest, a checkpoint, a packed segment) is a
 //! [`StreamHeader`], such entries, and a [`StreamEnd`]. `docs/format.md` has every byte.
 
 mod checkpoint;
@@ -18,6 +18,7 @@ mod loss;
 mod manifest;
 mod mark;
 mod name;
+mod packed;
 mod place;
 mod seal;
 mod segment_header;
@@ -40,6 +41,11 @@ pub use manifest::{
 };
 pub use mark::{PadLen, SYNC_MARK_LEN, SyncMark, pad_len};
 pub use name::{SegmentName, TornName, prepared_name};
+pub use packed::{
+    PACKED_FRAME, PACKED_FRAME_MAX, PACKED_FRAMES_AT, PACKED_FRAMES_MAX, PACKED_HEAD, PACKED_HEAD_LEN,
+    PACKED_INDEX, PACKED_TAIL_LEN, PACKED_TRAILER, PACKED_TRAILER_LEN, PackedFrame, PackedHead, PackedIndex,
+    PackedName, packs, parse_unfinished_packed, unfinished_packed_name,
+};
 pub use place::Place;
 pub use seal::{INDEX_POINTS_MAX, IndexPoint, Seal, SealView, seal_len};
 pub use segment_header::{

@@ -35,6 +35,8 @@ pub enum StreamKind {
     Manifest,
     /// A state of the application.
     Checkpoint,
+    /// A finished segment, compressed.
+    Packed,
 }
 
 impl StreamKind {
@@ -43,6 +45,7 @@ impl StreamKind {
         match self {
             StreamKind::Manifest => *b"GMAN",
             StreamKind::Checkpoint => *b"GCKP",
+            StreamKind::Packed => *b"GPAK",
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use braidlog_format::{
     CHECKPOINT_CHUNK_MAX, CHECKPOINT_DATA, CHECKPOINT_HEAD, CheckpointHead, DecodeError, FORMAT_VERSION,
-    Incarnation, Kind, LogId, Lsn, LsnRange, ManifestCheckpoint, ManifestEntry, ManifestHead, STREAM_END_LEN,
-    STREAM_HEADER_LEN, Salt, StreamEnd, StreamHeader, StreamKind, checksum,
+    Incarnation, Kind, LogId, Lsn, LsnRange, ManifestCheckpoint, ManifestEntry, ManifestHead, PACKED_FRAME,
+    PACKED_FRAME_MAX, PACKED_FRAMES_AT, PACKED_HEAD, PACKED_INDEX, PACKED_TAIL_LEN, PACKED_TRAILER,
+    PackedFrame, PackedHead, PackedIndex, STREAM_END_LEN, STREAM_HEADER_LEN, Salt, StreamEnd, StreamHeader,
+    StreamKind, checksum, entry_len,
 };
 
 #[path = "support/document.rs"]
@@ -26,7 +28,9 @@ fn sample_header(kind: StreamKind) -> StreamHeader {
 
 #[test]
 fn stream_header_is_as_documented() {
-    for (kind, magic) in [(StreamKind::Manifest, b"GMAN"), (StreamKind::Checkpoint, b"GCKP")] {
+    for (kind, magic) in
+        [(StreamKind::Manifest, b"GMAN"), (StreamKind::Checkpoint, b"GCKP"), (StreamKind::Packed, b"GPAK")]
+    {
         let mut block = [0xFF; BLOCK];
         sample_header(kind).encode(&mut block);
         let checksum = crc32_by_the_page(0, &block[..4092]).to_le_bytes();
@@ -168,4 +172,46 @@ fn entries_of_a_checkpoint_are_as_documented() {
         assert_eq!(head.encode().to_vec(), payload);
         assert_eq!(CheckpointHead::decode(&payload), Ok(head));
     }
+}
+
+#[test]
+fn entries_of_a_packed_segment_are_as_documented() {
+    let document = Document::read();
+    let rows = document.table("Packed segments");
+    let kinds = [
+        (PACKED_HEAD, "Packed head"),
+        (PACKED_FRAME, "Packed frame"),
+        (PACKED_INDEX, "Packed index"),
+        (PACKED_TRAILER, "Packed trailer"),
+    ];
+    assert_eq!(rows.len(), kinds.len());
+    for (row, (kind, name)) in rows.iter().zip(kinds) {
+        assert_eq!((row[0].as_str(), row[1].as_str()), (&*kind.0.to_string(), name));
+    }
+    let section = document.section("Packed segments");
+    assert!(section.contains("A frame has at most 1 MiB") && PACKED_FRAME_MAX == 1 << 20);
+    assert!(section.contains("40 and 48 bytes with their headers") && PACKED_TAIL_LEN == 40 + 48);
+
+    let head = PackedHead { base: Lsn(41), last: Lsn(90), len: 4096 + 500 };
+    let numbers = [("base LSN", 41), ("last LSN", 90), ("length", 4596)];
+    let payload = document.payload("Packed head", &numbers, b"");
+    assert_eq!(head.encode().to_vec(), payload);
+    assert_eq!(PackedHead::decode(&payload), Ok(head));
+
+    let second = PACKED_FRAMES_AT + entry_len(4096);
+    let frames = vec![
+        PackedFrame { offset: 0, at: PACKED_FRAMES_AT, lsn: Lsn(0) },
+        PackedFrame { offset: 4096, at: second, lsn: Lsn(41) },
+    ];
+    let rows: Vec<u8> =
+        [0, PACKED_FRAMES_AT, 0, 4096, second, 41].iter().flat_map(|number| number.to_le_bytes()).collect();
+    let index = PackedIndex { frames, checksum: 0xDEAD_BEEF };
+    let payload = document.payload("Packed index", &[("count", 2), ("checksum", 0xDEAD_BEEF)], &rows);
+    assert_eq!(index.encode(), payload);
+    let index_at = second + entry_len(500);
+    assert_eq!(PackedIndex::decode(&payload, &head, index_at), Ok(index));
+    assert!(PackedIndex::decode(&payload, &head, index_at + 8).is_err());
+
+    let trailer = document.payload("Packed trailer", &[("index offset", index_at)], b"");
+    assert_eq!(trailer, index_at.to_le_bytes());
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use braidlog_format::{
     CHECKPOINT_DATA, CHECKPOINT_HEAD, CheckpointHead, Flags, Incarnation, Kind, LogId, Lsn, LsnRange,
-    ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind, ZSTD, compression_fields,
+    ManifestCheckpoint, ManifestEntry, ManifestHead, PACKED_FRAME, PACKED_HEAD, PACKED_INDEX, PACKED_TRAILER,
+    PackedFrame, PackedHead, PackedIndex, StreamHeader, StreamKind, ZSTD, checksum::crc32,
+    compression_fields,
 };
 
 #[path = "support/stream_bytes.rs"]
@@ -66,18 +68,40 @@ fn checkpoint() -> Vec<u8> {
     let head = CheckpointHead { lsn: Lsn(950), replay_from: Lsn(940), base: Some(3) };
     stream.entry(CHECKPOINT_HEAD, Flags::NONE, &head.encode());
     stream.entry(CHECKPOINT_DATA, Flags::NONE, b"the state, as its application writes it");
-    // A frame of zstd that repeats one byte 70,000 times, written by hand (RFC 8878): magic, a frame header with the
-    // content size, and blocks of run length, of which the last is flagged.
-    let run = |len: u32, last: u32| {
-        let [low, middle, high, _] = (len << 3 | 1 << 1 | last).to_le_bytes();
-        [low, middle, high, b'x']
-    };
     let len = 70_000_u32;
-    let frame = [&[0x28, 0xB5, 0x2F, 0xFD, 0xA0][..], &len.to_le_bytes(), &run(len, 1)].concat();
-    let packed = [&compression_fields(ZSTD, len)[..], &frame].concat();
+    let packed = [&compression_fields(ZSTD, len)[..], &zstd_run(len)].concat();
     stream.entry(CHECKPOINT_DATA, Flags::EXTENDED.with(Flags::COMPRESSED), &packed);
     stream.entry(Kind(99), Flags::IGNORABLE, b"of a later version");
     stream.end()
+}
+
+/// A segment of a header block and a run of one byte, which is not one that holds entries: to this file they are bytes.
+/// One frame is as it is, the other compressed.
+fn packed() -> Vec<u8> {
+    let base = Lsn(801);
+    let mut stream = StreamBytes::new(StreamHeader::new(StreamKind::Packed, LOG_ID, base.0, START_NS - 9));
+    let (block, len) = ([b'h'; 4096], 70_000_u32);
+    let head = PackedHead { base, last: Lsn(900), len: 4096 + u64::from(len) };
+    stream.entry(PACKED_HEAD, Flags::NONE, &head.encode());
+    let mut frames = vec![PackedFrame { offset: 0, at: stream.bytes.len() as u64, lsn: Lsn(0) }];
+    stream.entry(PACKED_FRAME, Flags::NONE, &block);
+    frames.push(PackedFrame { offset: 4096, at: stream.bytes.len() as u64, lsn: base });
+    let packed = [&compression_fields(ZSTD, len)[..], &zstd_run(len)].concat();
+    stream.entry(PACKED_FRAME, Flags::EXTENDED.with(Flags::COMPRESSED), &packed);
+    let index_at = stream.bytes.len() as u64;
+    let checksum = crc32(&[&block[..], &vec![b'x'; len as usize]].concat());
+    let index = PackedIndex { frames, checksum }.encode();
+    assert!(PackedIndex::decode(&index, &head, index_at).is_ok());
+    stream.entry(PACKED_INDEX, Flags::NONE, &index);
+    stream.entry(PACKED_TRAILER, Flags::NONE, &index_at.to_le_bytes());
+    stream.end()
+}
+
+/// A frame of zstd that repeats one byte, written by hand (RFC 8878): magic, a frame header with the content size, and a
+/// block of run length, which is flagged as the last.
+fn zstd_run(len: u32) -> Vec<u8> {
+    let [low, middle, high, _] = (len << 3 | 1 << 1 | 1).to_le_bytes();
+    [&[0x28, 0xB5, 0x2F, 0xFD, 0xA0][..], &len.to_le_bytes(), &[low, middle, high, b'x']].concat()
 }
 
 fn fixtures() -> PathBuf {
@@ -113,9 +137,18 @@ fn checkpoint_of_version_1_is_encoded_and_decoded_as_ever() {
 }
 
 #[test]
+fn packed_segment_of_version_1_is_encoded_and_decoded_as_ever() {
+    check("packed.walz", StreamKind::Packed, &packed());
+}
+
+#[test]
 fn kept_files_of_a_version_stay_as_they_were() {
     // The last guard: neither a change of the encoders nor a writing of the fixtures passes unseen.
-    let kept = [("every_entry.manifest", 4792, 0x23B6_96D6), ("delta.ckpt", 4384, 0x712A_5301)];
+    let kept = [
+        ("every_entry.manifest", 4792, 0x23B6_96D6),
+        ("delta.ckpt", 4384, 0x712A_5301),
+        ("packed.walz", 8512, 0x087E_9410),
+    ];
     for (name, len, checksum) in kept {
         let bytes = fs::read(fixtures().join(name)).unwrap();
         let found = (bytes.len(), braidlog_format::checksum::crc32(&bytes));

@@ -211,8 +211,12 @@ impl<'a> Source<'a> {
             let opened = Window::open(from, &checkpoint_name(checkpoint), STREAM_LEN);
             source.checkpoints.push((*checkpoint, source.unless_moved(opened)?));
         }
-        let listing = dir::list(from)?;
-        let inspected = chain::inspect(from, &listing, source.manifest.log_start, &[], &mut chain::refuse);
+        let inspect = || {
+            let listing = dir::list(from)?;
+            chain::inspect(from, &listing, source.manifest.log_start, &[], &mut chain::refuse)
+        };
+        // A list of names that is made while a segment is packed may have neither of its two.
+        let inspected = inspect().or_else(|_| inspect());
         source.chain = source.unless_moved(inspected)?;
         // One that begins above the end holds nothing of the backup. But a log has the segment with which it starts.
         let start = source.manifest.log_start;
@@ -254,9 +258,9 @@ fn last_of(segment: &Segment, last: Lsn) -> Lsn {
     }
 }
 
-/// The name of a segment file.
-fn name_of(segment: &Segment) -> String {
-    SegmentName(segment.header.base).to_string()
+/// The name of a segment in the backup: the last one is never packed there.
+fn name_of(segment: &Segment, is_last: bool) -> String {
+    if is_last { SegmentName(segment.header.base).to_string() } else { segment.name.clone() }
 }
 
 /// The name of the file of a checkpoint.

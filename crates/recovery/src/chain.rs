@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use braidlog_format::checksum::crc32;
 use braidlog_format::{
-    BLOCK_LEN, DecodeError, Incarnation, LogId, Lsn, LsnRange, MAGIC, Predecessor, SEGMENT_HEADER_LEN,
-    SegmentHeader,
+    BLOCK_LEN, DecodeError, Incarnation, LogId, Lsn, LsnRange, MAGIC, PackedName, Predecessor,
+    SEGMENT_HEADER_LEN, SegmentHeader,
 };
 use braidlog_storage::LogDir;
 
@@ -22,10 +22,19 @@ use crate::{Damage, DamageCause, ForeignFile, RecoveryError, flip};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Segment {
     pub(crate) name: String,
-    /// Bytes of the file when it was listed.
+    /// Bytes of the file on the disk when it was listed.
     pub(crate) len: u64,
+    /// Bytes of the file as it was before it was packed; the same, if it is not.
+    pub(crate) plain_len: u64,
     pub(crate) header: SegmentHeader,
     pub(crate) end: End,
+}
+
+impl Segment {
+    /// Whether it is packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        PackedName::parse(&self.name).is_some()
+    }
 }
 
 /// Where a segment ends, as far as the others know.
@@ -92,10 +101,11 @@ pub(crate) fn inspect(
             .binary_search_by_key(&file.base, |segment| segment.header.base)
             .ok()
             .and_then(|index| known.get(index))
-            .filter(|segment| matches!(segment.end, End::Named(_)) && next_base.is_some());
-        let header = match known {
-            Some(segment) => HeaderFound::Valid(Box::new(segment.header)),
-            None => read_header(dir, &file.name())?,
+            .filter(|segment| matches!(segment.end, End::Named(_)) && next_base.is_some())
+            .filter(|segment| segment.name == file.name());
+        let (header, plain_len) = match known {
+            Some(segment) => (HeaderFound::Valid(Box::new(segment.header)), segment.plain_len),
+            None => read_header(dir, *file)?,
         };
         let place = if next_base.is_some() { Place::Earlier } else { Place::Last };
         // What the stop would be does not matter to a header's verdict.
@@ -116,7 +126,8 @@ pub(crate) fn inspect(
                 check_first_or_link(&mut chain, start, before, *file, &header, on_damage)?;
                 if header.base == file.base {
                     let name = file.name();
-                    chain.segments.push(Segment { name, len: file.len, header: *header, end: End::Open });
+                    let (header, end) = (*header, End::Open);
+                    chain.segments.push(Segment { name, len: file.len, plain_len, header, end });
                     None
                 } else {
                     Some(DamageCause::Misnamed { base: header.base })
@@ -124,6 +135,7 @@ pub(crate) fn inspect(
             }
             (_, HeaderFound::NotStarted) => Some(DamageCause::HeaderMissing),
             (_, HeaderFound::Invalid(error)) => Some(DamageCause::Header(error)),
+            (_, HeaderFound::Unreadable(cause)) => Some(cause),
             (_, HeaderFound::Newer(what)) => {
                 return Err(RecoveryError::Newer { file: file.name(), offset: 0, what });
             }
@@ -253,6 +265,8 @@ pub(crate) enum HeaderFound {
     /// The file is shorter than the block, or zero throughout.
     NotStarted,
     Invalid(DecodeError),
+    /// The segment is packed, and the file is damaged so that nothing of it can be had.
+    Unreadable(DamageCause),
     Newer(DecodeError),
     Foreign(ForeignFile),
 }
@@ -262,7 +276,7 @@ impl HeaderFound {
         match self {
             HeaderFound::Valid(_) => HeaderFact::Valid,
             HeaderFound::NotStarted => HeaderFact::NotStarted,
-            HeaderFound::Invalid(_) => HeaderFact::Invalid,
+            HeaderFound::Invalid(_) | HeaderFound::Unreadable(_) => HeaderFact::Invalid,
             HeaderFound::Newer(_) => HeaderFact::Newer,
             HeaderFound::Foreign(_) => HeaderFact::Foreign,
         }
@@ -270,17 +284,18 @@ impl HeaderFound {
 }
 
 impl HeaderFound {
-    /// The header of the segment with this base, which is needed for the LSNs up to `last`.
+    /// The header of the segment with this base in the file of this name, which is needed for the LSNs up to `last`.
     ///
     /// # Errors
     /// Whatever else the block is.
-    pub(crate) fn expect(self, base: Lsn, last: Lsn) -> Result<SegmentHeader, RecoveryError> {
-        let file = segment_name(base);
+    pub(crate) fn expect(self, file: &str, base: Lsn, last: Lsn) -> Result<SegmentHeader, RecoveryError> {
+        let file = file.to_owned();
         let cause = match self {
             HeaderFound::Valid(header) if header.base == base => return Ok(*header),
             HeaderFound::Valid(header) => DamageCause::Misnamed { base: header.base },
             HeaderFound::NotStarted => DamageCause::HeaderMissing,
             HeaderFound::Invalid(error) => DamageCause::Header(error),
+            HeaderFound::Unreadable(cause) => cause,
             HeaderFound::Newer(what) => return Err(RecoveryError::Newer { file, offset: 0, what }),
             HeaderFound::Foreign(what) => return Err(RecoveryError::Foreign { file, what }),
         };
@@ -288,12 +303,18 @@ impl HeaderFound {
     }
 }
 
-/// Reads a segment's header.
-pub(crate) fn read_header(dir: &Arc<dyn LogDir>, name: &str) -> Result<HeaderFound, RecoveryError> {
-    header_in(&mut Window::open(dir, name, SEGMENT_HEADER_LEN as usize)?)
+/// Reads a segment's header, and how long its file is when it is not packed.
+fn read_header(dir: &Arc<dyn LogDir>, file: SegmentFile) -> Result<(HeaderFound, u64), RecoveryError> {
+    let mut window = match Window::open(dir, &file.name(), SEGMENT_HEADER_LEN as usize) {
+        Ok(window) => window,
+        Err(RecoveryError::Damaged(damage)) => return Ok((HeaderFound::Unreadable(damage.cause), file.len)),
+        Err(error) => return Err(error),
+    };
+    let plain_len = if window.packed().is_some() { window.len() } else { file.len };
+    Ok((header_in(&mut window)?, plain_len))
 }
 
-/// As [`read_header`], of an open file.
+/// The header of a segment that is open.
 pub(crate) fn header_in(window: &mut Window) -> Result<HeaderFound, RecoveryError> {
     window.fill(0, SEGMENT_HEADER_LEN)?;
     let bytes = window.at(0);

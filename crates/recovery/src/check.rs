@@ -7,17 +7,18 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use braidlog_format::{EntryHeader, Flags, Lsn, LsnRange, Predecessor};
+use braidlog_format::{EntryHeader, Flags, Lsn, LsnRange, Predecessor, StreamKind};
 use braidlog_storage::LogDir;
 
 use crate::chain::{Chain, End, HeaderFound, Segment, header_in};
 use crate::marks::{Behind, find_restart, look_behind};
+use crate::packed_file::PackedFile;
 use crate::scan::{Scan, Step, Stop};
 use crate::tail::cause_of;
 use crate::verdict::{Facts, Place, Verdict, judge};
 use crate::verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning};
 use crate::window::{STREAM_LEN, Window};
-use crate::{DamageCause, Manifest, RecoveryError, seal};
+use crate::{Damage, DamageCause, Manifest, PackedFault, RecoveryError, StreamReader, seal};
 
 /// Bytes between two calls of the progress function.
 const TELL_BYTES: u64 = 1 << 20;
@@ -37,7 +38,10 @@ pub(crate) fn check_segments(
         told_bytes: 0,
         segments_total: chain.segments.len(),
         segments_done: 0,
-        bytes_total: chain.segments.iter().fold(0, |total: u64, segment| total.saturating_add(segment.len)),
+        bytes_total: chain
+            .segments
+            .iter()
+            .fold(0, |total: u64, segment| total.saturating_add(segment.plain_len)),
         report,
     };
     for segment in &chain.segments {
@@ -93,14 +97,23 @@ impl Check<'_> {
             // Unless it is found to end well.
             self.report.tail = if self.report.live { VerifyTail::Live } else { VerifyTail::Damaged };
         }
-        let mut window = Window::open_device(self.dir, &segment.name, STREAM_LEN)?;
+        let mut window = match Window::open_device(self.dir, &segment.name, STREAM_LEN) {
+            // A packed one, and it was whole when the headers were read.
+            Err(RecoveryError::Damaged(damage)) => {
+                let lsns =
+                    LsnRange { first: damage.lsns.first, last: segment.end.last().unwrap_or(Lsn::MAX) };
+                self.problem(segment, damage.offset, lsns, damage.cause);
+                return Ok(());
+            }
+            window => window?,
+        };
         match header_in(&mut window)? {
             HeaderFound::Valid(header) if *header == segment.header => {}
             // The writer replaced an empty segment since the headers were read.
             HeaderFound::Valid(_) if is_last && self.report.live => return Ok(()),
             found => {
                 let last = segment.end.last().unwrap_or(Lsn::MAX);
-                return match found.expect(segment.header.base, last) {
+                return match found.expect(&segment.name, segment.header.base, last) {
                     Err(RecoveryError::Damaged(damage)) => {
                         self.report.problems.push(damage.into());
                         Ok(())
@@ -109,6 +122,7 @@ impl Check<'_> {
                 };
             }
         }
+        let (problems, packed) = (self.report.problems.len(), window.packed().cloned());
         let mut scan = Scan::new(window, &segment.header);
         if is_last {
             self.last_segment(segment, &mut scan)?;
@@ -118,7 +132,32 @@ impl Check<'_> {
         if let Some(kept) = scan.at.kept().last {
             self.report.last_lsn = self.report.last_lsn.max(kept.lsn);
         }
-        Ok(())
+        match packed.filter(|_| self.report.problems.len() == problems) {
+            Some(packed) => self.packed(segment, &packed),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks every byte of a packed segment of which no record is damaged.
+    fn packed(&mut self, segment: &Segment, packed: &PackedFile) -> Result<(), RecoveryError> {
+        let read = || -> Result<(), RecoveryError> {
+            let file = Arc::clone(packed.file());
+            let mut stream = StreamReader::of_file(file, &segment.name, StreamKind::Packed)?;
+            while stream.next_entry()?.is_some() {}
+            Ok(())
+        };
+        match read() {
+            Err(RecoveryError::Damaged(Damage { offset: at, cause, .. })) => {
+                let cause = match cause {
+                    DamageCause::Entry(what) => DamageCause::Packed { at, what: PackedFault::Entry(what) },
+                    cause => cause,
+                };
+                let nothing = LsnRange { first: segment.header.base, last: segment.header.base.prev() };
+                self.problem(segment, 0, nothing, cause);
+                Ok(())
+            }
+            read => read,
+        }
     }
 
     fn earlier_segment(&mut self, segment: &Segment, scan: &mut Scan) -> Result<(), RecoveryError> {
@@ -190,7 +229,7 @@ impl Check<'_> {
                 self.problem(segment, offset, nothing, DamageCause::Seal);
                 return Ok(());
             };
-            self.problem(segment, offset, nothing, cause_of(&stop, &scan.at));
+            self.problem(segment, offset, nothing, cause_of(&scan.window, &stop, &scan.at));
             scan.resume(restart.offset, restart.next);
         }
     }
@@ -321,7 +360,7 @@ impl Check<'_> {
         stop: &Stop,
         lost_to: Option<Lsn>,
     ) -> Result<bool, RecoveryError> {
-        let (offset, first, cause) = (scan.at.offset, scan.at.next, cause_of(stop, &scan.at));
+        let (offset, first, cause) = (scan.at.offset, scan.at.next, cause_of(&scan.window, stop, &scan.at));
         let restart = match stop {
             Stop::Seal(_) => None,
             Stop::Invalid(_, Some(proved)) => {

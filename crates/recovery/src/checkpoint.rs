@@ -14,7 +14,6 @@
 
 pub(crate) mod chain;
 pub(crate) mod check;
-pub(crate) mod compression;
 pub(crate) mod reader;
 pub(crate) mod select;
 pub(crate) mod writer;
@@ -32,7 +31,7 @@ use thiserror::Error;
 
 use crate::restore::{Restore, RestoreError, RestoreHow, RestoreReport, Restoring};
 use crate::stream::StreamWriter;
-use crate::{BoxError, LogReader, Manifest, ManifestStore, Needs, RecoveryError};
+use crate::{BoxError, LogReader, Manifest, ManifestStore, Needs, RecoveryError, compression};
 use reader::{Cut, Tick};
 use select::{KnownGood, Selection};
 use writer::{CheckpointWriter, Failure};

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use braidlog_format::{
-    CheckpointName, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME, SegmentName, TornName, parse_unfinished_checkpoint,
+    CheckpointName, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME, PackedName, SegmentName, TornName,
+    parse_unfinished_checkpoint, parse_unfinished_packed,
 };
 use braidlog_storage::LogDir;
 
+use crate::segment_file::base_of;
 use crate::{ForeignFile, RecoveryError};
 
 /// The name of the lock file, which is never deleted.
@@ -19,14 +21,16 @@ const PREPARED: &str = ".prep";
 pub(crate) struct SegmentFile {
     /// The base LSN that the name says.
     pub(crate) base: Lsn,
-    /// Bytes of the file.
+    /// Bytes of the file on the disk.
     pub(crate) len: u64,
+    /// Whether it is packed.
+    pub(crate) is_packed: bool,
 }
 
 impl SegmentFile {
     /// The file's name.
     pub(crate) fn name(self) -> String {
-        segment_name(self.base)
+        if self.is_packed { PackedName(self.base).to_string() } else { segment_name(self.base) }
     }
 }
 
@@ -38,8 +42,10 @@ pub(crate) fn segment_name(base: Lsn) -> String {
 /// A directory's names.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Listing {
-    /// Segments, in LSN order.
+    /// Segments, in LSN order. Of one that is there both packed and not, the latter.
     pub(crate) segments: Vec<SegmentFile>,
+    /// Names of packed segments that are there as they were before, too.
+    pub(crate) repeated: Vec<String>,
     /// Prepared files that hold no LSN.
     pub(crate) prepared: Vec<String>,
     /// Kept torn tails, the oldest first.
@@ -78,11 +84,12 @@ pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
     let entries = dir.list().map_err(RecoveryError::io("list", path_of(dir)))?;
     let mut listing = Listing::default();
     for entry in entries {
-        if let Some(SegmentName(base)) = SegmentName::parse(&entry.name) {
+        if let Some(base) = base_of(&entry.name) {
             if !entry.is_file {
                 return Err(RecoveryError::Foreign { file: entry.name, what: ForeignFile::NotAFile });
             }
-            listing.segments.push(SegmentFile { base, len: entry.len });
+            let is_packed = SegmentName::parse(&entry.name).is_none();
+            listing.segments.push(SegmentFile { base, len: entry.len, is_packed });
         } else if entry.is_file && is_prepared(&entry.name) {
             listing.prepared.push(entry.name);
         } else if let (true, Some(torn)) = (entry.is_file, TornName::parse(&entry.name)) {
@@ -95,7 +102,13 @@ pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
             listing.unknown.push(entry.name);
         }
     }
-    listing.segments.sort_unstable_by_key(|file| file.base);
+    listing.segments.sort_unstable_by_key(|file| (file.base, file.is_packed));
+    let repeated = &mut listing.repeated;
+    listing.segments.dedup_by(|file, before| {
+        let is_repeated = file.base == before.base;
+        repeated.extend(is_repeated.then(|| file.name()));
+        is_repeated
+    });
     listing.prepared.sort_unstable();
     listing.torn.sort_unstable_by_key(|torn| (torn.incarnation, torn.base));
     listing.checkpoints.sort_unstable();
@@ -110,7 +123,9 @@ pub(crate) fn path_of(dir: &Arc<dyn LogDir>) -> String {
 }
 
 fn is_unfinished(name: &str) -> bool {
-    name == MANIFEST_NEW_NAME || parse_unfinished_checkpoint(name).is_some()
+    name == MANIFEST_NEW_NAME
+        || parse_unfinished_checkpoint(name).is_some()
+        || parse_unfinished_packed(name).is_some()
 }
 
 /// Whether this is the name of a file that is on its way to another name, which an opening removes.

@@ -39,7 +39,7 @@ pub enum RecoveryError {
         /// What says so.
         what: ForeignFile,
     },
-    /// A checkpoint is compressed in a way that this build does not know; it is not damaged.
+    /// A checkpoint or a segment is compressed in a way that this build does not know; it is not damaged.
     #[error("{file} is compressed with algorithm {algorithm}, which this build cannot unpack")]
     Compressed {
         /// Name of the file.
@@ -173,6 +173,26 @@ pub enum DamageCause {
     /// The seal that must end the segment is missing, damaged or says something else than the segment.
     #[error("the seal is missing or damaged")]
     Seal,
+    /// A packed segment is not what was written. The damage's offset is that in the segment as it was before.
+    #[error("the packed file is damaged at its offset {at}: {what}")]
+    Packed {
+        /// Where in the packed file.
+        at: u64,
+        /// What is wrong there.
+        what: PackedFault,
+    },
+}
+
+/// What is wrong with a part of a packed segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum PackedFault {
+    /// An entry of the packed file is not one.
+    #[error("no valid entry: {0}")]
+    Entry(DecodeError),
+    /// A frame cannot be unpacked, or has another length then.
+    #[error("the frame does not unpack")]
+    Frame,
 }
 
 /// Why a file with a name of the log's is none of this log's.

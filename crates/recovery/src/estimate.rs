@@ -10,6 +10,7 @@ use braidlog_format::{Lsn, ManifestCheckpoint, StreamKind, entry_len};
 use braidlog_storage::{Clock, LogDir};
 
 use crate::checkpoint::{CheckpointInfo, chain};
+use crate::window::{GLANCE_LEN, Window};
 use crate::{LogReader, Manifest, RecoveryError, StreamReader, dir};
 
 /// The most bytes that are read to measure how fast that goes.
@@ -93,7 +94,13 @@ pub fn estimate(
 
     let mut bases = Vec::new();
     for file in dir::list(log_dir)?.segments.iter().filter(|file| file.base >= manifest.log_start) {
-        bases.push((file.base, file.len));
+        // What is read of a packed segment is as much as it was before.
+        let len = if file.is_packed {
+            Window::open(log_dir, &file.name(), GLANCE_LEN).map_or(file.len, |window| window.len())
+        } else {
+            file.len
+        };
+        bases.push((file.base, len));
     }
     let log_bytes = log_bytes(&bases, from, last, &sample);
     let checkpoint_bytes = chain.iter().map(|part| part.bytes).sum::<u64>();

@@ -26,6 +26,10 @@ mod dir;
 mod scan;
 mod window;
 
+mod compression;
+mod packed_file;
+mod segment_file;
+
 mod flip;
 mod marks;
 mod seal;
@@ -39,6 +43,8 @@ mod rewrite;
 mod loss;
 mod manifest;
 mod stream;
+
+mod pack;
 
 mod backup;
 mod extent;
@@ -72,7 +78,7 @@ pub use checkpoint::writer::CheckpointWriter;
 pub use checkpoint::{
     CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints, restore_read_only,
 };
-pub use error::{Damage, DamageCause, ForeignFile, RecoveryError};
+pub use error::{Damage, DamageCause, ForeignFile, PackedFault, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
 pub use follow::{Follower, NextRecord};
@@ -80,6 +86,7 @@ pub use index::WritersIndex;
 pub use loss::{Loss, LossCause};
 pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};
 pub use open::{Recovered, RecoveryReport, TailState, recover};
+pub use pack::{PackHow, Packed, Packing, PackingEnd};
 pub use partition::{PartitionHow, ReplayStopped, Replayed, Route, partition_of, replay_partitioned};
 pub use pins::Pins;
 pub use progress::{Progress, ReplayProgress};

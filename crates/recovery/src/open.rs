@@ -45,7 +45,7 @@ pub struct RecoveryReport {
     /// Names of left-over prepared files that were removed.
     pub removed_prepared: Vec<String>,
     /// Names of files that were removed because they are no part of the log any more: segments before its first
-    /// LSN, checkpoints that it has forgotten, and what was never finished.
+    /// LSN, checkpoints that it has forgotten, what was never finished, and compressed segments whose original is there.
     pub removed_orphans: Vec<String>,
     /// Names that mean nothing here and were left alone.
     pub ignored: Vec<String>,

@@ -35,7 +35,7 @@ pub struct LogReader {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct SegmentInfo {
-    /// Name of the file.
+    /// Name of the file: `<base>.wal`, or `<base>.walz` if the segment is compressed.
     pub name: String,
     /// The first LSN that the segment holds, or would hold.
     pub base: Lsn,
@@ -43,6 +43,10 @@ pub struct SegmentInfo {
     pub last: Option<Lsn>,
     /// Bytes of the file, space allocated ahead included.
     pub len_bytes: u64,
+    /// Bytes of the file when it is not compressed.
+    pub plain_bytes: u64,
+    /// Whether it is compressed.
+    pub compressed: bool,
     /// Whether a seal ends it, as its successor says; of the last one, whether a valid seal was found.
     pub sealed: bool,
     /// The opening of the log that wrote it.
@@ -209,6 +213,8 @@ impl LogReader {
                 base,
                 last: named.map(|named| named.last).or((shown >= base).then_some(shown)),
                 len_bytes: segment.len,
+                plain_bytes: segment.plain_len,
+                compressed: segment.is_packed(),
                 sealed,
                 incarnation: segment.header.incarnation,
                 created_at_ns: segment.header.created_at_ns,

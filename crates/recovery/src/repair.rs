@@ -57,7 +57,8 @@ pub(crate) fn remove_orphans(
         .iter()
         .filter(|name| manifest.checkpoint(name.number).is_none_or(|checkpoint| checkpoint.lsn != name.lsn));
     let forgotten = forgotten.map(|name| name.to_string());
-    let names: Vec<String> = below.chain(forgotten).chain(listing.unfinished.iter().cloned()).collect();
+    let unfinished = listing.unfinished.iter().chain(&listing.repeated).cloned();
+    let names: Vec<String> = below.chain(forgotten).chain(unfinished).collect();
     for name in &names {
         remove(dir, name)?;
     }

@@ -25,7 +25,7 @@ use crate::scan::{Found, Position, Scan, Step, Stop};
 use crate::seal;
 use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
-use crate::{DamageCause, Loss, Manifest, Progress, RecoveryError};
+use crate::{Damage, DamageCause, Loss, Manifest, Progress, RecoveryError};
 
 /// A range of at most this many records is read with a buffer of [`FEW_LEN`].
 const FEW: u64 = 64;
@@ -441,10 +441,12 @@ impl Records {
         };
         let mut window = match Window::open(&self.dir, &segment_name(header.base), capacity) {
             Ok(window) => window,
+            Err(RecoveryError::Damaged(_)) => return Ok(None),
             Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut at = Position::first_of(&header);
+        let from = window.packed().map_or(from, |packed| packed.later_of(from, lsn));
         if !seek(&mut window, from, &mut at)? {
             return Ok(None);
         }
@@ -480,10 +482,15 @@ impl Records {
                     relisted = true;
                     continue;
                 }
+                // Of a packed segment that cannot be opened.
+                Some((base, Err(RecoveryError::Damaged(damage)))) => {
+                    let lsns = LsnRange { first: base, last };
+                    return Err(RecoveryError::Damaged(Damage { lsns, ..damage }));
+                }
                 Some((_, Err(error))) => return Err(error),
                 None => return Err(missing(lsn, last)),
             };
-            let header = header_in(&mut window)?.expect(base, last)?;
+            let header = header_in(&mut window)?.expect(window.name(), base, last)?;
             let mut at = Position::first_of(&header);
             let passed_over = if lsn > base { self.seek(&mut window, &header, lsn, &mut at)? } else { None };
             let mut open = Open {
@@ -509,19 +516,20 @@ impl Records {
         lsn: Lsn,
         at: &mut Position,
     ) -> Result<Option<Passed>, RecoveryError> {
+        let first = IndexPoint { lsn: header.base, offset: at.offset };
         if let Some(facts) = seal::at_end(window, header)? {
             let behind = facts.index.partition_point(|point| point.lsn <= lsn);
             let point = behind.checked_sub(1).and_then(|index| facts.index.get(index)).copied();
-            if let Some(point) = point.filter(|point| point.offset < facts.offset) {
-                seek(window, point, at)?;
-            }
+            let point = point.filter(|point| point.offset < facts.offset).unwrap_or(first);
+            let point = window.packed().map_or(point, |packed| packed.later_of(point, lsn));
+            seek(window, point, at)?;
             self.indexes.keep(header, facts.index, facts.offset);
             return Ok(None);
         }
         let known = self.indexes.last_before(header, lsn);
-        if let Some(point) = known {
-            seek(window, point, at)?;
-        }
+        let point = known.unwrap_or(first);
+        let point = window.packed().map_or(point, |packed| packed.later_of(point, lsn));
+        seek(window, point, at)?;
         Ok(Some(Passed::behind(known)))
     }
 
@@ -568,7 +576,10 @@ impl Records {
         match (stop, open.successor) {
             (Stop::Newer(what), _) => Err(RecoveryError::Newer { file: name, offset: at.offset, what }),
             (Stop::Seal(_), None) => Err(missing(at.next, self.to)),
-            (stop, _) => Err(RecoveryError::damaged(name, at.offset, lsns, cause_of(&stop, &at))),
+            (stop, _) => {
+                let cause = cause_of(&open.scan.window, &stop, &at);
+                Err(RecoveryError::damaged(name, at.offset, lsns, cause))
+            }
         }
     }
 
@@ -583,7 +594,7 @@ impl Records {
             Err(error) => return Err(error),
         };
         let Some(open) = &mut self.open else { return Ok(()) };
-        let header = header_in(&mut window)?.expect(at.base, self.to)?;
+        let header = header_in(&mut window)?.expect(window.name(), at.base, self.to)?;
         // A file that was replaced held no LSN, so the one in its place is read from its beginning.
         let at = if header.salt == at.salt { at } else { Position::first_of(&header) };
         open.scan = Scan::at(window, at);
@@ -629,7 +640,8 @@ fn seek(window: &mut Window, point: IndexPoint, at: &mut Position) -> Result<boo
     window.fill(point.offset, braidlog_format::ENTRY_HEADER_LEN)?;
     let entry = window.at(point.offset).first_chunk();
     let proved = entry.and_then(|bytes| EntryHeader::decode(bytes, at.salt, point.offset).ok());
-    let is_proved = proved.is_some_and(|entry| entry.lsn == point.lsn && entry.kind.takes_lsn());
+    // The frame of a packed segment may begin with an entry that takes none, and carries the next one.
+    let is_proved = proved.is_some_and(|entry| entry.lsn == point.lsn);
     if is_proved {
         at.offset = point.offset;
         at.next = point.lsn;

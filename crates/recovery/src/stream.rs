@@ -112,14 +112,20 @@ impl StreamWriter {
     /// [`RecoveryError::Io`]; of kind `AlreadyExists` without `replace`. After an error the file may have either name,
     /// and after a failed sync of the directory the new name may be lost in a crash.
     pub fn finish(mut self, name: &str, replace: bool) -> Result<StreamFinished, RecoveryError> {
-        let end_checksum =
-            self.push(StreamEnd::KIND, Flags::NONE, self.end.encode().len() as u32, &[&self.end.encode()]);
-        self.flush()?;
-        self.sync_whole()?;
+        let finished = self.complete()?;
         self.dir
             .rename(&self.name, name, replace)
             .map_err(RecoveryError::io("rename", self.name.as_str()))?;
         self.sync_name()?;
+        Ok(finished)
+    }
+
+    /// Ends the stream and makes it durable under the name that it has; nothing may be put into it any more.
+    pub(crate) fn complete(&mut self) -> Result<StreamFinished, RecoveryError> {
+        let end_checksum =
+            self.push(StreamEnd::KIND, Flags::NONE, self.end.encode().len() as u32, &[&self.end.encode()]);
+        self.flush()?;
+        self.sync_whole()?;
         Ok(StreamFinished { bytes: self.written, end_checksum })
     }
 
@@ -367,7 +373,8 @@ impl StreamReader {
 /// No record is known to be lost with a file beside the segments.
 const NO_LSNS: LsnRange = LsnRange { first: Lsn::FIRST, last: Lsn::ZERO };
 
-fn header_in(window: &mut Window, kind: StreamKind) -> Result<StreamHeader, RecoveryError> {
+/// The header of a stream of this kind.
+pub(crate) fn header_in(window: &mut Window, kind: StreamKind) -> Result<StreamHeader, RecoveryError> {
     window.fill(0, STREAM_HEADER_LEN)?;
     let name = window.name().to_owned();
     let have = window.at(0).len() as u64;

@@ -2,11 +2,12 @@
 //!
 //! The rule: only bytes that the device gave back count. After a failed sync the page cache may show what
 //! the device never got, so the file is synced, dropped from the cache and read past it before anything is
-//! judged.
+//! judged. A packed segment that comes last, because what stood behind it is gone, was whole when it was packed: what is
+//! missing of it is damage, and it is never cut.
 
 use std::sync::Arc;
 
-use braidlog_format::{Lsn, LsnRange, Predecessor, SegmentHeader};
+use braidlog_format::{ENTRY_HEADER_LEN, Lsn, LsnRange, Predecessor, SegmentHeader};
 use braidlog_storage::LogDir;
 
 use crate::chain::{Segment, header_in};
@@ -30,7 +31,7 @@ pub(crate) struct Tail {
     pub(crate) seal_broken: bool,
     /// Bytes behind the kept part that a crash left there, trailing zeros not counted.
     pub(crate) torn_bytes: u64,
-    /// Bytes of the file.
+    /// Bytes of the file, as far as it may be cut.
     pub(crate) len: u64,
     /// Bytes that the scan read.
     pub(crate) scanned_bytes: u64,
@@ -60,7 +61,7 @@ pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, 
         false => Window::open_synced(dir, name, STREAM_LEN)?,
     };
     // Whatever the cache said, this is what is there.
-    let header = header_in(&mut window)?.expect(segment.header.base, Lsn::MAX)?;
+    let header = header_in(&mut window)?.expect(window.name(), segment.header.base, Lsn::MAX)?;
     if let Some(facts) = seal::at_end(&mut window, &header)? {
         let last = (facts.last_lsn >= header.base).then_some(LastEntry {
             lsn: facts.last_lsn,
@@ -94,6 +95,10 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
     };
     let at = scan.at;
     let mut window = scan.window;
+    let packed_last = window.packed().map(|packed| packed.last_lsn());
+    if let Some(last) = packed_last.filter(|last| at.batch_open || at.next != last.next()) {
+        return Err(damage(&window, &at, &stop, Some(last)));
+    }
     let behind = match stop {
         Stop::Zeros(_) | Stop::Invalid(..) => look_behind(&mut window, header, &at)?,
         Stop::EndOfFile | Stop::Seal(_) | Stop::Newer(_) => Behind::default(),
@@ -112,7 +117,7 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
         (Verdict::Newer, Stop::Newer(what)) => {
             return Err(RecoveryError::Newer { file: name.to_owned(), offset: at.offset, what });
         }
-        (_, stop) => return Err(damage(name, &at, &stop, behind.vouched)),
+        (_, stop) => return Err(damage(&window, &at, &stop, behind.vouched)),
     };
     let seal_broken =
         state != TailEnd::Sealed && !at.batch_open && seal::was_meant(&mut window, header, at.offset)?;
@@ -130,20 +135,27 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
         open_transactions: seal.map_or(Vec::new(), |facts| facts.open_transactions),
         seal_broken,
         torn_bytes: if state == TailEnd::Torn { behind.cut_bytes(&at) } else { 0 },
-        len: window.len(),
+        len: if packed_last.is_some() { kept.end } else { window.len() },
         scanned_bytes: at.offset,
         window,
     })
 }
 
 /// The error for a place that something vouches for.
-pub(crate) fn damage(name: &str, at: &Position, stop: &Stop, vouched: Option<Lsn>) -> RecoveryError {
+pub(crate) fn damage(window: &Window, at: &Position, stop: &Stop, vouched: Option<Lsn>) -> RecoveryError {
     let lsns = LsnRange { first: at.next, last: vouched.unwrap_or(at.next.prev()) };
-    RecoveryError::damaged(name, at.offset, lsns, cause_of(stop, at))
+    RecoveryError::damaged(window.name(), at.offset, lsns, cause_of(window, stop, at))
 }
 
 /// What is wrong where a scan stopped and should have gone on.
-pub(crate) fn cause_of(stop: &Stop, at: &Position) -> DamageCause {
+pub(crate) fn cause_of(window: &Window, stop: &Stop, at: &Position) -> DamageCause {
+    let len = match stop {
+        Stop::Invalid(_, Some(proved)) => proved.header.entry_len(),
+        _ => ENTRY_HEADER_LEN,
+    };
+    if let Some(fault) = window.fault(at.offset, len) {
+        return fault;
+    }
     match stop {
         Stop::Seal(_) if at.batch_open => DamageCause::BatchCut,
         Stop::EndOfFile | Stop::Seal(_) => DamageCause::EndsEarly,

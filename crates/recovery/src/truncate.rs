@@ -15,7 +15,7 @@ use std::sync::Arc;
 use braidlog_format::Lsn;
 use braidlog_storage::LogDir;
 
-use crate::dir::{self, Listing, path_of, segment_name};
+use crate::dir::{self, Listing, path_of};
 use crate::{ManifestStore, Pins, RecoveryError};
 
 /// What became of a file that is no part of the log any more.
@@ -107,7 +107,7 @@ fn dispose_below(
 ) -> Result<Truncation, RecoveryError> {
     let mut done = Truncation { first_lsn: start, removed: 0, recycled: 0, bytes: 0 };
     for file in listing.segments_below(start) {
-        let name = segment_name(file.base);
+        let name = file.name();
         match dispose(&name) {
             Ok(Disposed::Removed) => done.removed += 1,
             Ok(Disposed::Recycled) => done.recycled += 1,

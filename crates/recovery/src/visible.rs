@@ -153,7 +153,7 @@ impl Visible {
         } else {
             Window::open(dir, &last.name, STREAM_LEN)?
         };
-        let header = header_in(&mut window)?.expect(last.header.base, Lsn::MAX)?;
+        let header = header_in(&mut window)?.expect(window.name(), last.header.base, Lsn::MAX)?;
         if header.salt != last.header.salt {
             return Ok(Look::Again);
         }
@@ -195,7 +195,7 @@ impl Visible {
             Stop::Zeros(_) | Stop::Invalid(..) => {
                 let behind = look_behind(&mut scan.window, &header, &at)?;
                 if behind.vouched.is_some() {
-                    return Err(tail::damage(&last.name, &at, &stop, behind.vouched));
+                    return Err(tail::damage(&scan.window, &at, &stop, behind.vouched));
                 }
                 tracked.looked_behind = true;
                 self.tracked = Some(tracked);

@@ -1,4 +1,4 @@
-//! A bounded view of one file: an aligned buffer that is moved over it.
+//! A bounded view of one file: an aligned buffer that is moved over it. A packed segment is seen as it was before.
 //!
 //! The rule: the buffer has its capacity and no more, except for one entry whose proved header says that it
 //! is longer *and* that ends inside the file. It goes back to its capacity when it moves on.
@@ -7,9 +7,12 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::sync::Arc;
 
-use braidlog_storage::{AlignedBuf, FileAccess, FileIo, IO_ALIGN, LogDir, LogFile};
+use braidlog_format::{Lsn, unfinished_packed_name};
+use braidlog_storage::{AlignedBuf, FileIo, IO_ALIGN, LogDir, LogFile};
 
-use crate::RecoveryError;
+use crate::packed_file::PackedFile;
+use crate::segment_file::{self, Opened};
+use crate::{DamageCause, RecoveryError};
 
 /// Capacity for reading a segment through.
 pub(crate) const STREAM_LEN: usize = 1 << 20;
@@ -22,12 +25,14 @@ const ALIGN: u64 = IO_ALIGN as u64;
 #[derive(Debug)]
 pub(crate) struct Window {
     file: Arc<dyn LogFile>,
+    /// The same, if it is a packed segment.
+    packed: Option<Arc<PackedFile>>,
     name: String,
     /// Bytes of the file, as last seen.
     len: u64,
     capacity: usize,
     buf: AlignedBuf,
-    /// The file offset of the buffer's first byte, a multiple of [`IO_ALIGN`].
+    /// The file offset of the buffer's first byte, a multiple of [`IO_ALIGN`] but in a packed segment.
     start: u64,
     /// Bytes of the file in the buffer.
     filled: usize,
@@ -46,19 +51,20 @@ impl Window {
         name: &str,
         capacity: usize,
     ) -> Result<Window, RecoveryError> {
-        let direct = Window::open_as(dir, name, capacity, FileIo::Direct).and_then(|mut window| {
-            // Some file systems take the flag and refuse the first read.
-            window.fill(0, 1)?;
-            Ok(window)
-        });
-        match direct {
-            Err(RecoveryError::Io { source, .. })
-                if matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) =>
-            {
-                Window::open_as(dir, name, capacity, FileIo::Buffered)
-            }
-            other => other,
-        }
+        past_the_cache(|io| Window::open_as(dir, name, capacity, io))
+    }
+
+    /// As [`open_device`](Window::open_device), of a packed segment that has not got its name yet.
+    pub(crate) fn open_unfinished(
+        dir: &Arc<dyn LogDir>,
+        base: Lsn,
+        capacity: usize,
+    ) -> Result<Window, RecoveryError> {
+        let name = unfinished_packed_name(base);
+        past_the_cache(|io| {
+            let file = segment_file::open_as_it_is(dir, &name, io)?.file;
+            Window::of(Opened::packed(file, &name, base)?, capacity)
+        })
     }
 
     /// As [`open_device`](Window::open_device), for a file that nobody writes: what it holds is made durable
@@ -86,21 +92,44 @@ impl Window {
         capacity: usize,
         io: FileIo,
     ) -> Result<Window, RecoveryError> {
-        let file = dir.open(name, FileAccess::Read, io).map_err(RecoveryError::io("open", name))?;
-        Window::over(file, name, capacity)
+        Window::of(segment_file::open(dir, name, io)?, capacity)
+    }
+
+    /// Opens a file for reading, also that of a packed segment, as the bytes that it has on the disk.
+    pub(crate) fn open_as_it_is(
+        dir: &Arc<dyn LogDir>,
+        name: &str,
+        capacity: usize,
+    ) -> Result<Window, RecoveryError> {
+        Window::of(segment_file::open_as_it_is(dir, name, FileIo::Buffered)?, capacity)
     }
 
     /// A buffer over a file that is open.
     pub(crate) fn over(file: Arc<dyn LogFile>, name: &str, capacity: usize) -> Result<Window, RecoveryError> {
-        let len = file.len().map_err(RecoveryError::io("read", name))?;
+        Window::of(Opened { file, packed: None, name: name.to_owned() }, capacity)
+    }
+
+    fn of(opened: Opened, capacity: usize) -> Result<Window, RecoveryError> {
+        let Opened { file, packed, name } = opened;
+        let len = file.len().map_err(RecoveryError::io("read", name.as_str()))?;
         // A small file needs no more than itself.
         let buf = AlignedBuf::zeroed(usize::try_from(len).unwrap_or(capacity).min(capacity));
-        Ok(Window { file, name: name.to_owned(), len, capacity: buf.len(), buf, start: 0, filled: 0 })
+        Ok(Window { file, packed, name, len, capacity: buf.len(), buf, start: 0, filled: 0 })
     }
 
     /// The file.
     pub(crate) fn into_file(self) -> Arc<dyn LogFile> {
         self.file
+    }
+
+    /// The packed segment, if it is one.
+    pub(crate) fn packed(&self) -> Option<&Arc<PackedFile>> {
+        self.packed.as_ref()
+    }
+
+    /// What is wrong with the packed segment at these bytes, which were read as zeros for it.
+    pub(crate) fn fault(&self, offset: u64, len: u64) -> Option<DamageCause> {
+        self.packed.as_ref().and_then(|packed| packed.fault(offset, len))
     }
 
     /// The file's name.
@@ -137,8 +166,12 @@ impl Window {
         mem::replace(&mut self.buf, buf)
     }
 
-    /// Makes [`at`](Window::at) hold the end of the file, as much of it as the buffer takes.
+    /// Makes [`at`](Window::at) hold the end of the file, as much of it as the buffer takes. What a packed segment ends
+    /// with is read as it is asked for: more would be unpacked for nothing.
     pub(crate) fn fill_end(&mut self) -> Result<(), RecoveryError> {
+        if self.packed.is_some() {
+            return Ok(());
+        }
         let start = self.len.saturating_sub(self.capacity as u64).next_multiple_of(ALIGN);
         self.fill(start, self.len.saturating_sub(start)).map(|_| ())
     }
@@ -156,18 +189,18 @@ impl Window {
         if offset >= end {
             return Ok(0);
         }
-        self.slide(offset, end).map_err(RecoveryError::io("read", self.name.as_str()))?;
+        self.slide(offset, end).map_err(segment_file::read_error(&self.name))?;
         Ok(need.min(self.at(offset).len() as u64))
     }
 
     /// Moves the buffer so that it begins with the block of `offset` and holds the bytes up to `end`, which
     /// lies in the file.
     fn slide(&mut self, offset: u64, end: u64) -> io::Result<()> {
-        let from = offset - offset % ALIGN;
+        let from = offset - offset % self.align() as u64;
         let span = usize::try_from(end - from).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
         let capacity = span.max(self.capacity).next_multiple_of(IO_ALIGN);
         let kept = self.at(from).len().min(capacity);
-        let kept = kept - kept % IO_ALIGN;
+        let kept = kept - kept % self.align();
         let skip = usize::try_from(from.saturating_sub(self.start)).unwrap_or(usize::MAX);
         let source = skip..skip.saturating_add(kept);
         if capacity == self.buf.len() {
@@ -183,21 +216,27 @@ impl Window {
         }
         self.start = from;
         self.filled = kept;
-        self.read()
+        self.read(end)
     }
 
-    /// Reads until the buffer is full or the file ends. Only the file's length says that it ends: a read may be short
-    /// at any time, and records behind it must not be taken for never written.
-    fn read(&mut self) -> io::Result<()> {
+    /// Of what offsets and lengths of reads are multiples.
+    fn align(&self) -> usize {
+        if self.packed.is_some() { 1 } else { IO_ALIGN }
+    }
+
+    /// Reads until the buffer is full or the file ends; of a packed segment no frame beyond the one that holds the byte
+    /// before `end`. Only the file's length says that it ends: a read may be short at any time, and records behind it must
+    /// not be taken for never written.
+    fn read(&mut self, end: u64) -> io::Result<()> {
         let mut tries = 0;
         loop {
             let held = self.start + self.filled as u64;
-            if held >= self.len {
+            if held >= self.len || (self.packed.is_some() && held >= end) {
                 return Ok(());
             }
             // Past the page cache every read begins on a block, so a short one is begun again on its last. One that
             // came no further goes on where it stopped: past the cache that is refused, which is an answer too.
-            let begin = if tries == 0 { self.filled - self.filled % IO_ALIGN } else { self.filled };
+            let begin = if tries == 0 { self.filled - self.filled % self.align() } else { self.filled };
             let Some(room) = self.buf.get_mut(begin..).filter(|room| !room.is_empty()) else {
                 return Ok(());
             };
@@ -217,6 +256,23 @@ impl Window {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// Opens a file past the page cache; through it where the file system knows no other way.
+fn past_the_cache(open: impl Fn(FileIo) -> Result<Window, RecoveryError>) -> Result<Window, RecoveryError> {
+    let direct = open(FileIo::Direct).and_then(|mut window| {
+        // Some file systems take the flag and refuse the first read.
+        window.fill(0, 1)?;
+        Ok(window)
+    });
+    match direct {
+        Err(RecoveryError::Io { source, .. })
+            if matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) =>
+        {
+            open(FileIo::Buffered)
+        }
+        other => other,
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use braidlog_format::{
     CHECKPOINT_HEAD, CheckpointHead, ENTRY_HEADER_LEN, Entry, EntryHeader, ExtendedFields, Flags, Kind, Lsn,
-    ManifestEntry, STREAM_HEADER_LEN, StreamEnd, StreamHeader, StreamKind,
+    ManifestEntry, PACKED_HEAD, PACKED_INDEX, PACKED_TRAILER, PackedHead, STREAM_HEADER_LEN, StreamEnd,
+    StreamHeader, StreamKind,
 };
 
 /// A stream that grows.
@@ -85,7 +86,13 @@ fn payload_listing(kind: StreamKind, entry: &Entry<'_>) -> String {
             Err(error) => format!("  {error}: \"{}\"\n", entry.payload.escape_ascii()),
         };
     }
-    if entry.header.kind == CHECKPOINT_HEAD {
+    if kind == StreamKind::Packed && entry.header.kind == PACKED_HEAD {
+        return format!("  {:?}\n", PackedHead::decode(entry.payload).unwrap());
+    }
+    if kind == StreamKind::Packed && matches!(entry.header.kind, PACKED_INDEX | PACKED_TRAILER) {
+        return format!("  {:02x?}\n", entry.payload);
+    }
+    if kind == StreamKind::Checkpoint && entry.header.kind == CHECKPOINT_HEAD {
         return format!("  {:?}\n", CheckpointHead::decode(entry.payload).unwrap());
     }
     let mut out = String::new();

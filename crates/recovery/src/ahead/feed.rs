@@ -39,8 +39,10 @@ struct Source {
     salt: Salt,
     /// Where the next entry stands.
     offset: u64,
-    /// Where others do, the seal last; empty in a segment that has none.
+    /// Where others do, the seal last; empty in a segment that has none. In a packed one: where its frames begin.
     index: Vec<IndexPoint>,
+    /// Of what a run's beginning in the file is a multiple: to read whole frames, and no other, it begins with one.
+    align: u64,
 }
 
 /// What follows a run.
@@ -72,8 +74,8 @@ impl Feed {
                 return None;
             }
             let Some(source) = &mut self.open else { continue };
-            let &mut Source { base, salt, offset: from, .. } = source;
-            let start = from - from % IO_ALIGN as u64;
+            let &mut Source { base, salt, offset: from, align, .. } = source;
+            let start = from - from % align;
             let (to, after, unread, filled) = match source.point_within(start, buf.len()) {
                 Some(point) => {
                     let after = if point.lsn > self.to { After::Nothing } else { After::Entry(point.offset) };
@@ -113,13 +115,19 @@ impl Feed {
 impl Source {
     fn open(dir: &Arc<dyn LogDir>, base: Lsn) -> Result<Source, RecoveryError> {
         let mut window = Window::open(dir, &segment_name(base), GLANCE_LEN)?;
-        let header = header_in(&mut window)?.expect(base, Lsn::MAX)?;
-        let index = seal::at_end(&mut window, &header)?.map_or(Vec::new(), |facts| {
-            let end = IndexPoint { lsn: facts.last_lsn.next(), offset: facts.offset };
-            facts.index.into_iter().chain([end]).collect()
-        });
+        let header = header_in(&mut window)?.expect(window.name(), base, Lsn::MAX)?;
+        let (index, align) = match window.packed() {
+            Some(packed) => (packed.points().collect(), 1),
+            None => {
+                let index = seal::at_end(&mut window, &header)?.map_or(Vec::new(), |facts| {
+                    let end = IndexPoint { lsn: facts.last_lsn.next(), offset: facts.offset };
+                    facts.index.into_iter().chain([end]).collect()
+                });
+                (index, IO_ALIGN as u64)
+            }
+        };
         let file = window.into_file();
-        Ok(Source { file, base, salt: header.salt, offset: SEGMENT_HEADER_LEN, index })
+        Ok(Source { file, base, salt: header.salt, offset: SEGMENT_HEADER_LEN, index, align })
     }
 
     /// The last point up to which a buffer of `len` bytes reaches from `start` on.

@@ -16,7 +16,8 @@ pub(crate) struct Run {
     /// The segment's salt.
     pub(crate) salt: Salt,
     pub(crate) buf: AlignedBuf,
-    /// The file offset of the buffer's first byte, a multiple of [`IO_ALIGN`](braidlog_storage::IO_ALIGN).
+    /// The file offset of the buffer's first byte, a multiple of [`IO_ALIGN`](braidlog_storage::IO_ALIGN) but in a packed
+    /// segment.
     pub(crate) start: u64,
     /// Bytes of the file in the buffer.
     pub(crate) filled: usize,

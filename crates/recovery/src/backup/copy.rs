@@ -1,5 +1,7 @@
 //! Bringing the files of a log into its backup: those that are there already, by a link, by a copy, or cut and sealed.
 
+use std::io::ErrorKind;
+
 use braidlog_format::{
     BLOCK_LEN, EntryHeader, Flags, Kind, Lsn, LsnRange, ManifestCheckpoint, PadLen, Seal, pad_len,
 };
@@ -86,7 +88,7 @@ impl<'a> Copier<'a> {
 
     /// A finished segment.
     pub(super) fn finished(&mut self, segment: &Segment) -> Result<(), Ended> {
-        let name = name_of(segment);
+        let name = name_of(segment, false);
         if self.target.len_of(&name) == Some(segment.len) && self.is_same_segment(segment)? {
             self.unchanged(segment.len);
             return Ok(());
@@ -95,7 +97,7 @@ impl<'a> Copier<'a> {
         let is_sealed = matches!(segment.end, End::Named(named) if named.sealed);
         let linked = self.link && is_sealed && self.target.link(self.source.dir, &name, segment.len)?;
         if !linked {
-            let mut window = self.open(&name)?;
+            let mut window = self.open_as_it_is(&name)?;
             self.copy_whole(&mut window, &name, segment.len)?;
         }
         if let Err(ended) = self.source.check_not_moved(segment.header.base) {
@@ -104,12 +106,13 @@ impl<'a> Copier<'a> {
             }
             return Err(ended);
         }
-        self.brought(&name, segment.len, linked)
+        self.brought(&name, segment.len, linked)?;
+        Ok(self.target.remove_twin(segment.header.base, &name)?)
     }
 
     /// The last segment: cut at the end of the backup, and sealed.
     pub(super) fn last(&mut self, segment: &Segment) -> Result<(), Ended> {
-        let name = name_of(segment);
+        let name = name_of(segment, true);
         let up_to = last_of(segment, self.source.last);
         if self.target.ends_with(segment, up_to)? {
             self.unchanged(self.target.len_of(&name).unwrap_or(0));
@@ -128,7 +131,8 @@ impl<'a> Copier<'a> {
         if let EndOfBackup::Cut(at) = end {
             self.report.last_lsn = at.next.prev();
         }
-        self.brought(&name, len, false)
+        self.brought(&name, len, false)?;
+        Ok(self.target.remove_twin(segment.header.base, &name)?)
     }
 
     /// A file that is there already.
@@ -153,6 +157,16 @@ impl<'a> Copier<'a> {
 
     fn open(&self, name: &str) -> Result<Window, Ended> {
         self.source.unless_moved(Window::open(self.source.dir, name, STREAM_LEN))
+    }
+
+    /// A segment's file with the bytes that it has on the disk. One that is gone may have been packed since it was listed.
+    fn open_as_it_is(&self, name: &str) -> Result<Window, Ended> {
+        match Window::open_as_it_is(self.source.dir, name, STREAM_LEN) {
+            Err(RecoveryError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Err(Ended::Moved)
+            }
+            opened => self.source.unless_moved(opened),
+        }
     }
 
     /// Copies a file that ends at `len`, durably, to one without a name.
@@ -205,12 +219,18 @@ impl<'a> Copier<'a> {
     fn is_same_segment(&self, segment: &Segment) -> Result<bool, Ended> {
         match segment.end {
             End::Named(named) if named.sealed => {
-                let mut window = self.target.window(&name_of(segment))?;
-                let facts = seal::at_end(&mut window, &segment.header)?;
-                Ok(facts.is_some_and(|facts| facts.agrees_with(&named)))
+                let facts = self
+                    .target
+                    .window(&name_of(segment, false))
+                    .and_then(|mut window| seal::at_end(&mut window, &segment.header));
+                match facts {
+                    Ok(facts) => Ok(facts.is_some_and(|facts| facts.agrees_with(&named))),
+                    Err(RecoveryError::Damaged(_)) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
             }
             _ => {
-                let name = name_of(segment);
+                let name = name_of(segment, false);
                 self.is_same(&mut self.open(&name)?, &name)
             }
         }
@@ -228,7 +248,7 @@ impl<'a> Copier<'a> {
         let mut scan = Scan::new(window, &segment.header);
         while scan.at.next <= up_to || scan.at.batch_open {
             if let Step::Stop(stop) = scan.step()? {
-                return Err(tail::damage(&segment.name, &scan.at, &stop, Some(up_to)));
+                return Err(tail::damage(&scan.window, &scan.at, &stop, Some(up_to)));
             }
         }
         Ok(EndOfBackup::Cut(scan.at))

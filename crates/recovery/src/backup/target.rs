@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use braidlog_format::{CheckpointName, LogId, Lsn, MANIFEST_NAME, SegmentName, prepared_name};
+use braidlog_format::{CheckpointName, LogId, Lsn, MANIFEST_NAME, PackedName, SegmentName, prepared_name};
 use braidlog_storage::{Clock, FileAccess, FileIo, LogDir, LogFile};
 
 use super::{checkpoint_name, name_of};
 use crate::chain::{self, Chain, Segment};
+use crate::segment_file::base_of;
 use crate::window::{GLANCE_LEN, STREAM_LEN, Window};
 use crate::{ForeignFile, Manifest, ManifestStore, RecoveryError, dir, seal, tail};
 
@@ -78,11 +79,13 @@ impl Target {
         let listing = dir::list(&self.dir)?;
         for file in listing.segments.iter().filter(|file| file.base >= log_start) {
             let ours = source.segments.iter().find(|segment| segment.header.base == file.base);
-            let mut window = Window::open(&self.dir, &file.name(), GLANCE_LEN)?;
-            let theirs = chain::header_in(&mut window).and_then(|header| header.expect(file.base, Lsn::MAX));
+            let theirs = Window::open(&self.dir, &file.name(), GLANCE_LEN)
+                .and_then(|mut window| chain::header_in(&mut window))
+                .and_then(|header| header.expect(&file.name(), file.base, Lsn::MAX));
             let theirs = match theirs {
                 Err(RecoveryError::Damaged(_)) if ours.is_some() => {
-                    self.files.remove(&file.name());
+                    // No file is as long as that: it is brought anew.
+                    self.files.insert(file.name(), u64::MAX);
                     continue;
                 }
                 theirs => theirs?,
@@ -136,10 +139,11 @@ impl Target {
 
     /// Whether this segment is there, sealed behind this very LSN.
     pub(super) fn ends_with(&self, segment: &Segment, last: Lsn) -> Result<bool, RecoveryError> {
-        if !self.files.contains_key(&name_of(segment)) {
+        let name = name_of(segment, true);
+        if !self.files.contains_key(&name) {
             return Ok(false);
         }
-        let mut window = Window::open(&self.dir, &name_of(segment), GLANCE_LEN)?;
+        let mut window = Window::open(&self.dir, &name, GLANCE_LEN)?;
         let facts = seal::at_end(&mut window, &segment.header)?;
         Ok(facts.is_some_and(|facts| facts.last_lsn == last))
     }
@@ -175,6 +179,18 @@ impl Target {
         Ok(())
     }
 
+    /// Removes the other file of this segment, durably: it would win over the one that has just been brought, and may be
+    /// one that an earlier backup cut. Before the next segment is brought, which continues the new one.
+    pub(super) fn remove_twin(&mut self, base: Lsn, name: &str) -> Result<(), RecoveryError> {
+        for twin in [SegmentName(base).to_string(), PackedName(base).to_string()] {
+            if twin != name && self.files.remove(&twin).is_some() {
+                self.remove(&twin)?;
+                self.sync()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives the temporary file its name, durably.
     pub(super) fn give_name(&mut self, name: &str, len: u64) -> Result<(), RecoveryError> {
         self.dir
@@ -192,9 +208,10 @@ impl Target {
         source: &Chain,
     ) -> Result<usize, RecoveryError> {
         let mut kept: Vec<String> = manifest.checkpoints.iter().map(checkpoint_name).collect();
-        kept.extend(source.segments.iter().map(name_of));
-        let is_of_a_log =
-            |name: &str| SegmentName::parse(name).is_some() || CheckpointName::parse(name).is_some();
+        let last = source.last().map(|last| last.header.base);
+        let segments = source.segments.iter();
+        kept.extend(segments.map(|segment| name_of(segment, Some(segment.header.base) == last)));
+        let is_of_a_log = |name: &str| base_of(name).is_some() || CheckpointName::parse(name).is_some();
         let is_kept = |name: &String| kept.contains(name) || !is_of_a_log(name);
         let gone: Vec<_> = self.files.keys().filter(|name| !is_kept(name)).cloned().collect();
         for name in &gone {

@@ -13,7 +13,7 @@ use braidlog_format::{
 use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile};
 
 use super::CheckpointInfo;
-use super::compression::{self, Refusal};
+use crate::compression::{self, Refusal};
 use crate::stream::StreamReader;
 use crate::{DamageCause, ForeignFile, RecoveryError};
 

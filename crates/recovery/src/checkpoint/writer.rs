@@ -10,8 +10,8 @@ use braidlog_format::{
     Lsn, ZSTD, compression_fields,
 };
 
-use super::compression;
 use crate::RecoveryError;
+use crate::compression;
 use crate::stream::{StreamFinished, StreamWriter};
 
 /// Takes a state: in order, through [`io::Write`]. It holds one chunk of 1 MiB, two if they are compressed, beside a

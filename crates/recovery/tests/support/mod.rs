@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod keys;
+pub mod packing;
 pub mod tamper;
 
 use std::path::Path;
