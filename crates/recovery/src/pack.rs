@@ -196,11 +196,6 @@ impl Packing {
             return self.give_up(PackingEnd::NotNow);
         }
         let (unfinished, name) = (unfinished_packed_name(self.base), PackedName(self.base).to_string());
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("original_gone_before_the_packed_has_its_name") {
-            let original = SegmentName(self.base).to_string();
-            self.dir.remove(&original).map_err(RecoveryError::io("remove", original))?;
-        }
         // One that has the name is of an earlier attempt, in which the original stayed.
         self.dir.rename(&unfinished, &name, true).map_err(RecoveryError::io("rename", unfinished))?;
         self.stage = Stage::Ended(PackingEnd::Packed(packed));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use braidlog_format::Lsn;
+use braidlog_format::{Lsn, SegmentName};
 use braidlog_recovery::{
     Decision, Disposed, Extent, KeptBy, Manifest, Needs, Retention, SegmentAge, truncate,
 };
@@ -91,7 +91,12 @@ impl Upkeep {
     /// Cuts the log so that it starts with the segment that holds `lsn`, or earlier if somebody needs more.
     fn cut(&self, log: &Log, lsn: Lsn) -> Result<Option<Event>> {
         let plan = &self.plan;
-        let mut dispose = |name: &str| match log.engine.recycle(name) {
+        let recycle = |name: &str| match SegmentName::parse(name) {
+            Some(_) => log.engine.recycle(name),
+            // What is packed has not the length of a segment.
+            None => Ok(false),
+        };
+        let mut dispose = |name: &str| match recycle(name) {
             Ok(true) => Ok(Disposed::Recycled),
             Ok(false) => plan.dir.remove(name).map(|()| Disposed::Removed),
             // Its name may be gone; whatever kept the file from being used again does not keep it from going.
