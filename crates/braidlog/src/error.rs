@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use braidlog_engine::EngineError;
 use braidlog_format::{Lsn, LsnRange};
-use braidlog_recovery::{CheckpointError, CheckpointRefusal, RecoveryError, ReplayStopped, RestoreError};
+use braidlog_recovery::{
+    CheckpointError, CheckpointRefusal, RecoveryError, ReplayStopped, RestoreError, TargetError,
+};
 use braidlog_storage::is_no_space;
 
 /// The result of a call of this crate.
@@ -210,6 +212,13 @@ impl Error {
 
     pub(crate) fn restore(path: &Arc<Path>, error: RestoreError) -> Error {
         Error::new(Cause::Restore(error), Some(path))
+    }
+
+    pub(crate) fn target(path: &Arc<Path>, error: TargetError) -> Error {
+        match error {
+            TargetError::Recovery(error) => Error::recovery(path, error),
+            error => Error::refused(path, error.to_string()),
+        }
     }
 
     pub(crate) fn replay(path: &Arc<Path>, stopped: ReplayStopped) -> Error {

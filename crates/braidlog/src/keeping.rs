@@ -147,7 +147,7 @@ impl ReadOnly {
         Ok(Needs::of(&manifest, None).oldest(manifest.log_start))
     }
 
-    fn manifest(&self) -> Result<Manifest> {
+    pub(crate) fn manifest(&self) -> Result<Manifest> {
         Manifest::load(&self.dir).map_err(|error| Error::recovery(&self.path, error))
     }
 }

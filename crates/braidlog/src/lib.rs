@@ -56,6 +56,11 @@
 //! [`Wal::recover`] brings a new state to where the log is, by the newest checkpoint that is good and the records
 //! behind it. Checkpoints may hold [changes only](Checkpoint::incremental).
 //!
+//! # Points in time
+//!
+//! A log can be replayed and recovered up to a [`Target`]: an LSN, a time, a name that [`Wal::restore_point`] gave, or a
+//! record that the application recognizes.
+//!
 //! # Components
 //!
 //! Files and time come from traits in [`storage`], which [`Options`] takes. The crate `braidlog-sim` has a
@@ -83,6 +88,7 @@ mod upkeep;
 
 mod backup;
 mod partitioned;
+mod points;
 mod read_only;
 mod records;
 mod replay;
@@ -98,6 +104,7 @@ pub use error::{AppendError, Error, ErrorKind, Result};
 pub use event::{Event, Listener, SizeState, UpkeepTask};
 pub use keeping::Hold;
 pub use options::Options;
+pub use points::RestorePoint;
 pub use policy::CheckpointPolicy;
 pub use read_only::{ReadOnly, Watcher, verify, verify_with};
 pub use records::Records;
@@ -119,7 +126,7 @@ pub use braidlog_recovery::{
     DamageCause, KeptBy, Loss, LossCause, PackedFault, PassedOver, PassedOverCause, Problem, Record,
     RecordRef, RecoveryEstimate, RecoveryReport, ReplayProgress, Replayed, Restore, RestorePhase,
     RestoreProgress, RestoreReport, RestoreTimes, Retention, Route, SegmentInfo, SegmentState, TailState,
-    VerifyProgress, VerifyReport, VerifyTail, Warning, partition_of,
+    Target, VerifyProgress, VerifyReport, VerifyTail, Warning, partition_of,
 };
 
 /// The README's examples, compiled and run as doc tests.

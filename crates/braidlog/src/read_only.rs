@@ -3,7 +3,7 @@
 //! The rule: nothing here changes a byte or a name in the directory, and no lock is taken.
 
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +113,8 @@ impl ReadOnly {
         self.replay_with(Replay::new())
     }
 
-    /// As [`ReadOnly::replay`], with a range, threads and memory of the caller's choice, and a word on the progress.
+    /// As [`ReadOnly::replay`], with a range, a point in time, threads and memory of the caller's choice, and a word on
+    /// the progress.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits, and as
@@ -126,7 +127,8 @@ impl ReadOnly {
 
     /// The records that a replay asks for.
     pub(crate) fn replay_range(&self, how: &Checked) -> Result<Range> {
-        how.range.map_or_else(|| Ok((Bound::Included(self.replay_from()?), Bound::Unbounded)), Ok)
+        let until = how.until.as_ref().map(|target| self.lsn_at(target)).transpose()?;
+        how.range_from(|| self.replay_from(until), until)
     }
 
     /// The records of `range` that can be read now, read as they are asked for by the caller's thread alone.

@@ -13,7 +13,7 @@ use braidlog_recovery::{
 };
 use braidlog_storage::{Clock, SystemClock};
 
-use crate::{Error, ReadOnly, Replay, Result, Wal};
+use crate::{Error, ReadOnly, Replay, Result, Target, Wal};
 
 /// How [`Wal::recover_with`] goes about it.
 ///
@@ -36,6 +36,7 @@ use crate::{Error, ReadOnly, Replay, Result, Wal};
 pub struct Recover<'a> {
     max_time: Option<Duration>,
     replay: Replay,
+    until: Option<Target>,
     progress: Option<Box<Progress<'a>>>,
 }
 
@@ -44,7 +45,7 @@ type Progress<'a> = dyn FnMut(&RestoreProgress) + 'a;
 impl<'a> Recover<'a> {
     /// Without a limit of time, with the threads and the memory of [`Replay::new`].
     pub fn new() -> Recover<'a> {
-        Recover { max_time: None, replay: Replay::new(), progress: None }
+        Recover { max_time: None, replay: Replay::new(), until: None, progress: None }
     }
 
     /// Ends with [`TimedOut`](crate::ErrorKind::TimedOut) if it takes longer. It looks after each chunk of a checkpoint
@@ -61,6 +62,14 @@ impl<'a> Recover<'a> {
         Recover { replay, ..self }
     }
 
+    /// Brings the state to where the log was at a point: begins with the newest checkpoint that is not behind it. The log
+    /// keeps what it holds behind the point; the state is that of another time, so do not append to it.
+    ///
+    /// Default: the end of the log.
+    pub fn until(self, target: Target) -> Recover<'a> {
+        Recover { until: Some(target), ..self }
+    }
+
     /// Tells how far it is: about once for each MiB, and at the end of each phase.
     pub fn progress(self, progress: impl FnMut(&RestoreProgress) + 'a) -> Recover<'a> {
         Recover { progress: Some(Box::new(progress)), ..self }
@@ -72,9 +81,10 @@ impl<'a> Recover<'a> {
         path: &Arc<Path>,
         clock: &dyn Clock,
         may_have_threads: bool,
+        until: Option<Lsn>,
         restore: impl FnOnce(RestoreHow<'_>) -> Result<RestoreReport, RestoreError>,
     ) -> Result<RestoreReport> {
-        let Recover { max_time, replay, mut progress } = self;
+        let Recover { max_time, replay, until: _, mut progress } = self;
         let ahead = replay.check()?.ahead();
         let ahead = may_have_threads.then_some(ahead);
         let mut tell = |now: &RestoreProgress| {
@@ -82,7 +92,7 @@ impl<'a> Recover<'a> {
                 progress(now);
             }
         };
-        let how = RestoreHow { clock, max_time, ahead, progress: &mut tell };
+        let how = RestoreHow { clock, max_time, ahead, until, progress: &mut tell };
         restore(how).map_err(|error| Error::restore(path, error))
     }
 }
@@ -98,6 +108,7 @@ impl fmt::Debug for Recover<'_> {
         f.debug_struct("Recover")
             .field("max_time", &self.max_time)
             .field("replay", &self.replay)
+            .field("until", &self.until)
             .finish_non_exhaustive()
     }
 }
@@ -121,16 +132,19 @@ impl Wal {
         self.recover_with(Recover::new(), state)
     }
 
-    /// As [`Wal::recover`], with a limit of time, a word on the progress, or other threads.
+    /// As [`Wal::recover`], with a limit of time, a word on the progress, other threads, or up to a point in time.
     ///
     /// # Errors
     /// As [`Wal::recover`]; [`TimedOut`](crate::ErrorKind::TimedOut) when the time is over, which loses nothing;
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits; with a point in time, as
+    /// [`Wal::lsn_at`], and [`Truncated`](crate::ErrorKind::Truncated) if every checkpoint lies behind it and the log does
+    /// not go back to its first record.
     pub fn recover_with(&self, recover: Recover<'_>, state: &mut dyn Restore) -> Result<RestoreReport> {
         let log = &self.log;
         log.check_open()?;
-        let mut report = recover.run(&log.path, &*log.clock, log.background_threads, |how| {
-            log.checkpoints.restore(&log.reader, self.durable_lsn(), how, state)
+        let until = recover.until.as_ref().map(|target| self.lsn_at(target)).transpose()?;
+        let mut report = recover.run(&log.path, &*log.clock, log.background_threads, until, |how| {
+            log.checkpoints.restore(&log.reader, until.unwrap_or(self.durable_lsn()), how, state)
         })?;
         report.time.opening = log.report.duration;
         report.damaged += log.report.damaged_seals.len() as u64;
@@ -170,14 +184,16 @@ impl ReadOnly {
         self.recover_with(Recover::new(), state)
     }
 
-    /// As [`ReadOnly::recover`], with a limit of time, a word on the progress, or other threads.
+    /// As [`ReadOnly::recover`], with a limit of time, a word on the progress, other threads, or up to a point in time.
     ///
     /// # Errors
     /// As [`ReadOnly::recover`] and [`Wal::recover_with`].
     pub fn recover_with(&self, recover: Recover<'_>, state: &mut dyn Restore) -> Result<RestoreReport> {
-        let last = self.last_lsn()?;
-        recover
-            .run(&self.path, &SystemClock::new(), true, |how| restore_read_only(&self.dir, last, how, state))
+        let until = recover.until.as_ref().map(|target| self.lsn_at(target)).transpose()?;
+        let last = until.map_or_else(|| self.last_lsn(), Ok)?;
+        recover.run(&self.path, &SystemClock::new(), true, until, |how| {
+            restore_read_only(&self.dir, last, how, state)
+        })
     }
 
     /// What recovering from this log would read now, and how long that would take, as
@@ -192,10 +208,13 @@ impl ReadOnly {
         estimate(&self.dir, &manifest, &self.reader, last, &SystemClock::new()).map_err(told)
     }
 
-    /// Where a replay begins: behind the newest good checkpoint.
-    pub(crate) fn replay_from(&self) -> Result<Lsn> {
+    /// Where a replay begins: behind the newest good checkpoint, or the newest that is not behind the record `until`.
+    pub(crate) fn replay_from(&self, until: Option<Lsn>) -> Result<Lsn> {
         let told = |error| Error::recovery(&self.path, error);
         let manifest = Manifest::load(&self.dir).map_err(told)?;
-        self.good.replay_from(&self.dir, &manifest).map_err(told)
+        match until {
+            Some(until) => self.good.replay_from_until(&self.dir, &manifest, until).map_err(told),
+            None => self.good.replay_from(&self.dir, &manifest).map_err(told),
+        }
     }
 }

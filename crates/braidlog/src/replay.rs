@@ -11,8 +11,8 @@ use braidlog_format::Lsn;
 use braidlog_recovery::{Progress, ReadAhead, ReplayProgress};
 use braidlog_storage::Clock;
 
-use crate::Result;
 use crate::options::within;
+use crate::{Result, Target};
 
 /// Bytes of the buffer of the caller's own thread.
 const OWN_BYTES: usize = 1 << 20;
@@ -53,6 +53,7 @@ pub struct Replay {
     /// Default: 64 MiB. Minimum: 2 MiB. Maximum: 1 GiB.
     pub memory_bytes: usize,
     range: Option<Range>,
+    until: Option<Target>,
     progress: Option<Arc<Tell>>,
 }
 
@@ -65,6 +66,8 @@ type Tell = dyn Fn(&ReplayProgress) + Send + Sync;
 pub(crate) struct Checked {
     /// The records that are wanted, `None` for those behind the newest good checkpoint.
     pub(crate) range: Option<Range>,
+    /// The point up to which they are wanted.
+    pub(crate) until: Option<Target>,
     pub(crate) threads: usize,
     /// Bytes beside the reader of the caller's own.
     beside_bytes: usize,
@@ -74,7 +77,7 @@ pub(crate) struct Checked {
 impl Default for Replay {
     fn default() -> Replay {
         let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(8));
-        Replay { threads, memory_bytes: 64 << 20, range: None, progress: None }
+        Replay { threads, memory_bytes: 64 << 20, range: None, until: None, progress: None }
     }
 }
 
@@ -108,6 +111,26 @@ impl Replay {
         self
     }
 
+    /// Replays no further than up to a point in the log's time. Without a [range](Replay::range) it begins behind the newest
+    /// checkpoint that is not behind that point.
+    ///
+    /// ```
+    /// # use braidlog::{Replay, Target, Wal};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let wal = Wal::options().open(dir.path())?;
+    /// wal.append(b"the old way")?;
+    /// wal.restore_point("before-migration")?;
+    /// wal.append(b"the new way")?;
+    /// let before = Replay::new().until(Target::restore_point("before-migration"));
+    /// assert_eq!(wal.replay_with(before)?.count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn until(mut self, target: Target) -> Replay {
+        self.until = Some(target);
+        self
+    }
+
     /// Calls `progress` about once for each MiB of the log that was read, and at the end, on the thread that asks for the
     /// records. It is told up to which LSN they have been applied, and what is left.
     ///
@@ -132,12 +155,27 @@ impl Replay {
         within("threads", self.threads as u64, 1, 64)?;
         within("memory_bytes", self.memory_bytes as u64, 2 << 20, 1 << 30)?;
         let Replay { threads, memory_bytes, range, .. } = *self;
-        let progress = self.progress.clone();
-        Ok(Checked { range, threads, beside_bytes: memory_bytes - OWN_BYTES, progress })
+        let (until, progress) = (self.until.clone(), self.progress.clone());
+        Ok(Checked { range, until, threads, beside_bytes: memory_bytes - OWN_BYTES, progress })
     }
 }
 
 impl Checked {
+    /// The records of the range, or from `from` on, up to `until`.
+    pub(crate) fn range_from(&self, from: impl FnOnce() -> Result<Lsn>, until: Option<Lsn>) -> Result<Range> {
+        let (start, end) = match self.range {
+            Some(range) => range,
+            None => (Bound::Included(from()?), Bound::Unbounded),
+        };
+        let end = match (end, until) {
+            (end, None) => end,
+            (Bound::Included(end), Some(until)) => Bound::Included(end.min(until)),
+            (Bound::Excluded(end), Some(until)) if end <= until => Bound::Excluded(end),
+            (_, Some(until)) => Bound::Included(until),
+        };
+        Ok((start, end))
+    }
+
     /// What may be read ahead of a caller who applies himself.
     pub(crate) fn ahead(&self) -> ReadAhead {
         self.ahead_in(self.beside_bytes)
@@ -162,11 +200,12 @@ impl Checked {
 
 impl fmt::Debug for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Replay { threads, memory_bytes, range, progress: _ } = self;
+        let Replay { threads, memory_bytes, range, until, progress: _ } = self;
         f.debug_struct("Replay")
             .field("threads", threads)
             .field("memory_bytes", memory_bytes)
             .field("range", range)
+            .field("until", until)
             .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 //! work.
 
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,10 +200,12 @@ impl Wal {
         self.replay_with(Replay::new())
     }
 
-    /// As [`Wal::replay`], with a range, threads and memory of the caller's choice, and a word on the progress.
+    /// As [`Wal::replay`], with a range, a point in time, threads and memory of the caller's choice, and a word on the
+    /// progress.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits, and as [`Wal::iter`].
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a setting beyond its limits, and as [`Wal::iter`]; with a
+    /// point in time, as [`Wal::recover_with`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
         let how = replay.check()?;
         let records = self.iter(self.replay_range(&how)?)?.progress(how.progress(&self.log.clock));
@@ -213,13 +215,9 @@ impl Wal {
     /// The records that a replay asks for.
     pub(crate) fn replay_range(&self, how: &Checked) -> Result<Range> {
         self.log.check_open()?;
-        match how.range {
-            Some(range) => Ok(range),
-            None => match self.log.checkpoints.replay_from() {
-                Ok(from) => Ok((Bound::Included(from), Bound::Unbounded)),
-                Err(error) => Err(Error::recovery(&self.log.path, error)),
-            },
-        }
+        let until = how.until.as_ref().map(|target| self.lsn_at(target)).transpose()?;
+        let from = || self.log.checkpoints.replay_from(until);
+        how.range_from(|| from().map_err(|error| Error::recovery(&self.log.path, error)), until)
     }
 
     /// The records of `range` that are durable now, read as they are asked for by the caller's thread alone.

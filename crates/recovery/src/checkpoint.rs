@@ -315,7 +315,8 @@ impl Checkpoints {
         how: RestoreHow<'_>,
         state: &mut dyn Restore,
     ) -> Result<RestoreReport, RestoreError> {
-        restore_by(&mut |tick| self.newest_good(tick), reader, last, how, state)
+        let until = how.until;
+        restore_by(&mut |tick| self.newest_good(until, tick), reader, last, how, state)
     }
 
     /// What needs the log, and where its first reader stands. What cannot be read needs nothing: the checkpoint before
@@ -324,17 +325,22 @@ impl Checkpoints {
         Needs::without(manifest, pin, &locked(&self.bad))
     }
 
-    /// The first record that must be replayed by whoever has the state of the newest good checkpoint.
+    /// The first record that must be replayed by whoever has the state of the newest good checkpoint, or of the newest
+    /// that is not behind the record `until`.
     ///
     /// # Errors
-    /// As [`KnownGood::replay_from`].
-    pub fn replay_from(&self) -> Result<Lsn, RecoveryError> {
-        self.good.replay_from(&self.dir, &self.manifest.current())
+    /// As [`KnownGood::replay_from_until`].
+    pub fn replay_from(&self, until: Option<Lsn>) -> Result<Lsn, RecoveryError> {
+        let manifest = self.manifest.current();
+        match until {
+            Some(until) => self.good.replay_from_until(&self.dir, &manifest, until),
+            None => self.good.replay_from(&self.dir, &manifest),
+        }
     }
 
-    /// The newest good checkpoint, and where replay begins upon it.
-    fn newest_good(&self, tick: &mut Tick<'_>) -> Result<Selection, Cut> {
-        let selected = select::newest_good_now(&self.dir, &mut || Ok(self.manifest.current()), tick);
+    /// The newest good checkpoint that is not behind the record `until`, and where replay begins upon it.
+    fn newest_good(&self, until: Option<Lsn>, tick: &mut Tick<'_>) -> Result<Selection, Cut> {
+        let selected = select::newest_good_now(&self.dir, until, &mut || Ok(self.manifest.current()), tick);
         let passed_over = match &selected {
             Ok(selection) => selection.passed_over.as_slice(),
             Err(Cut::Recovery(RecoveryError::NoCheckpoint { passed_over, .. })) => passed_over,
@@ -375,7 +381,8 @@ pub fn restore_read_only(
     // how far the log is durable.
     let reader = LogReader::of_writer(Arc::clone(dir), Lsn::FIRST);
     let mut look = || Manifest::load(dir).map(Arc::new);
-    restore_by(&mut |tick| select::newest_good_now(dir, &mut look, tick), &reader, last, how, state)
+    let until = how.until;
+    restore_by(&mut |tick| select::newest_good_now(dir, until, &mut look, tick), &reader, last, how, state)
 }
 
 /// Restores `state` from what `newest_good` selects, and the records behind it.

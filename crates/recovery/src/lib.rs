@@ -63,6 +63,7 @@ mod partition;
 mod progress;
 mod reader;
 mod replay;
+mod target;
 mod visible;
 
 mod check;
@@ -98,6 +99,7 @@ pub use restore::{
 pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
 pub use rewrite::{SegmentWriter, WrittenSegment};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
+pub use target::{Target, TargetError, resolve};
 pub use truncate::{Disposed, Truncation, truncate};
 pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};
 

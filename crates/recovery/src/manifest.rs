@@ -176,6 +176,46 @@ impl Manifest {
         self.holds.len() < before
     }
 
+    /// The restore point of this name.
+    pub fn restore_point(&self, name: &str) -> Option<&RestorePoint> {
+        self.restore_points.iter().find(|point| point.name == name)
+    }
+
+    /// Sets a restore point behind the record `lsn`, which is durable; whether there was none of this name.
+    pub fn set_restore_point(&mut self, name: &str, lsn: Lsn, time_ns: u64) -> bool {
+        if self.restore_point(name).is_some() {
+            return false;
+        }
+        let at = self.restore_points.partition_point(|point| point.lsn <= lsn);
+        self.restore_points.insert(at, RestorePoint { name: name.to_owned(), lsn, time_ns });
+        // What leads there is vouched for.
+        self.durable = self.durable.max(lsn);
+        true
+    }
+
+    /// Drops the restore point of this name; whether there was one.
+    pub fn drop_restore_point(&mut self, name: &str) -> bool {
+        let before = self.restore_points.len();
+        self.restore_points.retain(|point| point.name != name);
+        self.restore_points.len() < before
+    }
+
+    /// Whether a state as of `lsn` can be recovered, as far as the manifest knows: from the log's first record on, or upon a
+    /// checkpoint that is not newer.
+    pub fn leads_to(&self, lsn: Lsn) -> bool {
+        let leads = |checkpoint: &ManifestCheckpoint| {
+            checkpoint.lsn <= lsn && checkpoint.replay_from >= self.log_start
+        };
+        self.log_start == Lsn::FIRST || self.checkpoints.iter().any(leads)
+    }
+
+    /// What it would say of checkpoints if none had been taken behind the record `until`.
+    pub fn as_of(&self, until: Lsn) -> Manifest {
+        let mut manifest = self.clone();
+        manifest.checkpoints.retain(|checkpoint| checkpoint.lsn <= until);
+        manifest
+    }
+
     /// The first LSN that a checkpoint or a hold needs: no truncation goes beyond it. Without a checkpoint the log is all
     /// that there is.
     pub fn needed_from(&self) -> Lsn {

@@ -236,7 +236,7 @@ fn read<R: Into<Route>>(
     progress: Option<Progress>,
     mut key: impl FnMut(&RecordRef<'_>) -> R,
 ) -> (Replayed, Option<RecoveryError>) {
-    let mut teller = progress.map(|how| Teller::begin(how, records.applied_to(), records.range_end()));
+    let mut teller = progress.map(|how| Teller::begin(how, records.applied_to(), records.last_lsn()));
     let mut read = Replayed::nothing(records.applied_to());
     let mut hands = Hands::new(board, threads);
     let mut error = None;

@@ -103,6 +103,11 @@ impl LogReader {
         }
     }
 
+    /// The log's directory.
+    pub(crate) fn dir(&self) -> &Arc<dyn LogDir> {
+        &self.dir
+    }
+
     /// Where the readers stand that came of this one.
     pub fn pins(&self) -> &Pins {
         &self.pins

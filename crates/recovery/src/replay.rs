@@ -217,11 +217,6 @@ impl Records {
         self
     }
 
-    /// The last record of the range.
-    pub(crate) fn range_end(&self) -> Lsn {
-        self.to
-    }
-
     /// The record that was given last, or the last LSN that was given up behind it and passed; before the first one, the
     /// one before the range. Who has applied it goes on behind it another time.
     pub fn applied_to(&self) -> Lsn {

@@ -181,6 +181,8 @@ pub struct RestoreHow<'a> {
     pub max_time: Option<Duration>,
     /// What may be read ahead of the application; `None` for nothing.
     pub ahead: Option<ReadAhead>,
+    /// The record up to which the state is wanted: no newer checkpoint is used. `None` for the newest.
+    pub until: Option<Lsn>,
     /// Told about once for each MiB, and at the end of each phase.
     pub progress: &'a mut dyn FnMut(&RestoreProgress),
 }

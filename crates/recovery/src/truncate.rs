@@ -77,6 +77,8 @@ pub fn truncate(
             // What stands before a segment was durable before the segment was.
             manifest.durable = manifest.durable.max(durable).max(start.prev());
             manifest.ages.retain(|age| age.base >= start);
+            // Nothing leads there any more.
+            manifest.restore_points.retain(|point| point.lsn.next() >= start);
         });
         pins.lower(store.current().log_start);
         changed?;

@@ -132,16 +132,53 @@ impl KnownGood {
     }
 }
 
-/// As [`newest_good`], of a manifest that others may change meanwhile: `look` gives it as it is now. Whoever takes a
-/// checkpoint may remove what this one looks for, after the manifest has changed.
+impl KnownGood {
+    /// As [`replay_from`](KnownGood::replay_from), with the newest good checkpoint that is not behind the record `until`.
+    ///
+    /// # Errors
+    /// As [`replay_from`](KnownGood::replay_from); [`RecoveryError::Truncated`] if none leads there, and none of those that
+    /// should is damaged.
+    pub fn replay_from_until(
+        &self,
+        dir: &Arc<dyn LogDir>,
+        manifest: &Manifest,
+        until: Lsn,
+    ) -> Result<Lsn, RecoveryError> {
+        match self.replay_from(dir, &manifest.as_of(until)) {
+            Err(error) => Err(unless_too_old(error)),
+            found => found,
+        }
+    }
+}
+
+/// No checkpoint that is not newer than a point: if there never was one that is still named, the log was cut behind it.
+fn unless_too_old(error: RecoveryError) -> RecoveryError {
+    match error {
+        RecoveryError::NoCheckpoint { log_start, passed_over } if passed_over.is_empty() => {
+            RecoveryError::Truncated { first_lsn: log_start }
+        }
+        error => error,
+    }
+}
+
+/// As [`newest_good`], of the checkpoints that are not newer than the record `until`, if there is one, and of a manifest
+/// that others may change meanwhile: `look` gives it as it is now. Whoever takes a checkpoint may remove what this one
+/// looks for, after the manifest has changed.
 pub(crate) fn newest_good_now(
     dir: &Arc<dyn LogDir>,
+    until: Option<Lsn>,
     look: &mut dyn FnMut() -> Result<Arc<Manifest>, RecoveryError>,
     tick: &mut Tick<'_>,
 ) -> Result<Selection, Cut> {
     let mut manifest = look()?;
     loop {
-        let selected = newest_good(dir, &manifest, tick);
+        let selected = match until {
+            Some(until) => match newest_good(dir, &manifest.as_of(until), tick) {
+                Err(Cut::Recovery(error)) => Err(unless_too_old(error).into()),
+                selected => selected,
+            },
+            None => newest_good(dir, &manifest, tick),
+        };
         let now = look()?;
         if now.checkpoints == manifest.checkpoints {
             return selected;
