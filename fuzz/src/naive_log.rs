@@ -103,9 +103,9 @@ struct Chain<'a> {
     absent: Option<u64>,
 }
 
-/// The base that a segment's name says.
+/// The base that a segment's name says: LSNs are from 1.
 pub fn segment_base(name: &str) -> Option<u64> {
-    decimal(name.strip_suffix(".wal")?, 20)
+    decimal(name.strip_suffix(".wal")?, 20).filter(|&base| base > 0)
 }
 
 /// Incarnation and base that the name of a kept tail says.
@@ -179,7 +179,7 @@ pub fn opening(files: &Files) -> Result<Opening, Refusal> {
     opening.after.retain(|name, _| {
         let goes = is_prepared(name)
             || is_unfinished(name)
-            || segment_base(name).is_some_and(|base| is_below(base, manifest.start))
+            || segment_base(name).is_some_and(|base| base < manifest.start)
             || checkpoint_name(name).is_some_and(|named| !manifest.checkpoints.contains(&named));
         !goes
     });
@@ -312,16 +312,11 @@ pub(crate) fn is_one_bit_off(block: &[u8; BLOCK]) -> bool {
     changes.contains(&(crc32(0, &block[..BLOCK - 4]) ^ number(&block[BLOCK - 4..]) as u32))
 }
 
-/// Whether a file of this base is none of a log that starts there; a log that was never cut has none such.
-fn is_below(base: u64, start: u64) -> bool {
-    start > 1 && base < start
-}
-
 fn chain(files: &Files, start: u64) -> Result<Chain<'_>, Refusal> {
     let named: Vec<(u64, &str, &[u8])> = files
         .iter()
         .filter_map(|(name, bytes)| segment_base(name).map(|base| (base, name.as_str(), bytes.as_slice())))
-        .filter(|&(base, ..)| !is_below(base, start))
+        .filter(|&(base, ..)| base >= start)
         .collect();
     if named.is_empty() && start > 1 {
         return Err(damaged(&format!("{start:020}.wal"), 0, start, LSN_MAX));

@@ -30,7 +30,10 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
     let Recovered { tail, report, manifest } =
         recover(&dir, new_log_id).map_err(|error| Error::recovery(&path, error))?;
     let clock = options.clock.clone();
-    let manifest = Arc::new(ManifestStore::new(dir.clone(), clock, report.log_id, manifest));
+    let mut manifest = ManifestStore::new(dir.clone(), clock, report.log_id, manifest);
+    // Before the engine takes what space there is.
+    manifest.keep_reserve().map_err(|error| Error::recovery(&path, error))?;
+    let manifest = Arc::new(manifest);
     let durability = settings.mode.durability();
     let max_record_bytes = settings.max_record_bytes;
     let background_threads = settings.background;

@@ -211,10 +211,7 @@ impl ReadOnly {
     /// Where a replay begins: behind the newest good checkpoint, or the newest that is not behind the record `until`.
     pub(crate) fn replay_from(&self, until: Option<Lsn>) -> Result<Lsn> {
         let told = |error| Error::recovery(&self.path, error);
-        let manifest = Manifest::load(&self.dir).map_err(told)?;
-        match until {
-            Some(until) => self.good.replay_from_until(&self.dir, &manifest, until).map_err(told),
-            None => self.good.replay_from(&self.dir, &manifest).map_err(told),
-        }
+        let mut look = || Manifest::load(&self.dir).map(Arc::new);
+        self.good.replay_from(&self.dir, until, &mut look).map_err(told)
     }
 }

@@ -93,6 +93,9 @@ impl std::fmt::Display for CheckpointName {
     }
 }
 
+/// The name of a file whose blocks are kept for a small checkpoint on a device that has none left.
+pub const CHECKPOINT_RESERVE_NAME: &str = "CHECKPOINT.reserve";
+
 /// The name of the checkpoint with this number while it is written: `<number>.ckpt.new`. Left-over ones are removed
 /// at open.
 pub fn unfinished_checkpoint_name(number: u64) -> String {

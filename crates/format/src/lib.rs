@@ -26,8 +26,8 @@ mod stream;
 mod tail;
 
 pub use checkpoint::{
-    CHECKPOINT_CHUNK_MAX, CHECKPOINT_DATA, CHECKPOINT_HEAD, CHECKPOINT_HEAD_LEN, CheckpointHead,
-    CheckpointName, parse_unfinished_checkpoint, unfinished_checkpoint_name,
+    CHECKPOINT_CHUNK_MAX, CHECKPOINT_DATA, CHECKPOINT_HEAD, CHECKPOINT_HEAD_LEN, CHECKPOINT_RESERVE_NAME,
+    CheckpointHead, CheckpointName, parse_unfinished_checkpoint, unfinished_checkpoint_name,
 };
 pub use entry::{ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, entry_len, padded_len};
 pub use error::DecodeError;
@@ -36,8 +36,8 @@ pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt};
 pub use kind::{Flags, Kind};
 pub use loss::{LOSS_LEN, LossEntry};
 pub use manifest::{
-    MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_TEXT_MAX, ManifestCheckpoint, ManifestEntry, ManifestFixed,
-    ManifestHead,
+    MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAME, MANIFEST_TEXT_MAX, ManifestCheckpoint,
+    ManifestEntry, ManifestFixed, ManifestHead,
 };
 pub use mark::{PadLen, SYNC_MARK_LEN, SyncMark, pad_len};
 pub use name::{SegmentName, TornName, prepared_name};

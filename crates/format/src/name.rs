@@ -7,9 +7,10 @@ use crate::{Incarnation, Lsn};
 pub struct SegmentName(pub Lsn);
 
 impl SegmentName {
-    /// The base LSN that a file name says, if it is the name of a segment.
+    /// The base LSN that a file name says, if it is the name of a segment: LSNs are from 1.
     pub fn parse(name: &str) -> Option<SegmentName> {
-        Some(SegmentName(Lsn(digits20(name.strip_suffix(".wal")?)?)))
+        let base = Lsn(digits20(name.strip_suffix(".wal")?)?);
+        (base >= Lsn::FIRST).then_some(SegmentName(base))
     }
 }
 
@@ -74,6 +75,7 @@ mod tests {
             "42.wal",
             "+0000000000000000042.wal",
             "00000000000000000042.wal.bak",
+            "00000000000000000000.wal",
             "LOCK",
             "99999999999999999999.wal",
         ] {

@@ -180,9 +180,10 @@ pub const fn packs(plain: u64, packed: u64) -> bool {
 pub struct PackedName(pub Lsn);
 
 impl PackedName {
-    /// The base LSN that a file name says, if it is the name of a packed segment.
+    /// The base LSN that a file name says, if it is the name of a packed segment: LSNs are from 1.
     pub fn parse(name: &str) -> Option<PackedName> {
-        Some(PackedName(Lsn(digits20(name.strip_suffix(".walz")?)?)))
+        let base = Lsn(digits20(name.strip_suffix(".walz")?)?);
+        (base >= Lsn::FIRST).then_some(PackedName(base))
     }
 }
 

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use braidlog_format::{
-    BLOCK_LEN, CheckpointName, DecodeError, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryHeader, ExtendedField,
-    ExtendedFields, FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation, IndexPoint, Kind, LogId, Lsn,
-    MAGIC, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_TEXT_MAX, PackedName, PadLen, Predecessor,
-    SEGMENT_HEADER_LEN, STREAM_PAYLOAD_MAX, SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName,
-    SyncMark, TornName, USER_METADATA_MAX, UserMetadata, checksum, pad_len, parse_unfinished_packed,
-    prepared_name, seal_len, unfinished_checkpoint_name, unfinished_packed_name,
+    BLOCK_LEN, CHECKPOINT_RESERVE_NAME, CheckpointName, DecodeError, ENTRY_ALIGN, ENTRY_HEADER_LEN,
+    EntryHeader, ExtendedField, ExtendedFields, FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation,
+    IndexPoint, Kind, LogId, Lsn, MAGIC, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAME,
+    MANIFEST_TEXT_MAX, PackedName, PadLen, Predecessor, SEGMENT_HEADER_LEN, STREAM_PAYLOAD_MAX,
+    SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName, SyncMark, TornName, USER_METADATA_MAX,
+    UserMetadata, checksum, pad_len, parse_unfinished_packed, prepared_name, seal_len,
+    unfinished_checkpoint_name, unfinished_packed_name,
 };
 
 #[path = "support/document.rs"]
@@ -66,8 +67,10 @@ fn file_names_are_as_documented() {
             &*torn.to_string(),
             MANIFEST_NAME,
             MANIFEST_NEW_NAME,
+            MANIFEST_RESERVE_NAME,
             &*checkpoint.to_string(),
             &*unfinished_checkpoint_name(7),
+            CHECKPOINT_RESERVE_NAME,
             "LOCK"
         ]
     );
@@ -75,7 +78,7 @@ fn file_names_are_as_documented() {
     assert_eq!(PackedName::parse(examples[1]), Some(PackedName(Lsn(42))));
     assert_eq!(parse_unfinished_packed(examples[2]), Some(Lsn(42)));
     assert_eq!(TornName::parse(examples[4]), Some(torn));
-    assert_eq!(CheckpointName::parse(examples[7]), Some(checkpoint));
+    assert_eq!(CheckpointName::parse(examples[8]), Some(checkpoint));
 }
 
 fn sample_header() -> SegmentHeader {

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use braidlog::{Append, Durability, ErrorKind, HealthState, Lsn, Wal};
+use braidlog::{Append, Durability, ErrorKind, HealthState, Lsn, Retention, Wal};
 use braidlog_sim::{Rng, STAMP_LEN, Stamp};
 
 use crate::command::{self, Event, Writing};
@@ -116,6 +116,8 @@ fn fill_with_library(disk: &SmallDisk, rng: &mut Rng, counts: &mut Counts) {
     counts.add("closes while full", 1);
     reopen_without_space(disk, rng, has_direct_io, &mut accepted);
     counts.add("opens with not one block free", 1);
+    free_itself(disk, rng, has_direct_io, &mut accepted);
+    counts.add("logs that freed themselves", 1);
     counts.add("records checked", accepted.len() as u64);
 }
 
@@ -171,7 +173,7 @@ fn check_full(wal: &Wal, accepted: &Accepted) {
     assert_ne!(wal.health().state, HealthState::Failed, "I17: a full disk is no failure");
     wal.flush().expect("I17: what was accepted has space");
     assert_eq!(wal.durable_lsn(), wal.last_lsn());
-    check_records(wal.replay().expect("reading needs no space"), accepted);
+    check_records(wal.iter(..).expect("reading needs no space"), accepted);
     check_dir(wal.path(), accepted);
 }
 
@@ -187,7 +189,8 @@ fn check_dir(dir: &Path, accepted: &Accepted) {
 
 fn check_records(records: braidlog::Records, accepted: &Accepted) {
     let mut expected = accepted.iter();
-    for (lsn, record) in (1..).zip(records) {
+    let first = accepted.keys().next().copied().unwrap_or(1);
+    for (lsn, record) in (first..).zip(records) {
         let record = record.expect("I12: nothing is damaged");
         let stamp = Stamp::of(&record.payload);
         assert_eq!(record.lsn, Lsn(lsn), "I2: LSNs are dense");
@@ -241,6 +244,37 @@ fn reopen_without_space(disk: &SmallDisk, rng: &mut Rng, has_direct_io: bool, ac
     check_full(&wal, accepted);
     wal.close().expect("nothing fails");
     check_dir(&dir, accepted);
+}
+
+/// With not one block free the log takes a checkpoint without content, and gives up what lies before it: by what it
+/// keeps in reserve. Then there is space, and nobody else has freed any.
+fn free_itself(disk: &SmallDisk, rng: &mut Rng, has_direct_io: bool, accepted: &mut Accepted) {
+    let dir = disk.path().join("wal");
+    for round in 1..=FILLINGS {
+        let wal = any_options(rng, has_direct_io)
+            .retention(Retention::keep_all())
+            .open(&dir)
+            .expect("there is space, or opening needs none");
+        fill(&wal, FILLINGS + 2 * round, rng, accepted);
+        wal.flush().expect("I17: what was accepted has space");
+        // Without the log's own attempts to find space, which may have some for a moment.
+        wal.close().expect("I18: what was accepted has space");
+        disk.stuff();
+        assert_eq!(disk.free_blocks(), 0, "not one block is free");
+        let wal = any_options(rng, has_direct_io)
+            .retention(Retention::keep_all())
+            .open(&dir)
+            .expect("I17: opening needs no space");
+        let last = wal.durable_lsn();
+        wal.checkpoint(last, |_| Ok(())).expect("I17: the log keeps space for that");
+        let first = wal.truncate_before(last).expect("I17: the log keeps space for that");
+        accepted.retain(|lsn, _| *lsn >= first.0);
+        heal(&wal, FILLINGS + 2 * round + 1, accepted);
+        check_full(&wal, accepted);
+        wal.close().expect("nothing fails");
+        check_dir(&dir, accepted);
+        disk.unstuff();
+    }
 }
 
 // --- Processes that are killed ---

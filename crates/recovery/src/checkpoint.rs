@@ -29,6 +29,7 @@ use braidlog_format::{
 use braidlog_storage::{Clock, LogDir};
 use thiserror::Error;
 
+use crate::reserve::ReserveFor;
 use crate::restore::{Restore, RestoreError, RestoreHow, RestoreReport, Restoring};
 use crate::stream::StreamWriter;
 use crate::{BoxError, LogReader, Manifest, ManifestStore, Needs, RecoveryError, compression};
@@ -249,7 +250,8 @@ impl Checkpoints {
             unfinished.name = CheckpointInfo::of(newest).file;
         }
         let header = StreamHeader::new(StreamKind::Checkpoint, self.log_id, number, created_at_ns);
-        let stream = StreamWriter::create(&self.dir, &unfinished.name, header)?;
+        let stream = StreamWriter::create(&self.dir, &unfinished.name, header)?
+            .with_reserve(self.manifest.reserve(ReserveFor::Checkpoint));
         let base_number = base.map(|base| base.number);
         let head = CheckpointHead { lsn: order.lsn, replay_from: order.replay_from, base: base_number };
         let base_lsn = base.map(|base| base.lsn);
@@ -329,13 +331,9 @@ impl Checkpoints {
     /// that is not behind the record `until`.
     ///
     /// # Errors
-    /// As [`KnownGood::replay_from_until`].
+    /// As [`KnownGood::replay_from`].
     pub fn replay_from(&self, until: Option<Lsn>) -> Result<Lsn, RecoveryError> {
-        let manifest = self.manifest.current();
-        match until {
-            Some(until) => self.good.replay_from_until(&self.dir, &manifest, until),
-            None => self.good.replay_from(&self.dir, &manifest),
-        }
+        self.good.replay_from(&self.dir, until, &mut || Ok(self.manifest.current()))
     }
 
     /// The newest good checkpoint that is not behind the record `until`, and where replay begins upon it.

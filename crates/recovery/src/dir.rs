@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use braidlog_format::{
-    CheckpointName, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME, PackedName, SegmentName, TornName,
-    parse_unfinished_checkpoint, parse_unfinished_packed,
+    CHECKPOINT_RESERVE_NAME, CheckpointName, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAME,
+    PackedName, SegmentName, TornName, parse_unfinished_checkpoint, parse_unfinished_packed,
 };
 use braidlog_storage::LogDir;
 
 use crate::segment_file::base_of;
 use crate::{ForeignFile, RecoveryError};
 
-/// The name of the lock file, which is never deleted.
-const LOCK: &str = "LOCK";
+/// Files of the log that say nothing to whoever lists the directory: the lock, which is never deleted, the manifest, and
+/// the reserve.
+const OTHERS: [&str; 4] = ["LOCK", MANIFEST_NAME, MANIFEST_RESERVE_NAME, CHECKPOINT_RESERVE_NAME];
 /// How a prepared file's name ends.
 const PREPARED: &str = ".prep";
 
@@ -59,19 +60,14 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// The segments of a log that starts at `start`. In one that was never cut no name is passed over, also none below the
-    /// first LSN: no segment of a log ever had it.
+    /// The segments of a log that starts at `start`.
     pub(crate) fn segments_from(&self, start: Lsn) -> &[SegmentFile] {
-        if start == Lsn::FIRST {
-            &self.segments
-        } else {
-            self.segments.get(self.count_below(start)..).unwrap_or(&[])
-        }
+        self.segments.get(self.count_below(start)..).unwrap_or(&[])
     }
 
     /// Files of segments that are no part of a log any more that starts at `start`.
     pub(crate) fn segments_below(&self, start: Lsn) -> &[SegmentFile] {
-        if start == Lsn::FIRST { &[] } else { self.segments.get(..self.count_below(start)).unwrap_or(&[]) }
+        self.segments.get(..self.count_below(start)).unwrap_or(&[])
     }
 
     fn count_below(&self, start: Lsn) -> usize {
@@ -98,7 +94,7 @@ pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
             listing.checkpoints.push(checkpoint);
         } else if entry.is_file && is_unfinished(&entry.name) {
             listing.unfinished.push(entry.name);
-        } else if entry.name != LOCK && entry.name != MANIFEST_NAME {
+        } else if !OTHERS.contains(&entry.name.as_str()) {
             listing.unknown.push(entry.name);
         }
     }

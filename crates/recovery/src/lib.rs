@@ -42,6 +42,7 @@ mod rewrite;
 
 mod loss;
 mod manifest;
+mod reserve;
 mod stream;
 
 mod pack;

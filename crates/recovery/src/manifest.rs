@@ -5,14 +5,16 @@
 //! [`ManifestStore::current`] gives (and removes a file that the log no longer needs) acts on what a crash leaves.
 
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidlog_format::{
     DecodeError, Flags, LogId, LossEntry, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
-    ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind,
+    MANIFEST_RESERVE_NAME, ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind,
 };
-use braidlog_storage::{Clock, LogDir};
+use braidlog_storage::{Clock, FileAccess, FileIo, LogDir};
 
+use crate::reserve::{Reserve, ReserveFor};
 use crate::stream::{StreamReader, StreamWriter};
 use crate::{Damage, DamageCause, ForeignFile, Loss, RecoveryError, chain};
 
@@ -355,6 +357,10 @@ pub struct ManifestStore {
     tried: Mutex<u64>,
     /// Held by who truncates the log.
     truncation: Mutex<()>,
+    /// Blocks for the day when the device has none.
+    reserve: Option<Arc<Reserve>>,
+    /// Bytes of the manifest, as far as this store has written it.
+    len: AtomicU64,
 }
 
 impl ManifestStore {
@@ -367,7 +373,58 @@ impl ManifestStore {
         manifest: Arc<Manifest>,
     ) -> ManifestStore {
         let tried = Mutex::new(manifest.number());
-        ManifestStore { dir, clock, log_id, current: Mutex::new(manifest), tried, truncation: Mutex::new(()) }
+        let (current, truncation) = (Mutex::new(manifest), Mutex::new(()));
+        ManifestStore {
+            dir,
+            clock,
+            log_id,
+            current,
+            tried,
+            truncation,
+            reserve: None,
+            len: AtomicU64::new(0),
+        }
+    }
+
+    /// Has the log keep a few blocks, with which its manifest can be changed and a small checkpoint written though the
+    /// device has not one left. If it has none now, the log has none either, until there are.
+    ///
+    /// # Errors
+    /// [`RecoveryError::Io`], for another reason than a lack of space.
+    pub fn keep_reserve(&mut self) -> Result<(), RecoveryError> {
+        let len = match self.dir.open(MANIFEST_NAME, FileAccess::Read, FileIo::Buffered) {
+            Ok(file) => file.len().map_err(RecoveryError::io("read", MANIFEST_NAME))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(RecoveryError::io("open", MANIFEST_NAME)(error)),
+        };
+        self.len.store(len, Relaxed);
+        let reserve = Arc::new(Reserve::new(Arc::clone(&self.dir)));
+        reserve.fill(len).map_err(RecoveryError::io("make", MANIFEST_RESERVE_NAME))?;
+        self.reserve = Some(reserve);
+        Ok(())
+    }
+
+    /// Whether the log can be cut though the device has not one block left, as far as it keeps a reserve for that. If
+    /// not, what the log gives up is better given back than used again.
+    pub fn can_do_without_space(&self) -> bool {
+        self.reserve.as_ref().is_none_or(|reserve| reserve.has_manifest())
+    }
+
+    /// The reserve, for a stream.
+    pub(crate) fn reserve(&self, what: ReserveFor) -> Option<(Arc<Reserve>, ReserveFor)> {
+        self.reserve.as_ref().map(|reserve| (Arc::clone(reserve), what))
+    }
+
+    /// Takes again what the reserve lacks, if the device has it. Nothing depends on it.
+    pub(crate) fn refill_reserve(&self) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("reserve_not_made_again") {
+            return;
+        }
+        if let Some(reserve) = &self.reserve {
+            // What fails now is tried again with the next change.
+            let _ = reserve.fill(self.len.load(Relaxed));
+        }
     }
 
     /// What the manifest says now. It never waits for a change that is being written.
@@ -419,6 +476,7 @@ impl ManifestStore {
         let manifest = Arc::new(manifest);
         self.write(&manifest, *tried)?;
         *locked(&self.current) = Arc::clone(&manifest);
+        self.refill_reserve();
         Ok(manifest)
     }
 
@@ -434,12 +492,14 @@ impl ManifestStore {
             RecoveryError::io("write", MANIFEST_NEW_NAME)(source)
         })?;
         let header = StreamHeader::new(StreamKind::Manifest, self.log_id, number, self.clock.wall_ns());
-        let mut writer = StreamWriter::create(&self.dir, MANIFEST_NEW_NAME, header)?;
+        let writer = StreamWriter::create(&self.dir, MANIFEST_NEW_NAME, header)?;
+        let mut writer = writer.with_reserve(self.reserve(ReserveFor::Manifest));
         for entry in manifest.entries() {
             let (fixed, text) = entry.encode();
             writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()])?;
         }
-        writer.finish(MANIFEST_NAME, true)?;
+        let finished = writer.finish(MANIFEST_NAME, true)?;
+        self.len.store(finished.bytes, Relaxed);
         Ok(())
     }
 }

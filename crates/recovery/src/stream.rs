@@ -12,9 +12,10 @@ use braidlog_format::{
     DecodeError, ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, Lsn, LsnRange, STREAM_HEADER_LEN,
     STREAM_PAYLOAD_MAX, StreamEnd, StreamHeader, StreamKind, padded_len,
 };
-use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile, write_all_at};
+use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile, is_no_space, write_all_at};
 
 use crate::dir::path_of;
+use crate::reserve::{Reserve, ReserveFor};
 use crate::window::Window;
 use crate::{DamageCause, ForeignFile, RecoveryError, flip};
 
@@ -39,6 +40,8 @@ pub struct StreamWriter {
     written: u64,
     synced: u64,
     end: StreamEnd,
+    /// Where it finds blocks if the device has none.
+    reserve: Option<(Arc<Reserve>, ReserveFor)>,
 }
 
 /// A stream that has its name.
@@ -82,7 +85,15 @@ impl StreamWriter {
             written: 0,
             synced: 0,
             end,
+            reserve: None,
         })
+    }
+
+    /// Lets the stream use a file of the log's reserve if it finds no space, and if all of it lies in the buffer then.
+    #[must_use]
+    pub(crate) fn with_reserve(mut self, reserve: Option<(Arc<Reserve>, ReserveFor)>) -> StreamWriter {
+        self.reserve = reserve;
+        self
     }
 
     /// Appends an entry whose payload is these parts, one behind the other.
@@ -124,8 +135,18 @@ impl StreamWriter {
     pub(crate) fn complete(&mut self) -> Result<StreamFinished, RecoveryError> {
         let end_checksum =
             self.push(StreamEnd::KIND, Flags::NONE, self.end.encode().len() as u32, &[&self.end.encode()]);
-        self.flush()?;
-        self.sync_whole()?;
+        let is_in_memory = self.written == 0;
+        match self.write_out().and_then(|()| self.sync_whole()) {
+            Err(RecoveryError::Io { source, .. })
+                if is_in_memory && is_no_space(&source) && self.take_reserve()? =>
+            {
+                self.write_out()?;
+                self.cut_reserve()?;
+                self.sync_whole()?;
+            }
+            done => done?,
+        }
+        self.buf.clear();
         Ok(StreamFinished { bytes: self.written, end_checksum })
     }
 
@@ -163,11 +184,37 @@ impl StreamWriter {
         EntryHeader::stored_checksum(&bytes)
     }
 
-    /// Writes the buffer to the file.
-    fn flush(&mut self) -> Result<(), RecoveryError> {
+    /// Begins anew in a file of the reserve, if there is one: it has the temporary name now, and the file that found no
+    /// space is gone.
+    fn take_reserve(&mut self) -> Result<bool, RecoveryError> {
+        let Some((reserve, what)) = &self.reserve else { return Ok(false) };
+        let taken =
+            reserve.take(*what, &self.name).map_err(RecoveryError::io("rename", self.name.as_str()))?;
+        let Some(file) = taken else { return Ok(false) };
+        (self.file, self.written, self.synced) = (file, 0, 0);
+        Ok(true)
+    }
+
+    /// Behind the stream lie bytes of what the reserve was before.
+    fn cut_reserve(&self) -> Result<(), RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("reserve_not_cut") {
+            return Ok(());
+        }
+        self.file.set_len(self.written).map_err(RecoveryError::io("cut", self.name.as_str()))
+    }
+
+    /// Writes the buffer to the file, and keeps it.
+    fn write_out(&mut self) -> Result<(), RecoveryError> {
         write_all_at(&*self.file, &self.buf, self.written)
             .map_err(RecoveryError::io("write", self.name.as_str()))?;
         self.written += self.buf.len() as u64;
+        Ok(())
+    }
+
+    /// Writes the buffer to the file.
+    fn flush(&mut self) -> Result<(), RecoveryError> {
+        self.write_out()?;
         self.buf.clear();
         if self.written - self.synced >= SYNC_LEN { self.sync() } else { Ok(()) }
     }

@@ -63,7 +63,7 @@ pub fn truncate(
     #[cfg(braidlog_sabotage)]
     if braidlog_sabotage::is("unlinked_before_the_manifest") {
         let start = round_down(&listing, wanted.min(store.current().needed_from()), Lsn::FIRST);
-        dispose_below(dir, &listing, start, dispose)?;
+        dispose_below(dir, store, &listing, start, dispose)?;
     }
     let before = store.current();
     let wanted = wanted.min(before.needed_from());
@@ -83,7 +83,7 @@ pub fn truncate(
         pins.lower(store.current().log_start);
         changed?;
     }
-    dispose_below(dir, &listing, store.current().log_start, dispose)
+    dispose_below(dir, store, &listing, store.current().log_start, dispose)
 }
 
 /// The base of the segment that holds `lsn`; not below `start`.
@@ -103,6 +103,7 @@ fn sync_names(dir: &Arc<dyn LogDir>) -> Result<(), RecoveryError> {
 
 fn dispose_below(
     dir: &Arc<dyn LogDir>,
+    store: &ManifestStore,
     listing: &Listing,
     start: Lsn,
     dispose: &mut dyn FnMut(&str) -> io::Result<Disposed>,
@@ -117,6 +118,8 @@ fn dispose_below(
             Err(error) => return Err(RecoveryError::io("remove", name)(error)),
         }
         done.bytes = done.bytes.saturating_add(file.len);
+        // Before anybody else takes what has become free.
+        store.refill_reserve();
     }
     if done.removed + done.recycled > 0 {
         dir.sync().map_err(RecoveryError::io("sync", path_of(dir)))?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use braidlog_format::{Kind, LogId, Lsn, ManifestCheckpoint};
 use braidlog_recovery::{
-    CheckpointError, CheckpointOrder, CheckpointRefusal, Checkpoints, DamageCause, ManifestStore,
-    PassedOverCause, RecoveryError, RestoreError,
+    CheckpointError, CheckpointOrder, CheckpointRefusal, Checkpoints, DamageCause, KnownGood, Manifest,
+    ManifestStore, PassedOverCause, RecoveryError, RestoreError,
 };
 use braidlog_sim::{SimClock, SimDisk};
 use support::keys::{Bytes, Keys, ORDER, Store, log_of, order_at, restored, try_restored, two_chains};
@@ -134,6 +134,31 @@ fn only_the_last_ones_are_kept_and_never_fewer_than_one() {
         assert_eq!(newest, Some(info));
         assert_eq!(checkpoint_files(&disk).len(), left);
     }
+}
+
+#[test]
+fn a_replay_beside_who_takes_checkpoints_begins_behind_the_one_that_is_there() {
+    let (disk, pen) = log_of(6);
+    let store = Store::open(&disk);
+    let dir = open_dir(&disk);
+    let order = |lsn| CheckpointOrder { chains_kept: 1, ..order_at(Lsn(lsn)) };
+    store.write(&order(2), &Keys::of(&pen.model[..2])).unwrap();
+    let mut looks = 0;
+    // Between the first look and the next one another checkpoint takes the place of the first.
+    let mut look = || {
+        let seen = Manifest::load(&dir).map(Arc::new);
+        looks += 1;
+        if looks == 1 {
+            store.write(&order(5), &Keys::of(&pen.model[..5])).unwrap();
+        }
+        seen
+    };
+    let good = KnownGood::default();
+    assert_eq!(good.replay_from(&dir, None, &mut look).unwrap(), Lsn(6));
+    assert!(looks > 1);
+    // It is known to be good: nobody looks at it again.
+    disk.flip_bit(path(&checkpoint_files(&disk)[0]), 4200, 1);
+    assert_eq!(good.replay_from(&dir, None, &mut || Manifest::load(&dir).map(Arc::new)).unwrap(), Lsn(6));
 }
 
 #[test]

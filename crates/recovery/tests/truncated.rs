@@ -480,6 +480,19 @@ fn log_without_records_keeps_its_manifest_and_its_identity() {
 }
 
 #[test]
+fn a_file_with_the_name_of_lsn_0_is_nobody_s_and_is_left_alone() {
+    let uncut = SimDisk::new();
+    open_dir(&uncut);
+    for disk in [cut_log().0, uncut] {
+        disk.put_raw(segment_path(0), b"whatever");
+        let recovered = recovered(&disk).unwrap();
+        assert_eq!(recovered.report.ignored, [segment(0)]);
+        assert!(recovered.report.removed_orphans.is_empty());
+        assert_eq!(disk.read_raw(segment_path(0)), b"whatever");
+    }
+}
+
+#[test]
 fn opening_that_crashed_while_it_removed_what_was_cut_is_done_again() {
     let (disk, pen) = cut_log();
     // As truncations and changes of the manifest leave it that were interrupted.
@@ -491,6 +504,7 @@ fn opening_that_crashed_while_it_removed_what_was_cut_is_done_again() {
     let expected = recovered(&disk_with(&durable_files)).unwrap();
     let orphans = [segment(1), segment(4), MANIFEST_NEW_NAME.to_owned()];
     assert_eq!(expected.report.removed_orphans, orphans);
+    assert!(expected.report.ignored.is_empty());
     for after_effect in [false, true] {
         for n in 1.. {
             let image = disk_with(&durable_files);

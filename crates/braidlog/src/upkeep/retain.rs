@@ -92,9 +92,10 @@ impl Upkeep {
     fn cut(&self, log: &Log, lsn: Lsn) -> Result<Option<Event>> {
         let plan = &self.plan;
         let recycle = |name: &str| match SegmentName::parse(name) {
-            Some(_) => log.engine.recycle(name),
+            // Without a reserve, what is given up has to give space back: the next cut will need some.
+            Some(_) if plan.store.can_do_without_space() => log.engine.recycle(name),
             // What is packed has not the length of a segment.
-            None => Ok(false),
+            _ => Ok(false),
         };
         let mut dispose = |name: &str| match recycle(name) {
             Ok(true) => Ok(Disposed::Recycled),

@@ -69,6 +69,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("close", "braidlog", "close"),
     only("crash", "braidlog", "crash", &["rounds_that_no_sync_covers"]),
     tests("disk failure", "braidlog", "disk_failure"),
+    tests("no block free", "braidlog", "no_block_free"),
     only("full disk", "braidlog", "disk_failure", &["lack_of_space", "full_disk"]),
     tests("durability", "braidlog", "durability"),
     tests("limits", "braidlog", "limits"),

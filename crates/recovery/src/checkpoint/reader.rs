@@ -67,6 +67,11 @@ impl Part {
         Ok(Part { file, name, named: *named, log_id })
     }
 
+    /// The manifest's entry of it.
+    pub(crate) fn named(&self) -> &ManifestCheckpoint {
+        &self.named
+    }
+
     /// What the manifest says of it.
     pub(crate) fn info(&self) -> CheckpointInfo {
         CheckpointInfo::of(&self.named)

@@ -104,49 +104,39 @@ impl KnownGood {
         known == Some((named.number, named.end_checksum))
     }
 
-    /// The first record that must be replayed by whoever has the state of the newest good checkpoint. Files are read
-    /// only if nobody knows of the newest that it is good.
+    /// The first record that must be replayed by whoever has the state of the newest good checkpoint, or of the newest that is
+    /// not behind the record `until`. Files are read only if nobody knows of that one that it is good. `look` gives the manifest as it is now: a checkpoint that was
+    /// removed meanwhile, because a newer one was taken, is not passed over for an older one, but for that.
     ///
     /// # Errors
-    /// [`RecoveryError::NoCheckpoint`] if the log alone does not lead to the state; [`RecoveryError::Newer`],
+    /// [`RecoveryError::NoCheckpoint`] if the log alone does not lead to the state; [`RecoveryError::Truncated`] if
+    /// none leads to `until`, and none of those that should is damaged; [`RecoveryError::Newer`],
     /// [`RecoveryError::Compressed`].
-    pub fn replay_from(&self, dir: &Arc<dyn LogDir>, manifest: &Manifest) -> Result<Lsn, RecoveryError> {
+    pub fn replay_from(
+        &self,
+        dir: &Arc<dyn LogDir>,
+        until: Option<Lsn>,
+        look: &mut dyn FnMut() -> Result<Arc<Manifest>, RecoveryError>,
+    ) -> Result<Lsn, RecoveryError> {
+        let manifest = look()?;
+        let manifest = until.map_or(manifest.clone(), |until| Arc::new(manifest.as_of(until)));
         match manifest.newest_checkpoint() {
             Some(newest) if self.is(newest) => return Ok(newest.replay_from),
             None if manifest.log_start == Lsn::FIRST => return Ok(Lsn::FIRST),
             _ => {}
         }
-        match newest_good(dir, manifest, &mut |_| Ok(())) {
+        match newest_good_now(dir, until, look, &mut |_| Ok(())) {
             Ok(selection) => {
-                if let Some(newest) = manifest.newest_checkpoint()
+                if let Some(newest) = selection.parts.last()
                     && selection.passed_over.is_empty()
                 {
-                    self.set(newest);
+                    self.set(newest.named());
                 }
                 Ok(selection.replay_from)
             }
             Err(Cut::Recovery(error)) => Err(error),
             // No time was set.
             Err(Cut::Time) => Ok(manifest.log_start),
-        }
-    }
-}
-
-impl KnownGood {
-    /// As [`replay_from`](KnownGood::replay_from), with the newest good checkpoint that is not behind the record `until`.
-    ///
-    /// # Errors
-    /// As [`replay_from`](KnownGood::replay_from); [`RecoveryError::Truncated`] if none leads there, and none of those that
-    /// should is damaged.
-    pub fn replay_from_until(
-        &self,
-        dir: &Arc<dyn LogDir>,
-        manifest: &Manifest,
-        until: Lsn,
-    ) -> Result<Lsn, RecoveryError> {
-        match self.replay_from(dir, &manifest.as_of(until)) {
-            Err(error) => Err(unless_too_old(error)),
-            found => found,
         }
     }
 }
@@ -180,6 +170,9 @@ pub(crate) fn newest_good_now(
             None => newest_good(dir, &manifest, tick),
         };
         let now = look()?;
+        #[cfg(braidlog_sabotage)]
+        let now =
+            if braidlog_sabotage::is("checkpoint_not_looked_for_again") { manifest.clone() } else { now };
         if now.checkpoints == manifest.checkpoints {
             return selected;
         }
