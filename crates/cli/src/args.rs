@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::point::Point;
+
 /// Write, read, watch and check Braidlog write-ahead logs.
 #[derive(Parser, Debug)]
 #[command(
@@ -13,7 +15,7 @@ use clap::{Parser, Subcommand, ValueEnum};
     version,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 fine, 1 damage or a failure was found, 2 bad usage, 130 interrupted after a clean close.\n\
-                  cat, tail, stat, segments, verify, backup, estimate and the listing of holds work beside a live writer and change nothing."
+                  cat, tail, stat, segments, verify, backup, estimate and the listing of holds and restore points work beside a live writer and change nothing."
 )]
 pub struct Args {
     /// What to do.
@@ -52,6 +54,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// List, set or release holds: who needs a log from where on.
     Holds(HoldsArgs),
+    /// List, add or drop restore points: points of a log's time that have a name.
+    RestorePoints(RestorePointsArgs),
     /// Say how long a recovery would read.
     Estimate(FactArgs),
     /// Write real text from 16 threads, kill the writer, recover, check every promise, go on.
@@ -147,6 +151,13 @@ pub struct CatArgs {
     /// The last LSN to print; the last that is durable if left out.
     #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
     pub to: Option<u64>,
+    /// The last point to print up to: an LSN, a time (`2026-11-27T14:00:00Z`, `5m ago`) or a restore point's name. A
+    /// batch that it lies in is left out.
+    #[arg(long, value_name = "LSN|TIME|NAME", conflicts_with = "to")]
+    pub until: Option<Point>,
+    /// Leave out the record at --until too.
+    #[arg(long, requires = "until")]
+    pub exclusive: bool,
     /// Which records, and how.
     #[command(flatten)]
     pub print: PrintArgs,
@@ -262,6 +273,40 @@ pub enum HoldsCommand {
     Release {
         /// The name of the hold.
         name: String,
+    },
+}
+
+/// Options of `restore-points`.
+#[derive(clap::Args, Debug)]
+pub struct RestorePointsArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// What to do; lists the restore points if left out.
+    #[command(subcommand)]
+    pub command: Option<RestorePointsCommand>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with restore points.
+#[derive(Subcommand, Debug)]
+pub enum RestorePointsCommand {
+    /// Name the end of the log as it is now.
+    Add {
+        /// The name: 1 to 255 bytes.
+        name: String,
+        /// Only say where it would lie.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Drop a restore point; no record goes by it.
+    Drop {
+        /// The name.
+        name: String,
+        /// Only say what would be left.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

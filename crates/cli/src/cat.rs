@@ -20,7 +20,10 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
         )));
     }
     let log = log_dir::open(&args.dir)?;
-    let last = log.last_lsn()?;
+    let last = match &args.until {
+        Some(point) => log.lsn_at(&point.target(args.exclusive))?,
+        None => log.last_lsn()?,
+    };
     let to = to.map_or(last, |to| to.min(last));
     if from > to {
         return Ok(());

@@ -17,7 +17,9 @@ mod failure;
 mod holds;
 mod log_dir;
 mod output;
+mod point;
 mod record;
+mod restore_points;
 mod segments;
 mod stat;
 mod stop;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Clean(args) => clean::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Holds(args) => holds::run(&args),
+        Command::RestorePoints(args) => restore_points::run(&args),
         Command::Estimate(args) => estimate::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),

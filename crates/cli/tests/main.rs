@@ -10,5 +10,6 @@ mod demo;
 mod features;
 mod kill;
 mod life;
+mod points;
 mod quiet;
 mod tail;
