@@ -47,7 +47,7 @@
 //! # Reading
 //!
 //! [`Wal::replay`], [`Wal::iter`] and [`Wal::read`] show what is durable: all of it, with the machine's threads, or a
-//! part, with the caller's alone. [`Wal::subscribe`] goes on with what becomes durable, for a thread or a task.
+//! part, with the caller's alone. [`Wal::iter_since`] begins at a time, [`Wal::iter_rev`] goes backward, [`Wal::subscribe`] goes on with what becomes durable, for a thread or a task.
 //! [`Wal::open_read_only`] reads from another handle or process, and [`verify`] checks every byte; neither changes anything.
 //!
 //! # Checkpoints
@@ -92,6 +92,8 @@ mod points;
 mod read_only;
 mod records;
 mod replay;
+mod reverse;
+mod since;
 mod subscription;
 
 pub use braidlog_storage as storage;
@@ -110,6 +112,7 @@ pub use read_only::{ReadOnly, Watcher, verify, verify_with};
 pub use records::Records;
 pub use recover::Recover;
 pub use replay::Replay;
+pub use reverse::ReverseRecords;
 pub use subscription::{Subscription, SubscriptionStream};
 pub use ticket::Ticket;
 pub use upkeep::{Pause, UpkeepFailure, UpkeepStatus};

@@ -31,20 +31,8 @@ impl Records {
         range: impl RangeBounds<Lsn>,
         visible: Lsn,
     ) -> Result<Records> {
-        let mut first = reader.first_lsn();
-        loop {
-            let (from, to) = clamp(&range, first, visible);
-            match reader.iter(from, to) {
-                Ok(inner) => return Ok(Records { inner, path: path.clone() }),
-                // The log was truncated just now.
-                Err(RecoveryError::Truncated { first_lsn })
-                    if matches!(range.start_bound(), Bound::Unbounded) && first_lsn > first =>
-                {
-                    first = first_lsn;
-                }
-                Err(error) => return Err(Error::recovery(path, error)),
-            }
-        }
+        let inner = open_range(reader, path, range, visible, |from, to| reader.iter(from, to))?;
+        Ok(Records { inner, path: path.clone() })
     }
 
     /// Lets other threads read ahead of the caller.
@@ -101,6 +89,31 @@ impl FusedIterator for Records {}
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Opens what `open` makes of the part of `range` that is at most `visible`. A range without a start begins where the log
+/// does.
+pub(crate) fn open_range<T>(
+    reader: &LogReader,
+    path: &Arc<Path>,
+    range: impl RangeBounds<Lsn>,
+    visible: Lsn,
+    open: impl Fn(Lsn, Lsn) -> Result<T, RecoveryError>,
+) -> Result<T> {
+    let mut first = reader.first_lsn();
+    loop {
+        let (from, to) = clamp(&range, first, visible);
+        match open(from, to) {
+            Ok(opened) => return Ok(opened),
+            // The log was truncated just now.
+            Err(RecoveryError::Truncated { first_lsn })
+                if matches!(range.start_bound(), Bound::Unbounded) && first_lsn > first =>
+            {
+                first = first_lsn;
+            }
+            Err(error) => return Err(Error::recovery(path, error)),
+        }
     }
 }
 

@@ -73,18 +73,24 @@ impl Indexes {
         }
         let mut kept = self.kept();
         let index = kept.ask(base)?;
+        let from = index.point_before(lsn)?;
         let behind = index.points.partition_point(|point| point.lsn <= lsn);
-        let from = *index.points.get(behind.checked_sub(1)?)?;
         let to = index.points.get(behind).map(|next| next.offset).or(index.end)?;
         Some(Place { header: index.header, from, to })
+    }
+
+    /// The last point that is known at or before the entry with this LSN, which is visible, in the segment of this base.
+    pub(crate) fn point_before(&self, base: Lsn, lsn: Lsn) -> Option<IndexPoint> {
+        if let Some(place) = self.place_of(base, lsn) {
+            return Some(place.from);
+        }
+        self.kept().ask(base)?.point_before(lsn)
     }
 
     /// The last point that is known at or before the entry with this LSN, in a segment without a seal.
     pub(crate) fn last_before(&self, header: &SegmentHeader, lsn: Lsn) -> Option<IndexPoint> {
         let mut kept = self.kept();
-        let index = kept.ask(header.base).filter(|index| index.header.salt == header.salt)?;
-        let behind = index.points.partition_point(|point| point.lsn <= lsn);
-        index.points.get(behind.checked_sub(1)?).copied()
+        kept.ask(header.base).filter(|index| index.header.salt == header.salt)?.point_before(lsn)
     }
 
     /// Keeps what the seal at `end` says of a segment.
@@ -114,6 +120,13 @@ impl Indexes {
     /// What the lock guards is whole between any two statements.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn point_before(&self, lsn: Lsn) -> Option<IndexPoint> {
+        let behind = self.points.partition_point(|point| point.lsn <= lsn);
+        self.points.get(behind.checked_sub(1)?).copied()
     }
 }
 

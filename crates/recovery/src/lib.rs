@@ -64,6 +64,8 @@ mod partition;
 mod progress;
 mod reader;
 mod replay;
+mod reverse;
+mod since;
 mod target;
 mod visible;
 
@@ -98,6 +100,7 @@ pub use restore::{
     Applied, Restore, RestoreError, RestoreHow, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes,
 };
 pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
+pub use reverse::ReverseRecords;
 pub use rewrite::{SegmentWriter, WrittenSegment};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
 pub use target::{Target, TargetError, resolve};

@@ -3,6 +3,7 @@
 //! The rule: a reader changes no byte and no name in the directory, and shows only whole batches that are
 //! durable.
 
+use std::io::ErrorKind::NotFound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidlog_format::{Incarnation, Lsn};
@@ -11,9 +12,14 @@ use braidlog_storage::LogDir;
 use crate::chain::End;
 use crate::follow::Follower;
 use crate::index::{Indexes, WritersIndex};
+use crate::pins::Pin;
 use crate::replay::{self, Records};
+use crate::since;
 use crate::visible::Visible;
-use crate::{Pins, Record, RecoveryError};
+use crate::{Pins, Record, RecoveryError, ReverseRecords};
+
+/// How often a file that is gone is looked for again.
+const TRIES_MAX: u32 = 8;
 
 /// A log opened for reading. Any number of threads may use one at once; it changes nothing in the
 /// directory.
@@ -159,22 +165,84 @@ impl LogReader {
         if from > to {
             return Ok(Records::new(&self.dir, &self.indexes, Arc::new([]), from, to, None));
         }
+        let pin = self.pin(from)?;
+        let bases = self.bases_up_to(from)?;
+        Ok(Records::new(&self.dir, &self.indexes, bases, from, to, Some(pin)))
+    }
+
+    /// As [`LogReader::iter`], from the last record to the first.
+    ///
+    /// # Errors
+    /// As [`LogReader::iter`].
+    pub fn iter_rev(&self, from: Lsn, to: Lsn) -> Result<ReverseRecords, RecoveryError> {
+        let to = if self.of_writer { to } else { self.clamp(to)? };
+        let from = from.max(Lsn::FIRST);
+        if from > to {
+            return Ok(ReverseRecords::new(&self.dir, &self.indexes, Arc::new([]), from, to, None));
+        }
+        let pin = self.pin(from)?;
+        let bases = self.bases_up_to(to)?;
+        Ok(ReverseRecords::new(&self.dir, &self.indexes, bases, from, to, Some(pin)))
+    }
+
+    /// The LSN of the first record whose timestamp is this one or a later one, in nanoseconds since the Unix epoch;
+    /// `up_to.next()` if there is none up to there. The log may have been truncated beyond it since.
+    ///
+    /// # Errors
+    /// See [`RecoveryError`]. What cannot be read among the records is no error here: the range then begins there.
+    pub fn first_since(&self, time_ns: u64, up_to: Lsn) -> Result<Lsn, RecoveryError> {
+        let up_to = if self.of_writer { up_to } else { self.clamp(up_to)? };
+        // Another process may truncate the log meanwhile.
+        let mut tries = 0;
+        loop {
+            let _pin = self.pins.pin_all();
+            let first = self.first_lsn();
+            if first > up_to {
+                return Ok(up_to.next());
+            }
+            let bases = self.bases_up_to(up_to)?;
+            let from = bases.partition_point(|&base| base < first);
+            let found = since::first_since(
+                &self.dir,
+                &self.indexes,
+                bases.get(from..).unwrap_or_default(),
+                time_ns,
+                up_to,
+            );
+            match found {
+                Err(RecoveryError::Io { source, .. }) if source.kind() == NotFound && tries < TRIES_MAX => {
+                    tries += 1;
+                    locked(&self.visible).look(&self.dir)?;
+                    *locked(&self.bases) = replay::bases(&self.dir)?;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    /// Keeps the log from `from` on.
+    fn pin(&self, from: Lsn) -> Result<Pin, RecoveryError> {
         let truncated = |first_lsn| RecoveryError::Truncated { first_lsn };
         let pin = self.pins.pin(from).map_err(truncated)?;
         if from < self.first_lsn() {
             return Err(truncated(self.first_lsn()));
         }
-        // A newer segment than the last known one may hold `from`, unless somebody knows that there was none when `from`
-        // had become visible.
+        Ok(pin)
+    }
+
+    /// The bases of the segments, up to the one that holds the record `lsn`, which is visible.
+    fn bases_up_to(&self, lsn: Lsn) -> Result<Arc<[Lsn]>, RecoveryError> {
+        // A newer segment than the last known one may hold it, unless somebody knows that there was none when it had become
+        // visible.
         let newest = match self.of_writer {
             true => self.indexes.writers_base(),
             false => locked(&self.visible).chain.last().map(|last| last.header.base),
         };
         let mut bases = locked(&self.bases);
-        if bases.last().is_none_or(|&last| from >= last && newest != Some(last)) {
+        if bases.last().is_none_or(|&last| lsn >= last && newest != Some(last)) {
             *bases = replay::bases(&self.dir)?;
         }
-        Ok(Records::new(&self.dir, &self.indexes, Arc::clone(&bases), from, to, Some(pin)))
+        Ok(Arc::clone(&bases))
     }
 
     /// A place before the record `from`, which need not be written yet: it goes on as the caller says what is visible.
@@ -183,11 +251,7 @@ impl LogReader {
     /// As [`LogReader::iter`].
     pub fn follow(&self, from: Lsn) -> Result<Follower, RecoveryError> {
         let from = from.clamp(Lsn::FIRST, Lsn::MAX);
-        let truncated = |first_lsn| RecoveryError::Truncated { first_lsn };
-        let pin = self.pins.pin(from).map_err(truncated)?;
-        if from < self.first_lsn() {
-            return Err(truncated(self.first_lsn()));
-        }
+        let pin = self.pin(from)?;
         Ok(Follower::new(Arc::clone(&self.dir), Arc::clone(&self.indexes), from, pin))
     }
 

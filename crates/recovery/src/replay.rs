@@ -556,6 +556,9 @@ impl Records {
     fn stopped(&mut self, stop: Stop) -> Result<(), RecoveryError> {
         self.relist()?;
         let Some(open) = &mut self.open else { return Ok(()) };
+        if let Some(passed) = open.passed_over.take() {
+            self.indexes.keep_passed(&open.header, passed.into_points());
+        }
         let at = open.scan.at;
         let behind = self.bases.partition_point(|&base| base <= open.header.base);
         open.follow(self.bases.get(behind).copied(), self.to);
