@@ -155,7 +155,7 @@ pub fn opening(files: &Files) -> Result<Opening, Refusal> {
     let newest = chain.segments.iter().map(|segment| segment.header.incarnation).max();
     let mut opening = Opening {
         log_id: of_segments.or(manifest.log_id),
-        incarnation: newest.unwrap_or(0) + 1,
+        incarnation: (newest.unwrap_or(0) + 1).max(manifest.gave_up.min(u64::MAX - 1)),
         start: manifest.start,
         next: 1,
         predecessor: None,

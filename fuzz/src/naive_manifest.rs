@@ -20,6 +20,8 @@ pub struct Manifest {
     pub durable: u64,
     /// LSN and number of each checkpoint.
     pub checkpoints: Vec<(u64, u64)>,
+    /// The newest opening that gave something up.
+    pub gave_up: u64,
 }
 
 /// What the manifest of a directory says.
@@ -27,7 +29,7 @@ pub struct Manifest {
 /// # Errors
 /// Why it must be refused.
 pub fn read(files: &Files) -> Result<Manifest, Refusal> {
-    let mut manifest = Manifest { log_id: None, start: 1, durable: 0, checkpoints: Vec::new() };
+    let mut manifest = Manifest { log_id: None, start: 1, durable: 0, checkpoints: Vec::new(), gave_up: 0 };
     let Some(bytes) = files.get(NAME) else { return Ok(manifest) };
     let Some(block) = bytes.first_chunk::<BLOCK>() else { return Err(damaged(0)) };
     check_header(block)?;
@@ -139,6 +141,7 @@ fn entry(manifest: &mut Manifest, state: &mut State, kind: u8, payload: &[u8]) -
         }
         (4, 16..) => word(0) <= LSN_MAX && is_name(&payload[16..]),
         (5, 32..) => {
+            manifest.gave_up = manifest.gave_up.max(word(16));
             lsn(word(0))
                 && word(8) <= LSN_MAX
                 && word(0) <= word(8)

@@ -80,6 +80,7 @@ mod writer;
 mod checkpoint;
 mod gate;
 mod recover;
+mod repair;
 
 mod event;
 mod keeping;
@@ -111,6 +112,7 @@ pub use policy::CheckpointPolicy;
 pub use read_only::{ReadOnly, Watcher, verify, verify_with};
 pub use records::Records;
 pub use recover::Recover;
+pub use repair::{Repair, repair};
 pub use replay::Replay;
 pub use reverse::ReverseRecords;
 pub use subscription::{Subscription, SubscriptionStream};
@@ -126,10 +128,11 @@ pub use braidlog_engine::{
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
-    DamageCause, KeptBy, Loss, LossCause, PackedFault, PassedOver, PassedOverCause, Problem, Record,
-    RecordRef, RecoveryEstimate, RecoveryReport, ReplayProgress, Replayed, Restore, RestorePhase,
-    RestoreProgress, RestoreReport, RestoreTimes, Retention, Route, SegmentInfo, SegmentState, TailState,
-    Target, VerifyProgress, VerifyReport, VerifyTail, Warning, partition_of,
+    DamageCause, DamagePolicy, KeptBy, Loss, LossCause, Outcome, PackedFault, PassedOver, PassedOverCause,
+    Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, RepairReport, RepairedFile, ReplayProgress,
+    Replayed, Restore, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes, Retention, Route,
+    SegmentInfo, SegmentState, TailState, Target, VerifyProgress, VerifyReport, VerifyTail, Warning,
+    WhatBecame, partition_of,
 };
 
 /// The README's examples, compiled and run as doc tests.

@@ -8,10 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use braidlog_engine::{Chore, Engine, LiveIndex};
 use braidlog_format::{LogId, Lsn, Place};
-use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, WritersIndex, recover};
+use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, WritersIndex, recover_with};
 
 use crate::gate::Gate;
 use crate::log::Log;
+use crate::repair::with_quarantine;
 use crate::upkeep::{Plan, Upkeep};
 use crate::{Error, Options, Result, Wal};
 
@@ -26,9 +27,11 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         .try_lock()
         .map_err(|source| Error::open("lock the log's directory for writing", &path, source))?
         .ok_or_else(|| Error::locked(&path))?;
-    let new_log_id = LogId((u128::from(random(&path)?) << 64 | u128::from(random(&path)?)).to_le_bytes());
+    let log_id = new_log_id(&path)?;
+    let (storage, policy, clock) = (&options.storage, options.on_damage, &options.clock);
     let Recovered { tail, report, manifest } =
-        recover(&dir, new_log_id).map_err(|error| Error::recovery(&path, error))?;
+        with_quarantine(storage, &path, policy, clock, |how| recover_with(&dir, log_id, Some(how)))
+            .map_err(|error| Error::recovery(&path, error))?;
     let clock = options.clock.clone();
     let mut manifest = ManifestStore::new(dir.clone(), clock, report.log_id, manifest);
     // Before the engine takes what space there is.
@@ -89,6 +92,11 @@ impl WritersIndex for UnderThePen {
     fn place_of(&self, lsn: Lsn) -> Option<Place> {
         self.0.place_of(lsn)
     }
+}
+
+/// The identity of a log that begins here.
+pub(crate) fn new_log_id(path: &Arc<Path>) -> Result<LogId> {
+    Ok(LogId((u128::from(random(path)?) << 64 | u128::from(random(path)?)).to_le_bytes()))
 }
 
 /// 64 bits that no other log or opening has: checksums are salted and logs told apart with them.

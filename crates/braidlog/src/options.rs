@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use braidlog_engine::{DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
 use braidlog_format::{BLOCK_LEN, USER_METADATA_MAX, UserMetadata};
-use braidlog_recovery::{Retention, VerifyProgress, VerifyReport};
+use braidlog_recovery::{DamagePolicy, Retention, VerifyProgress, VerifyReport};
 use braidlog_storage::{Clock, OsStorage, Storage, SystemClock};
 
 use crate::event::Listener;
@@ -118,6 +118,13 @@ pub struct Options {
     ///
     /// Default: after 5 min or 1,000 records. Minimum: 1 ms, 1 record, 1 byte.
     pub checkpoint_policy: CheckpointPolicy,
+    /// What happens when acknowledged records cannot be read back. With another policy than
+    /// [`Refuse`](DamagePolicy::Refuse) opening reads all of the log, repairs what is damaged as [`repair`](crate::repair()) does,
+    /// and says so in [`RecoveryReport::repaired`](crate::RecoveryReport#structfield.repaired): what is given up is gone for
+    /// every later opening.
+    ///
+    /// Default: [`DamagePolicy::Refuse`]: the log is not opened, and no file is changed.
+    pub on_damage: DamagePolicy,
     /// Who is told what happens in the upkeep of the log. It is called by the log's maintenance thread, or by the
     /// thread that makes a call which does the work; meanwhile upkeep stands still, and nothing else does.
     ///
@@ -151,6 +158,7 @@ impl Default for Options {
             retention: Retention::default(),
             max_log_bytes: None,
             checkpoint_policy: CheckpointPolicy::default(),
+            on_damage: DamagePolicy::Refuse,
             on_event: None,
             storage: Arc::new(OsStorage),
             clock: Arc::new(SystemClock::new()),
@@ -189,6 +197,7 @@ impl Options {
         retention: Retention,
         max_log_bytes: Option<u64>,
         checkpoint_policy: CheckpointPolicy,
+        on_damage: DamagePolicy,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     }

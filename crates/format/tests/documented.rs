@@ -71,6 +71,7 @@ fn file_names_are_as_documented() {
             &*checkpoint.to_string(),
             &*unfinished_checkpoint_name(7),
             CHECKPOINT_RESERVE_NAME,
+            "quarantine",
             "LOCK"
         ]
     );

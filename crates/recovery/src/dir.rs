@@ -14,6 +14,8 @@ use crate::{ForeignFile, RecoveryError};
 /// Files of the log that say nothing to whoever lists the directory: the lock, which is never deleted, the manifest, and
 /// the reserve.
 const OTHERS: [&str; 4] = ["LOCK", MANIFEST_NAME, MANIFEST_RESERVE_NAME, CHECKPOINT_RESERVE_NAME];
+/// The directory in which repairs keep what was damaged.
+pub(crate) const QUARANTINE: &str = "quarantine";
 /// How a prepared file's name ends.
 const PREPARED: &str = ".prep";
 
@@ -94,7 +96,7 @@ pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
             listing.checkpoints.push(checkpoint);
         } else if entry.is_file && is_unfinished(&entry.name) {
             listing.unfinished.push(entry.name);
-        } else if !OTHERS.contains(&entry.name.as_str()) {
+        } else if !OTHERS.contains(&entry.name.as_str()) && (entry.is_file || entry.name != QUARANTINE) {
             listing.unknown.push(entry.name);
         }
     }

@@ -40,6 +40,16 @@ mod verdict;
 mod repair;
 mod rewrite;
 
+mod patient;
+mod salt;
+mod survey;
+
+mod plan;
+
+mod damaged;
+mod mend;
+mod quarantine;
+
 mod loss;
 mod manifest;
 mod reserve;
@@ -82,6 +92,7 @@ pub use checkpoint::writer::CheckpointWriter;
 pub use checkpoint::{
     CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints, restore_read_only,
 };
+pub use damaged::{OnDamage, OpenQuarantine, RepairReport, RepairedFile, WhatBecame, repair, repair_plan};
 pub use error::{Damage, DamageCause, ForeignFile, PackedFault, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
@@ -89,10 +100,11 @@ pub use follow::{Follower, NextRecord};
 pub use index::WritersIndex;
 pub use loss::{Loss, LossCause};
 pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};
-pub use open::{Recovered, RecoveryReport, TailState, recover};
+pub use open::{Recovered, RecoveryReport, TailState, recover, recover_with};
 pub use pack::{PackHow, Packed, Packing, PackingEnd};
 pub use partition::{PartitionHow, ReplayStopped, Replayed, Route, partition_of, replay_partitioned};
 pub use pins::Pins;
+pub use plan::{DamagePolicy, Outcome};
 pub use progress::{Progress, ReplayProgress};
 pub use reader::{LogReader, SegmentInfo, SegmentState};
 pub use replay::{Record, RecordRef, Records};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidlog_format::{
-    DecodeError, Flags, LogId, LossEntry, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
+    DecodeError, Flags, Incarnation, LogId, LossEntry, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
     MANIFEST_RESERVE_NAME, ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind,
 };
 use braidlog_storage::{Clock, FileAccess, FileIo, LogDir};
@@ -223,6 +223,12 @@ impl Manifest {
     pub fn needed_from(&self) -> Lsn {
         let checkpoint = self.newest_checkpoint().map_or(self.log_start, |newest| newest.replay_from);
         self.holds.iter().map(|hold| hold.lsn).fold(checkpoint, Lsn::min)
+    }
+
+    /// The newest opening before one that gave something up: its number is above that of every segment that it found.
+    pub(crate) fn newest_incarnation(&self) -> Option<Incarnation> {
+        let newest = self.losses.iter().map(|loss| loss.incarnation.0).max()?;
+        Some(Incarnation(newest.saturating_sub(1).min(u64::MAX - 2)))
     }
 
     /// That the manifest belongs to the log whose segments have this identity.
@@ -513,7 +519,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::path::Path;
 
-    use braidlog_format::{Incarnation, Kind};
+    use braidlog_format::Kind;
     use braidlog_sim::{Fault, Op, SimClock, SimDisk};
     use braidlog_storage::Storage;
 

@@ -9,7 +9,9 @@ use braidlog_storage::LogDir;
 use crate::chain::{self, Chain, End};
 use crate::tail::{self, Tail, TailEnd};
 use crate::window::{GLANCE_LEN, Window};
-use crate::{Loss, Manifest, RecoveryError, dir, repair, seal};
+use crate::{
+    DamagePolicy, Loss, Manifest, OnDamage, RecoveryError, RepairReport, damaged, dir, repair, seal,
+};
 
 /// A log that is ready to be written on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +42,8 @@ pub struct RecoveryReport {
     pub tail: TailState,
     /// LSNs that were given up, by this opening or earlier ones, in LSN order: no record has them, and none ever will.
     pub losses: Vec<Loss>,
+    /// What this opening repaired; `None` if it did not have to, or might not.
+    pub repaired: Option<RepairReport>,
     /// Names of segments whose seal should be there and is missing, torn or damaged. No record is lost by it.
     pub damaged_seals: Vec<String>,
     /// Names of left-over prepared files that were removed.
@@ -87,7 +91,24 @@ pub enum TailState {
 /// it was. [`RecoveryError::Io`] may come at any step; what was done until then is done again, or found
 /// done, by the next call.
 pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, RecoveryError> {
+    recover_with(dir, new_log_id, None)
+}
+
+/// As [`recover`], after a repair of what is damaged. With another policy than [`DamagePolicy::Refuse`] all of the log is
+/// read, whether it is damaged or not.
+///
+/// # Errors
+/// As [`recover`]. [`RecoveryError::Damaged`] is left for what a repair does not reach, such as the manifest.
+pub fn recover_with(
+    dir: &Arc<dyn LogDir>,
+    new_log_id: LogId,
+    on_damage: Option<&OnDamage<'_>>,
+) -> Result<Recovered, RecoveryError> {
     let started = Instant::now();
+    let repaired = match on_damage.filter(|how| how.policy != DamagePolicy::Refuse) {
+        Some(how) => Some(damaged::repair(dir, new_log_id, how)?).filter(|report| !report.is_clean()),
+        None => None,
+    };
     let listing = dir::list(dir)?;
     let manifest = Manifest::load(dir)?;
     let chain = chain::inspect(dir, &listing, manifest.log_start, &[], &mut chain::refuse)?;
@@ -95,6 +116,8 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
     keep_names(dir)?;
 
     let newest = chain.segments.iter().map(|segment| segment.header.incarnation.0).max();
+    // Segments of newer openings may have been set aside, by this one.
+    let newest = newest.max(manifest.newest_incarnation().map(|newest| newest.0));
     let incarnation = Incarnation(newest.unwrap_or(0).saturating_add(1));
     #[cfg(braidlog_sabotage)]
     let incarnation = match newest {
@@ -145,6 +168,7 @@ pub fn recover(dir: &Arc<dyn LogDir>, new_log_id: LogId) -> Result<Recovered, Re
         last_lsn: next_lsn.prev(),
         tail: state,
         losses: manifest.losses.clone(),
+        repaired,
         damaged_seals,
         removed_prepared: listing.prepared,
         removed_orphans,

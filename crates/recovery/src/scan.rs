@@ -372,6 +372,17 @@ impl Scan {
         self.at.batch_open = false;
     }
 
+    /// Goes on at an entry behind a damaged place, whose LSN field says `next`. If no LSN lies between, nothing but the
+    /// place changes.
+    pub(crate) fn go_on_at(&mut self, offset: u64, next: Lsn) {
+        if next != self.at.next {
+            self.at.batch_open = false;
+        }
+        self.at.offset = offset;
+        self.at.next = next;
+        self.at.held = None;
+    }
+
     /// What it means that no entry could be decoded here.
     fn stop(&self, error: DecodeError) -> Stop {
         let offset = self.at.offset;

@@ -7,10 +7,11 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::sync::Arc;
 
-use braidlog_format::{Lsn, unfinished_packed_name};
+use braidlog_format::{Lsn, PackedName, unfinished_packed_name};
 use braidlog_storage::{AlignedBuf, FileIo, IO_ALIGN, LogDir, LogFile};
 
 use crate::packed_file::PackedFile;
+use crate::patient::Patient;
 use crate::segment_file::{self, Opened};
 use crate::{DamageCause, RecoveryError};
 
@@ -84,6 +85,29 @@ impl Window {
         window.len = window.file.len().map_err(RecoveryError::io("read", name))?;
         window.filled = 0;
         Ok(window)
+    }
+
+    /// As [`open_device`](Window::open_device), of a file that may be damaged in any way: what cannot be read is given as
+    /// bytes that are nothing.
+    pub(crate) fn open_patient(
+        dir: &Arc<dyn LogDir>,
+        name: &str,
+        capacity: usize,
+    ) -> Result<(Window, Arc<Patient>), RecoveryError> {
+        let mut patient = None;
+        let window = past_the_cache(|io| {
+            let file = segment_file::open_as_it_is(dir, name, io)?.file;
+            let over = Arc::new(Patient::over(file));
+            patient = Some(over.clone());
+            let opened = match PackedName::parse(name) {
+                Some(PackedName(base)) => Opened::packed(over, name, base)?,
+                None => Opened { file: over, packed: None, name: name.to_owned() },
+            };
+            Window::of(opened, capacity)
+        })?;
+        patient
+            .map(|patient| (window, patient))
+            .ok_or_else(|| RecoveryError::io("open", name)(ErrorKind::NotFound.into()))
     }
 
     fn open_as(
@@ -260,7 +284,9 @@ impl Window {
 }
 
 /// Opens a file past the page cache; through it where the file system knows no other way.
-fn past_the_cache(open: impl Fn(FileIo) -> Result<Window, RecoveryError>) -> Result<Window, RecoveryError> {
+fn past_the_cache(
+    mut open: impl FnMut(FileIo) -> Result<Window, RecoveryError>,
+) -> Result<Window, RecoveryError> {
     let direct = open(FileIo::Direct).and_then(|mut window| {
         // Some file systems take the flag and refuse the first read.
         window.fill(0, 1)?;

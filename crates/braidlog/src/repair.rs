@@ -1,0 +1,117 @@
+//! Repairing a log of which acknowledged records cannot be read back.
+//!
+//! The rule: nothing is given up that the caller has not said may be; what is given up is accounted for, and every damaged
+//! file stays, in the directory `quarantine` of the log.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use braidlog_recovery::{self as recovery, DamagePolicy, OnDamage, RepairReport};
+use braidlog_storage::{Clock, LogDir, OsStorage, Storage, SystemClock};
+
+use crate::open::new_log_id;
+use crate::{Error, Result};
+
+/// How a log is repaired, for [`repair`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Repair {
+    /// What stays and what is given up. [`Refuse`](DamagePolicy::Refuse) only tells what is damaged.
+    pub policy: DamagePolicy,
+    /// Whether nothing is done: the report says what would be.
+    ///
+    /// Default: false.
+    pub dry_run: bool,
+    /// Where the files are. Default: the operating system.
+    pub storage: Arc<dyn Storage>,
+    /// Where time comes from. Default: the system's clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Repair {
+    /// A repair with this policy.
+    #[must_use]
+    pub fn new(policy: DamagePolicy) -> Repair {
+        let (storage, clock) = (Arc::new(OsStorage), Arc::new(SystemClock::new()));
+        Repair { policy, dry_run: false, storage, clock }
+    }
+
+    /// Sets [`dry_run`](Repair#structfield.dry_run).
+    #[must_use]
+    pub fn dry_run(self, dry_run: bool) -> Repair {
+        Repair { dry_run, ..self }
+    }
+
+    /// Sets [`storage`](Repair#structfield.storage).
+    #[must_use]
+    pub fn storage(self, storage: Arc<dyn Storage>) -> Repair {
+        Repair { storage, ..self }
+    }
+
+    /// Sets [`clock`](Repair#structfield.clock).
+    #[must_use]
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Repair {
+        Repair { clock, ..self }
+    }
+}
+
+/// Repairs the log in the directory `path`, which nobody has open, so that it opens again; an undamaged one stays as it
+/// is. All of it is read.
+///
+/// LSNs that are given up are recorded in the log for ever, and never given to another record. What was damaged is moved
+/// to the directory `quarantine` in the log's, with a report for each file, and never deleted. A repair that was
+/// interrupted is made again by the next one with the same policy; until then the log is refused as damaged, or reads
+/// as it did before.
+///
+/// ```
+/// use braidlog::{DamagePolicy, Repair, Wal, repair};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path();
+/// # let wal = Wal::options().open(path)?;
+/// # wal.append(b"payload")?;
+/// # wal.close()?;
+/// let would = repair(path, &Repair::new(DamagePolicy::SkipDamaged).dry_run(true))?;
+/// println!("lost: {:?}", would.outcome.lost);
+/// assert!(would.is_clean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Locked`](crate::ErrorKind::Locked) if somebody has the log open for writing; [`Foreign`](crate::ErrorKind::Foreign)
+/// and [`Newer`](crate::ErrorKind::Newer) for files that no policy gives up; [`Damaged`](crate::ErrorKind::Damaged) for a
+/// damaged manifest; [`Io`](crate::ErrorKind::Io) and [`NoSpace`](crate::ErrorKind::NoSpace) from the system: call it
+/// again once the cause is gone.
+pub fn repair(path: impl AsRef<Path>, how: &Repair) -> Result<RepairReport> {
+    let path: Arc<Path> = path.as_ref().into();
+    let opened = how.storage.open_dir(&path, false);
+    let dir = opened.map_err(|source| Error::open("open the log's directory", &path, source))?;
+    if how.dry_run || how.policy == DamagePolicy::Refuse {
+        let live = dir.is_locked().map_err(|source| Error::open("look for a writer", &path, source))?;
+        if live {
+            return Err(Error::locked(&path));
+        }
+        return recovery::repair_plan(&dir, how.policy).map_err(|error| Error::recovery(&path, error));
+    }
+    let lock = dir.try_lock();
+    let lock = lock.map_err(|source| Error::open("lock the log's directory for writing", &path, source))?;
+    let Some(_lock) = lock else { return Err(Error::locked(&path)) };
+    let log_id = new_log_id(&path)?;
+    with_quarantine(&how.storage, &path, how.policy, &how.clock, |on_damage| {
+        recovery::repair(&dir, log_id, on_damage)
+    })
+    .map_err(|error| Error::recovery(&path, error))
+}
+
+/// Runs what may have to put files into the quarantine of the log at `path`.
+pub(crate) fn with_quarantine<T>(
+    storage: &Arc<dyn Storage>,
+    path: &Path,
+    policy: DamagePolicy,
+    clock: &Arc<dyn Clock>,
+    run: impl FnOnce(&OnDamage<'_>) -> T,
+) -> T {
+    let quarantine =
+        |below: &str| -> io::Result<Arc<dyn LogDir>> { storage.open_dir(&path.join(below), true) };
+    run(&OnDamage { policy, clock: clock.clone(), quarantine: &quarantine })
+}
