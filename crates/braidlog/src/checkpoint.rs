@@ -74,7 +74,8 @@ impl Wal {
     ///
     /// Who saves the state elsewhere, durably, takes a checkpoint without content: `|_| Ok(())`.
     ///
-    /// Appends go on meanwhile; the state must be that of exactly this LSN. One checkpoint is taken at a time, a second
+    /// Appends go on meanwhile; the state must be that of exactly this LSN, which may lie within a batch: the rest of it is
+    /// replayed. One checkpoint is taken at a time, a second
     /// call waits.
     ///
     /// # Errors
@@ -111,6 +112,7 @@ impl Wal {
         }
         let order = CheckpointOrder {
             lsn,
+            durable: self.durable_lsn(),
             replay_from,
             incremental,
             compress,

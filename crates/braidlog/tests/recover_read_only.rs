@@ -159,3 +159,26 @@ fn what_stops_a_writer_s_recovery_stops_a_reader_s() {
     assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     assert!(error.to_string().contains(&file), "{error}");
 }
+
+/// The checkpoint's state ends within the batch, and the last sync mark stands before it. What the manifest calls durable is
+/// the whole batch, and so is what a reader is given.
+#[test]
+fn a_checkpoint_within_a_batch_shows_no_half_of_it_to_a_reader() {
+    let disk = SimDisk::new();
+    let wal = options(&disk).open(PATH).unwrap();
+    let mut batch = wal.batch();
+    let mut keys = Keys::default();
+    for number in 1..=3 {
+        let record = format!("key{number}={number}");
+        batch.push(0, record.as_bytes()).unwrap();
+        if number < 3 {
+            keys.set(&record, Lsn(number)).unwrap();
+        }
+    }
+    assert_eq!(batch.commit().unwrap(), LsnRange { first: Lsn(1), last: Lsn(3) });
+    checkpoint(&wal, &keys);
+    assert_eq!(keys.applied, Lsn(2));
+    let mut found = Keys::default();
+    reader(&disk).recover(&mut found).unwrap();
+    assert_eq!(found.applied, Lsn(3));
+}

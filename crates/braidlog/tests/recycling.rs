@@ -74,6 +74,7 @@ impl Log {
     fn truncate(&self, wanted: Lsn) -> Result<Lsn, Failed> {
         let order = CheckpointOrder {
             lsn: wanted.prev(),
+            durable: wanted.prev(),
             replay_from: wanted,
             incremental: false,
             compress: false,

@@ -89,6 +89,8 @@ impl CheckpointInfo {
 pub struct CheckpointOrder {
     /// The state is that after the record with this LSN, which is durable.
     pub lsn: Lsn,
+    /// How far the log is durable: the end of a batch, at or behind that record.
+    pub durable: Lsn,
     /// The first record that must be replayed upon it.
     pub replay_from: Lsn,
     /// Whether only changes may be written, if there is a checkpoint to rest on.
@@ -282,7 +284,7 @@ impl Checkpoints {
         let changed = self.manifest.try_change(|manifest| {
             // The log may have been truncated meanwhile.
             order.check(manifest)?;
-            manifest.durable = manifest.durable.max(order.lsn);
+            manifest.durable = manifest.durable.max(order.durable);
             manifest.next_checkpoint = number + 1;
             manifest.checkpoints.push(named);
             let kept = chain::kept(&manifest.checkpoints, &bad, order.chains_kept);
@@ -397,8 +399,9 @@ fn restore_by(
             Ok(selection) => selection,
             Err(cut) => return Err(restoring.cut(cut)),
         };
-        // Taken since the caller asked how far the log is durable: of a transaction that was open then, all comes again.
-        let last = selection.parts.last().map_or(last, |part| part.info().lsn.max(last));
+        // A checkpoint may have been taken since the caller asked how far the log is durable, and within a batch. The
+        // manifest that names it says how far the log was durable by then, which is the end of one.
+        let last = last.max(selection.durable);
         // Before the application gets anything, so that no truncation of this process passes what it will be given.
         match reader.iter(selection.replay_from, last) {
             Ok(records) => return restoring.run(selection, records, last, state),

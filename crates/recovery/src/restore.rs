@@ -227,7 +227,7 @@ impl<'a> Restoring<'a> {
         last: Lsn,
         state: &mut dyn Restore,
     ) -> Result<RestoreReport, RestoreError> {
-        let Selection { parts, replay_from, passed_over } = selection;
+        let Selection { parts, replay_from, passed_over, .. } = selection;
         let mut report = RestoreReport {
             checkpoint: parts.last().map(|part| part.info()),
             checkpoint_files: parts.len(),

@@ -20,7 +20,7 @@ const STEPS: [CheckpointOrder; 3] = [
 ];
 
 const fn at(lsn: u64) -> CheckpointOrder {
-    CheckpointOrder { lsn: Lsn(lsn), replay_from: Lsn(lsn + 1), ..support::keys::ORDER }
+    CheckpointOrder { lsn: Lsn(lsn), durable: Lsn(lsn), replay_from: Lsn(lsn + 1), ..support::keys::ORDER }
 }
 
 /// A log of eight records with one checkpoint, all of it durable.

@@ -85,6 +85,8 @@ pub(crate) struct Selection {
     pub(crate) parts: Vec<Part>,
     /// The first record to replay.
     pub(crate) replay_from: Lsn,
+    /// How far the log was durable, as the manifest says: the end of a batch.
+    pub(crate) durable: Lsn,
     /// Newer checkpoints that cannot be used, newest first.
     pub(crate) passed_over: Vec<PassedOver>,
 }
@@ -221,10 +223,11 @@ fn newest_good(dir: &Arc<dyn LogDir>, manifest: &Manifest, tick: &mut Tick<'_>) 
                 }
             }
         }
-        return Ok(Selection { parts, replay_from, passed_over });
+        return Ok(Selection { parts, replay_from, durable: manifest.durable, passed_over });
     }
     if log_start == Lsn::FIRST {
-        return Ok(Selection { parts: Vec::new(), replay_from: log_start, passed_over });
+        let durable = manifest.durable;
+        return Ok(Selection { parts: Vec::new(), replay_from: log_start, durable, passed_over });
     }
     Err(RecoveryError::NoCheckpoint { log_start, passed_over }.into())
 }

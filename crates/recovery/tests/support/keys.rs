@@ -99,6 +99,7 @@ pub struct Store {
 
 pub const ORDER: CheckpointOrder = CheckpointOrder {
     lsn: Lsn::ZERO,
+    durable: Lsn::ZERO,
     replay_from: Lsn::FIRST,
     incremental: false,
     compress: false,
@@ -107,7 +108,7 @@ pub const ORDER: CheckpointOrder = CheckpointOrder {
 };
 
 pub fn order_at(lsn: Lsn) -> CheckpointOrder {
-    CheckpointOrder { lsn, replay_from: lsn.next(), ..ORDER }
+    CheckpointOrder { lsn, durable: lsn, replay_from: lsn.next(), ..ORDER }
 }
 
 /// A recovery that takes its time.
