@@ -11,6 +11,7 @@ use braidlog_proof::extent::Extent;
 use braidlog_proof::full::{self, Ledger};
 use braidlog_proof::kill;
 use braidlog_proof::part::PARTS;
+use braidlog_proof::readings;
 use braidlog_proof::rot;
 use braidlog_proof::sabotage;
 use braidlog_proof::single;
@@ -59,6 +60,8 @@ enum Command {
     Threaded(Seeds),
     /// Random operations, options and faults on one thread, with a crash at every storage operation
     Single(Seeds),
+    /// Read random logs in every way, and compare
+    Readings(Seeds),
     /// Kill processes at any moment and at any storage operation
     Kill {
         /// How many
@@ -186,6 +189,7 @@ fn main() -> ExitCode {
         #[cfg(braidlog_shuttle)]
         Command::Threaded(seeds) => counted(braidlog_proof::threaded::run(&seeds.extent(6_000))),
         Command::Single(seeds) => counted(single::run(&seeds.extent(12_000))),
+        Command::Readings(seeds) => counted(readings::run(&seeds.extent(3_000))),
         Command::Sabotage { bugs, matrix } => {
             if let Some(unknown) = bugs.iter().find(|name| sabotage::bugs::find(name).is_none()) {
                 eprintln!("there is no bug `{unknown}`");

@@ -92,6 +92,13 @@ pub const PARTS: &[Part] = &[
         start: Start::Own(&["single"]),
     },
     Part {
+        name: "readings",
+        what: "random logs, read in every way that there is, and compared",
+        least: &[("logs", 3_000)],
+        is_narrow: false,
+        start: Start::Own(&["readings"]),
+    },
+    Part {
         name: "kill",
         what: "processes killed at any moment and at any storage operation",
         least: &[("kills", 2_000)],
