@@ -441,15 +441,19 @@ impl Driver {
         self.now().model.check_shown(&shown, durable);
     }
 
-    /// Recovers the application; again if the disk fails to be read, for which a checkpoint may be passed over.
+    /// Recovers the application; again while the disk fails to be read, for which a checkpoint may be passed over.
     fn recover(&self, illness: Illness, recover: impl Fn() -> Result<Vec<Seen>>) -> Vec<Seen> {
-        self.read(illness, || match recover() {
-            Err(error) if illness == Illness::Failing && error.kind() == ErrorKind::Damaged => {
-                // A checkpoint that could not be read is none, and the log may begin behind the one before.
-                self.now().judge.count("checkpoints that could not be read", 1);
-                recover()
+        self.read(illness, || {
+            for _ in 1..TRIES {
+                match recover() {
+                    // A checkpoint that could not be read is none, and the log may begin behind the one before.
+                    Err(error) if illness == Illness::Failing && error.kind() == ErrorKind::Damaged => {
+                        self.now().judge.count("checkpoints that could not be read", 1);
+                    }
+                    recovered => return recovered,
+                }
             }
-            recovered => recovered,
+            recover()
         })
     }
 
