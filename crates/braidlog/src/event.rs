@@ -35,6 +35,15 @@ pub enum Event {
         /// Bytes of their files.
         bytes: u64,
     },
+    /// A segment was compressed.
+    Compressed {
+        /// Its base LSN.
+        base: Lsn,
+        /// Bytes of its file before.
+        plain_bytes: u64,
+        /// Bytes of its file now.
+        compressed_bytes: u64,
+    },
     /// The size of the log, measured against [`max_log_bytes`](crate::Options#structfield.max_log_bytes), is in
     /// another state.
     SizeChanged {
@@ -70,13 +79,16 @@ pub enum UpkeepTask {
     Checkpoint,
     /// Giving up segments and checkpoints that the [`Retention`](crate::Retention) does not keep.
     Retention,
+    /// Compressing finished segments.
+    Compression,
     /// Measuring the log.
     Size,
 }
 
 impl UpkeepTask {
     /// All of them, in the order in which they are done.
-    pub(crate) const ALL: [UpkeepTask; 3] = [UpkeepTask::Checkpoint, UpkeepTask::Retention, UpkeepTask::Size];
+    pub(crate) const ALL: [UpkeepTask; 4] =
+        [UpkeepTask::Checkpoint, UpkeepTask::Retention, UpkeepTask::Compression, UpkeepTask::Size];
 }
 
 impl fmt::Display for UpkeepTask {
@@ -84,6 +96,7 @@ impl fmt::Display for UpkeepTask {
         f.write_str(match self {
             UpkeepTask::Checkpoint => "checkpoint",
             UpkeepTask::Retention => "retention",
+            UpkeepTask::Compression => "compression",
             UpkeepTask::Size => "size",
         })
     }

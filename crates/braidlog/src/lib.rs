@@ -61,6 +61,11 @@
 //! A log can be replayed and recovered up to a [`Target`]: an LSN, a time, a name that [`Wal::restore_point`] gave, or a
 //! record that the application recognizes.
 //!
+//! # Compression
+//!
+//! [`Options::compression`] makes finished segments smaller, after a time or at once, and [`Wal::compress`] does so on order:
+//! with zstd, if the cargo feature of that name is there. To every reader a log is the same before and after.
+//!
 //! # Components
 //!
 //! Files and time come from traits in [`storage`], which [`Options`] takes. The crate `braidlog-sim` has a
@@ -88,6 +93,7 @@ mod policy;
 mod upkeep;
 
 mod backup;
+mod compress;
 mod partitioned;
 mod points;
 mod read_only;
@@ -103,6 +109,7 @@ pub use append::Append;
 pub use backup::Backup;
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
+pub use compress::{Compress, CompressProgress, CompressReport, Compression};
 pub use error::{AppendError, Error, ErrorKind, Result};
 pub use event::{Event, Listener, SizeState, UpkeepTask};
 pub use keeping::Hold;

@@ -48,6 +48,8 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         retention: options.retention,
         max_log_bytes: options.max_log_bytes,
         checkpoint_policy: options.checkpoint_policy,
+        compression: options.compression,
+        compression_level: options.compression_level,
         on_event: options.on_event.clone(),
     }));
     // Its locks are the system's: behind one of them a task of shuttle would stop all others.

@@ -14,7 +14,7 @@ use braidlog_recovery::{DamagePolicy, Retention, VerifyProgress, VerifyReport};
 use braidlog_storage::{Clock, OsStorage, Storage, SystemClock};
 
 use crate::event::Listener;
-use crate::{CheckpointPolicy, Error, Event, ReadOnly, Result, Wal, open, read_only};
+use crate::{CheckpointPolicy, Compression, Error, Event, ReadOnly, Result, Wal, open, read_only};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -125,6 +125,15 @@ pub struct Options {
     ///
     /// Default: [`DamagePolicy::Refuse`]: the log is not opened, and no file is changed.
     pub on_damage: DamagePolicy,
+    /// Whether finished segments are compressed, and when. That needs the cargo feature `zstd`, here and wherever the log is
+    /// read. See also [`Wal::compress`].
+    ///
+    /// Default: [`Compression::Off`]. Maximum of an age: 100 years of 365 days.
+    pub compression: Compression,
+    /// The level of zstd with which segments are compressed: a higher one makes them smaller, and takes longer to make.
+    ///
+    /// Default: 3. Minimum: 1. Maximum: 19.
+    pub compression_level: i32,
     /// Who is told what happens in the upkeep of the log. It is called by the log's maintenance thread, or by the
     /// thread that makes a call which does the work; meanwhile upkeep stands still, and nothing else does.
     ///
@@ -159,6 +168,8 @@ impl Default for Options {
             max_log_bytes: None,
             checkpoint_policy: CheckpointPolicy::default(),
             on_damage: DamagePolicy::Refuse,
+            compression: Compression::Off,
+            compression_level: 3,
             on_event: None,
             storage: Arc::new(OsStorage),
             clock: Arc::new(SystemClock::new()),
@@ -198,6 +209,8 @@ impl Options {
         max_log_bytes: Option<u64>,
         checkpoint_policy: CheckpointPolicy,
         on_damage: DamagePolicy,
+        compression: Compression,
+        compression_level: i32,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     }
@@ -289,6 +302,14 @@ impl Options {
             within("max_log_bytes", bytes, 4 * self.segment_size, u64::MAX)?;
         }
         self.checkpoint_policy.check()?;
+        if let Compression::AfterAge(age) = self.compression {
+            duration("compression", age, Duration::ZERO, 100 * 365 * DAY)?;
+        }
+        if self.compression != Compression::Off && !cfg!(feature = "zstd") {
+            let value = format!("{:?}", self.compression);
+            return Err(Error::option("compression", value, "this build has not the cargo feature `zstd`"));
+        }
+        level("compression_level", self.compression_level)?;
         let user_metadata = UserMetadata::new(&self.user_metadata).ok_or_else(|| {
             let len = self.user_metadata.len();
             Error::option(
@@ -351,6 +372,14 @@ pub(crate) fn within(field: &'static str, value: u64, min: u64, max: u64) -> Res
     Ok(())
 }
 
+/// Whether there is this level of zstd.
+pub(crate) fn level(field: &'static str, level: i32) -> Result<()> {
+    match u64::try_from(level) {
+        Ok(level) => within(field, level, 1, 19),
+        Err(_) => Err(Error::option(field, level.to_string(), "the least is 1")),
+    }
+}
+
 pub(crate) fn duration(field: &'static str, value: Duration, min: Duration, max: Duration) -> Result<()> {
     if value < min {
         return Err(Error::option(field, format!("{value:?}"), format!("the least is {min:?}")));
@@ -410,6 +439,8 @@ mod tests {
             base().checkpoint_chain_max(64),
             base().retention(Retention::segments(1).checkpoints(1)),
             base().max_log_bytes(Some(256 << 20)),
+            base().compression_level(1),
+            base().compression_level(19),
             mode(group(Duration::ZERO, 1)),
             mode(DurabilityMode::Async { flush_interval: PACE_MIN }),
         ] {
@@ -447,6 +478,10 @@ mod tests {
                 "0",
                 "1",
             ),
+            (base().compression_level(0), "compression_level", "0", "1"),
+            (base().compression_level(-5), "compression_level", "-5", "1"),
+            (base().compression_level(20), "compression_level", "20", "19"),
+            (base().compression(Compression::AfterAge(Duration::MAX)), "compression", "s", "3153600000s"),
             (mode(group(ms(1), 0)), "max_batch_size", "0", "1"),
             (mode(group(HOUR + ms(1), 1)), "max_delay", "3600.001s", "3600s"),
             (mode(batched(Duration::ZERO, 1)), "max_delay", "0ns", "100µs"),

@@ -9,6 +9,7 @@
 
 mod backoff;
 mod checkpoints;
+mod compress;
 mod retain;
 mod turn;
 
@@ -23,6 +24,7 @@ use braidlog_format::Lsn;
 use braidlog_recovery::{Extent, KeptBy, ManifestStore, Retention};
 use braidlog_storage::{Clock, LogDir};
 
+use crate::compress::Compression;
 use crate::event::{Event, Listener, SizeState, UpkeepTask};
 use crate::log::Log;
 use crate::policy::CheckpointPolicy;
@@ -32,6 +34,7 @@ use backoff::Backoff;
 pub(crate) use checkpoints::Source;
 
 use checkpoints::LastCheckpoint;
+use compress::Compressing;
 use retain::Seen;
 use turn::Turn;
 
@@ -48,7 +51,17 @@ pub(crate) struct Plan {
     pub(crate) retention: Retention,
     pub(crate) max_log_bytes: Option<u64>,
     pub(crate) checkpoint_policy: CheckpointPolicy,
+    pub(crate) compression: Compression,
+    pub(crate) compression_level: i32,
     pub(crate) on_event: Option<Listener>,
+}
+
+impl Plan {
+    /// The least age by which anything goes; `None` if nothing does.
+    fn age(&self) -> Option<Duration> {
+        let compression = self.compression.age().filter(|age| *age > Duration::ZERO);
+        self.retention.age.into_iter().chain(compression).min()
+    }
 }
 
 #[derive(Debug)]
@@ -62,6 +75,7 @@ pub(crate) struct Upkeep {
     /// Held from the look at what is needed until the log starts where that look allows: a hold that is set meanwhile
     /// waits, and then sees where the log starts.
     cutting: Mutex<()>,
+    compressing: Mutex<Compressing>,
     state: Mutex<State>,
 }
 
@@ -99,6 +113,8 @@ struct Counts {
     segments_removed: u64,
     segments_recycled: u64,
     bytes_freed: u64,
+    segments_compressed: u64,
+    bytes_saved: u64,
 }
 
 /// What the upkeep of a log has done and how it stands, given by [`Wal::upkeep`](crate::Wal::upkeep). Counts are of
@@ -118,6 +134,11 @@ pub struct UpkeepStatus {
     pub segments_recycled: u64,
     /// Bytes of the segments that were given up.
     pub bytes_freed: u64,
+    /// Segments compressed, by the [`compression`](crate::Options#structfield.compression) or by
+    /// [`Wal::compress`](crate::Wal::compress).
+    pub segments_compressed: u64,
+    /// By how many bytes that made them smaller.
+    pub bytes_saved: u64,
     /// Bytes of all files of the log at the last look, space that is allocated ahead included.
     pub log_bytes: u64,
     /// How that stands against [`max_log_bytes`](crate::Options#structfield.max_log_bytes).
@@ -166,6 +187,7 @@ impl Upkeep {
             log: OnceLock::new(),
             turn: Turn::default(),
             cutting: Mutex::new(()),
+            compressing: Mutex::default(),
             state: Mutex::new(state),
             plan,
         }
@@ -218,6 +240,8 @@ impl Upkeep {
             segments_removed: state.counts.segments_removed,
             segments_recycled: state.counts.segments_recycled,
             bytes_freed: state.counts.bytes_freed,
+            segments_compressed: state.counts.segments_compressed,
+            bytes_saved: state.counts.bytes_saved,
             log_bytes: state.log_bytes,
             size: state.size,
             first_lsn: manifest.log_start,
@@ -271,6 +295,7 @@ impl Upkeep {
             let done = with_space_of_spares(log, || match task {
                 UpkeepTask::Checkpoint => self.checkpoint_if_due(log),
                 UpkeepTask::Retention => self.keep_to_retention(log, forced),
+                UpkeepTask::Compression => self.compress_due(log, forced),
                 UpkeepTask::Size => self.measure(log, forced),
             });
             // A task that the log's close ends has not failed.
@@ -333,6 +358,7 @@ impl Upkeep {
     fn next_run(&self) -> Option<Duration> {
         let plan = &self.plan;
         let now = plan.clock.monotonic();
+        let compression = self.compress_again();
         let state = self.state();
         let retries = state.failures.values().filter_map(|failing| failing.backoff.remaining(now));
         let is_heard = state.source.is_some() || plan.on_event.is_some();
@@ -340,8 +366,8 @@ impl Upkeep {
         let polls = (is_heard && plan.checkpoint_policy.is_ever_due()) || waits_for_reader;
         // Age is looked at, and saved, finely enough that a log keeps little longer than it should.
         let of_age =
-            plan.retention.age.map(|age| (age / 16).clamp(Duration::from_secs(1), Duration::from_secs(3600)));
-        retries.chain(polls.then_some(POLL)).chain(of_age).min()
+            plan.age().map(|age| (age / 16).clamp(Duration::from_secs(1), Duration::from_secs(3600)));
+        retries.chain(polls.then_some(POLL)).chain(of_age).chain(compression).min()
     }
 
     fn tell(&self, events: impl IntoIterator<Item = Event>) {
@@ -390,6 +416,7 @@ impl Chore for Upkeep {
         let source = state.source.take();
         drop(state);
         drop(source);
+        self.stop_compressing();
     }
 
     fn closed(&self, last: Lsn) {

@@ -46,6 +46,12 @@ pub enum Command {
                       needs stays, and without a checkpoint everything does."
     )]
     Clean(CleanArgs),
+    /// Make finished segments smaller; nothing else changes.
+    #[command(
+        after_help = "The segment under a writer's pen is not finished. A compressed segment is written beside the original, read \
+                      back and compared before that one goes; one that is damaged stays as it is and is told, with exit code 1."
+    )]
+    Compress(CompressArgs),
     /// Bring a log into another directory, beside its writer or when it has none.
     #[command(
         after_help = "Into a backup of the same log only what is new is brought. To restore, open a copy of it: a backup that was \
@@ -224,6 +230,29 @@ pub struct CleanArgs {
     #[arg(long, value_name = "LSN", group = "what", value_parser = clap::value_parser!(u64).range(1..))]
     pub before: Option<u64>,
     /// Only say what would go.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `compress`.
+#[derive(clap::Args, Debug)]
+#[command(group(clap::ArgGroup::new("which").required(true)))]
+pub struct CompressArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// Compress segments whose records are all older, by their timestamps: `7d`, `12h`, `30m`.
+    #[arg(long, value_name = "AGE", group = "which")]
+    pub older_than: Option<humantime::Duration>,
+    /// Compress every finished segment.
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// How hard to try: a higher level of zstd is smaller, and slower to make.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+    /// Only say what would be compressed.
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON.

@@ -98,7 +98,7 @@ fn wanted(args: &CleanArgs, log: &ReadOnly, segments: &[SegmentInfo]) -> Result<
 }
 
 /// The base of the first segment that holds a record younger than `age`; `None` if none does.
-fn of_age(age: Duration, log: &ReadOnly, segments: &[SegmentInfo]) -> Result<Option<Lsn>, Failure> {
+pub fn of_age(age: Duration, log: &ReadOnly, segments: &[SegmentInfo]) -> Result<Option<Lsn>, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     let newest = |segment: &SegmentInfo| match segment.last {
         Some(last) => Ok(log.read(last)?.map(|record| u128::from(record.timestamp_ns))),

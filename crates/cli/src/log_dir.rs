@@ -24,7 +24,7 @@ pub fn open_for_change(dir: &Path) -> Result<Wal, Failure> {
 
 /// Refuses a directory in which there is neither a segment nor a writer's lock.
 pub fn require_log(dir: &Path) -> Result<(), Failure> {
-    if names(dir)?.iter().any(|name| name == "LOCK" || name.ends_with(".wal")) {
+    if names(dir)?.iter().any(|name| name == "LOCK" || name.ends_with(".wal") || name.ends_with(".walz")) {
         return Ok(());
     }
     Err(Failure::Failed(format!(

@@ -11,6 +11,7 @@ mod bench;
 mod cat;
 mod checkpoint;
 mod clean;
+mod compress;
 mod demo;
 mod estimate;
 mod failure;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Clean(args) => clean::run(&args),
+        Command::Compress(args) => compress::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Holds(args) => holds::run(&args),
         Command::RestorePoints(args) => restore_points::run(&args),

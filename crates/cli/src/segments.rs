@@ -20,6 +20,10 @@ struct Segment {
     records: u64,
     /// Bytes of the file, with what a writer has laid ahead of its pen.
     bytes: u64,
+    /// Bytes of the file when it is not compressed.
+    plain_bytes: u64,
+    /// Whether it is compressed.
+    compressed: bool,
     /// Whether a seal ends it: it is complete.
     sealed: bool,
     incarnation: u64,
@@ -34,6 +38,8 @@ impl From<SegmentInfo> for Segment {
             last_lsn: info.last.map(|last| last.0),
             records: info.last.map_or(0, |last| (last.0 + 1).saturating_sub(info.base.0)),
             bytes: info.len_bytes,
+            plain_bytes: info.plain_bytes,
+            compressed: info.compressed,
             sealed: info.sealed,
             incarnation: info.incarnation.0,
             created: output::rfc3339(info.created_at_ns),
@@ -52,17 +58,18 @@ pub fn run(args: &FactArgs) -> Result<(), Failure> {
         return out.flush();
     }
     out.line(format_args!(
-        "{:<24} {:>12} {:>12} {:>12} {:>12} {:>6} {:>11}  created",
-        "name", "first LSN", "last LSN", "records", "bytes", "sealed", "incarnation"
+        "{:<25} {:>12} {:>12} {:>12} {:>12} {:>12} {:>6} {:>11}  created",
+        "name", "first LSN", "last LSN", "records", "bytes", "plain bytes", "sealed", "incarnation"
     ))?;
     for segment in &segments {
         out.line(format_args!(
-            "{:<24} {:>12} {:>12} {:>12} {:>12} {:>6} {:>11}  {}",
+            "{:<25} {:>12} {:>12} {:>12} {:>12} {:>12} {:>6} {:>11}  {}",
             segment.name,
             segment.base_lsn,
             segment.last_lsn.map_or_else(|| "-".to_string(), |last| last.to_string()),
             segment.records,
             segment.bytes,
+            segment.plain_bytes,
             if segment.sealed { "yes" } else { "no" },
             segment.incarnation,
             segment.created

@@ -26,6 +26,10 @@ struct Stat {
     sealed_segments: usize,
     /// Bytes of the segment files, with what a writer has laid ahead of its pen.
     bytes: u64,
+    /// Segments that are compressed.
+    compressed_segments: usize,
+    /// Bytes of the segment files when none is compressed.
+    plain_bytes: u64,
     /// When the oldest segment was created, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
@@ -66,6 +70,8 @@ fn look(dir: &Path) -> Result<Stat, Failure> {
         segments: segments.len(),
         sealed_segments: segments.iter().filter(|segment| segment.sealed).count(),
         bytes: segments.iter().map(|segment| segment.len_bytes).sum(),
+        compressed_segments: segments.iter().filter(|segment| segment.compressed).count(),
+        plain_bytes: segments.iter().map(|segment| segment.plain_bytes).sum(),
         created: segments.first().map(|segment| output::rfc3339(segment.created_at_ns)),
         newest_segment: segments.last().map(|segment| output::rfc3339(segment.created_at_ns)),
         torn_files: log_dir::names(dir)?.into_iter().filter(|name| name.ends_with(".torn")).collect(),
@@ -94,6 +100,13 @@ fn print(out: &mut Out, stat: &Stat) -> Result<(), Failure> {
         stat.sealed_segments,
         output::bytes(stat.bytes)
     ))?;
+    if stat.compressed_segments > 0 {
+        out.line(format_args!(
+            "compressed   {} of them, {} without",
+            stat.compressed_segments,
+            output::bytes(stat.plain_bytes)
+        ))?;
+    }
     if let (Some(oldest), Some(newest)) = (&stat.created, &stat.newest_segment) {
         out.line(format_args!("created      {oldest}"))?;
         out.line(format_args!("newest file  {newest}"))?;

@@ -1,4 +1,4 @@
-//! `checkpoint`, `clean`, `backup` and `holds` on real directories: what they do, what they refuse, what they say.
+//! `checkpoint`, `clean`, `compress`, `backup` and `holds` on real directories: what they do, what they refuse, what they say.
 
 use std::fs;
 use std::path::Path;
@@ -188,6 +188,71 @@ fn clean_by_age_goes_by_the_records_and_not_by_a_clock_that_is_wrong() {
 }
 
 #[test]
+fn compress_makes_segments_smaller_and_nothing_else() {
+    let dir = log(60);
+    let before = snapshot(dir.path());
+    let cat = run(["cat", arg(dir.path())]);
+    run(["compress", arg(dir.path())]).failed(2, &["--older-than", "--all"]);
+    let nothing = run(["compress", arg(dir.path()), "--older-than", "1h", "--dry-run", "--json"]);
+    assert_eq!(nothing.json()["segments"].as_array().unwrap().len(), 0, "{nothing:?}");
+    let would = run(["compress", arg(dir.path()), "--all", "--dry-run", "--json"]);
+    assert_eq!(snapshot(dir.path()), before);
+    let would = would.json();
+    assert_eq!(would["segments"].as_array().unwrap().len(), segments(dir.path()), "{would}");
+
+    let did = run(["compress", arg(dir.path()), "--all", "--json"]);
+    did.ok();
+    let did = did.json();
+    assert_eq!(did["segments"], would["segments"]);
+    let done = &did["done"];
+    assert_eq!(
+        done["compressed"].as_u64(),
+        did["segments"].as_array().map(|names| names.len() as u64),
+        "{did}"
+    );
+    assert!(done["compressed_bytes"].as_u64() < done["plain_bytes"].as_u64().map(|bytes| bytes / 4), "{did}");
+    assert_eq!(run(["cat", arg(dir.path())]).text(), cat.text());
+    clean_log(dir.path());
+
+    let listed = run(["segments", arg(dir.path()), "--json"]).json();
+    let compressed = listed.as_array().unwrap().iter().filter(|segment| segment["compressed"] == true);
+    for segment in compressed.clone() {
+        let bytes = fs::metadata(dir.path().join(segment["name"].as_str().unwrap())).unwrap().len();
+        assert_eq!(segment["bytes"].as_u64(), Some(bytes), "{segment}");
+        assert!(segment["plain_bytes"].as_u64().unwrap() > 4 * bytes, "{segment}");
+    }
+    let stat = run(["stat", arg(dir.path()), "--json"]).json();
+    assert_eq!(stat["compressed_segments"].as_u64(), Some(compressed.count() as u64), "{stat}");
+    assert!(stat["plain_bytes"].as_u64().unwrap() > 4 * stat["bytes"].as_u64().unwrap(), "{stat}");
+    assert!(run(["stat", arg(dir.path())]).text().contains("compressed   "));
+    let again = run(["compress", arg(dir.path()), "--older-than", "0s"]);
+    assert!(again.text().contains("compressed 0 segments"), "{again:?}");
+    // It goes on as ever.
+    let lines = dir.path().with_extension("lines");
+    fs::write(&lines, "one\ntwo\n").unwrap();
+    run(["write", arg(dir.path()), arg(&lines)]).ok();
+    fs::remove_file(&lines).unwrap();
+    clean_log(dir.path());
+}
+
+#[test]
+fn compress_tells_a_damaged_segment_and_leaves_it_as_it_is() {
+    let dir = log(60);
+    let name = snapshot(dir.path()).into_iter().map(|(name, _)| name).find(|name| name.ends_with(".wal"));
+    let path = dir.path().join(name.unwrap());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20_000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let count = segments(dir.path());
+    let ended = run(["compress", arg(dir.path()), "--all"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let text = String::from_utf8_lossy(&ended.stdout);
+    assert!(text.contains("damaged, and left as it is: 00000000000000000001.wal"), "{text}");
+    assert!(text.contains(&format!("compressed {} segments", count - 1)), "{text}");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn what_changes_a_log_is_refused_beside_its_writer() {
     let dir = tempfile::tempdir().unwrap();
     let mut live = Live::start(["write", arg(dir.path()), "--ack"]);
@@ -195,6 +260,7 @@ fn what_changes_a_log_is_refused_beside_its_writer() {
     live.next_line().unwrap();
     for args in [
         vec!["checkpoint", arg(dir.path()), "--yes"],
+        vec!["compress", arg(dir.path()), "--all"],
         vec!["holds", arg(dir.path()), "set", "a", "1"],
         vec!["holds", arg(dir.path()), "release", "a"],
     ] {

@@ -32,7 +32,12 @@ impl Extent {
             .segments
             .into_iter()
             .filter(|file| file.base >= log_start)
-            .map(|file| SegmentFacts { base: file.base, bytes: file.len, sealed_at: None })
+            .map(|file| SegmentFacts {
+                base: file.base,
+                bytes: file.len,
+                packed: file.is_packed,
+                sealed_at: None,
+            })
             .collect();
         let bytes = entries.iter().fold(0u64, |sum, entry| sum.saturating_add(entry.len));
         Ok(Extent { has_rubbish: segments.len() < all, segments, bytes })

@@ -107,6 +107,8 @@ pub struct SegmentFacts {
     pub base: Lsn,
     /// Bytes of its file.
     pub bytes: u64,
+    /// Whether it is packed.
+    pub packed: bool,
     /// When it was finished, in time for which the log had been open; `None` if nobody noted it.
     pub sealed_at: Option<Duration>,
 }
@@ -302,7 +304,12 @@ mod tests {
     fn segments(bases: &[u64]) -> Vec<SegmentFacts> {
         bases
             .iter()
-            .map(|&base| SegmentFacts { base: Lsn(base), bytes: 100, sealed_at: Some(Duration::ZERO) })
+            .map(|&base| SegmentFacts {
+                base: Lsn(base),
+                bytes: 100,
+                packed: false,
+                sealed_at: Some(Duration::ZERO),
+            })
             .collect()
     }
 
@@ -439,7 +446,7 @@ mod tests {
             let segment = |(records, bytes, sealed_at): (u64, u64, Option<u64>)| {
                 base += records;
                 let sealed_at = sealed_at.map(Duration::from_secs);
-                SegmentFacts { base: Lsn(base - records), bytes, sealed_at }
+                SegmentFacts { base: Lsn(base - records), bytes, packed: false, sealed_at }
             };
             parts.into_iter().map(segment).collect()
         }

@@ -28,7 +28,7 @@ impl Upkeep {
     /// Gives up what the retention does not keep.
     pub(super) fn keep_to_retention(&self, log: &Log, forced: bool) -> Result<()> {
         let seen = self.look(log);
-        let by_age = self.plan.retention.age.is_some();
+        let by_age = self.plan.age().is_some();
         let failed = self
             .state()
             .failures
@@ -153,7 +153,7 @@ impl Upkeep {
         #[cfg(braidlog_sabotage)]
         let last = if braidlog_sabotage::is("end_not_saved_at_close") { Lsn::ZERO } else { last };
         let store = &self.plan.store;
-        if self.plan.retention.age.is_none() && last <= store.current().durable {
+        if self.plan.age().is_none() && last <= store.current().durable {
             return Ok(());
         }
         let uptime = self.uptime();
@@ -215,7 +215,7 @@ impl Upkeep {
             state.uptime_saved
         };
         // Without a limit on age, what was noted is saved with whatever else changes the manifest.
-        let Some(age) = self.plan.retention.age else { return Ok(()) };
+        let Some(age) = self.plan.age() else { return Ok(()) };
         let is_old_news = uptime.saturating_sub(uptime_saved) > age / 16;
         if has_new || is_old_news || manifest.ages.is_empty() && extent.segments.len() > 1 {
             self.save_ages(uptime)?;
