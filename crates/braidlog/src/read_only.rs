@@ -14,11 +14,13 @@ use braidlog_recovery::{KnownGood, LogReader, Record, SegmentInfo, VerifyProgres
 use braidlog_storage::{Clock, LogDir, OsStorage, Storage, SystemClock, Watch};
 
 use crate::replay::{Checked, Range};
-use crate::{Error, Records, Replay, Result};
+use crate::subscription::Beside;
+use crate::{Error, Records, Replay, Result, Subscription};
 
 pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<ReadOnly> {
     let (path, dir) = open_dir(&**storage, path)?;
     let reader = LogReader::open_read_only(dir.clone()).map_err(|error| Error::recovery(&path, error))?;
+    let reader = Arc::new(reader);
     Ok(ReadOnly { path, dir, reader, good: KnownGood::default(), storage: storage.clone() })
 }
 
@@ -79,7 +81,7 @@ fn open_dir(storage: &dyn Storage, path: &Path) -> Result<(Arc<Path>, Arc<dyn Lo
 pub struct ReadOnly {
     pub(crate) path: Arc<Path>,
     pub(crate) dir: Arc<dyn LogDir>,
-    pub(crate) reader: LogReader,
+    pub(crate) reader: Arc<LogReader>,
     pub(crate) good: KnownGood,
     /// Where the files are, for a backup.
     pub(crate) storage: Arc<dyn Storage>,
@@ -138,6 +140,19 @@ impl ReadOnly {
     /// [`ReadOnly::first_lsn`]; while reading, as [`Records::next_ref`].
     pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Result<Records> {
         Records::open(&self.reader, &self.path, range, self.last_lsn()?)
+    }
+
+    /// Every record from `from` on, each as soon as it can be read, over closings and openings of the log. `from` need not be
+    /// written yet: `last_lsn()?.next()` follows what is to come.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::last_lsn`]; [`Truncated`](crate::ErrorKind::Truncated) for a start below
+    /// [`ReadOnly::first_lsn`].
+    pub fn subscribe(&self, from: Lsn) -> Result<Subscription> {
+        let last = self.last_lsn()?;
+        let follower = self.reader.follow(from).map_err(|error| self.error(error))?;
+        let beside = Beside::new(self.reader.clone(), self.dir.clone(), self.path.clone(), last);
+        Ok(Subscription::beside(beside, follower))
     }
 
     /// The record with this LSN; `None` if it cannot be read yet. Looks again at the log only for a record that was not

@@ -3,6 +3,9 @@
 //! The rule: a subscription asks the log for nothing. It is woken when something has become durable anyway, shows no
 //! more than that, and does not keep the log open.
 
+mod beside;
+mod source;
+
 use std::fmt;
 use std::iter::FusedIterator;
 use std::pin::Pin;
@@ -10,16 +13,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use braidlog_engine::{EngineError, Wait, WatchKey};
+use braidlog_engine::Wait;
 use braidlog_format::Lsn;
 use braidlog_recovery::{Follower, NextRecord, Record, RecordRef};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
+pub(crate) use self::beside::Beside;
+use self::source::{Reached, Source};
 use crate::log::{Log, until};
 use crate::{Error, Result};
 
-/// The records of a log from one LSN on, for as long as the log is open. Made by [`Wal::subscribe`](crate::Wal::subscribe).
+/// The records of a log from one LSN on, for as long as the log is open. Made by [`Wal::subscribe`](crate::Wal::subscribe), and
+/// for a log that another process writes by [`ReadOnly::subscribe`](crate::ReadOnly::subscribe).
 ///
 /// It gives each record once, in LSN order and without a gap (but for what the log itself records as lost), as soon as it is durable: first what is in the files, then
 /// what comes, with no seam between the two. The records of a batch become available together. What was given once, no
@@ -55,19 +61,30 @@ use crate::{Error, Result};
 /// before, or if a record cannot be read back. It does not keep the log open: that is for the handles.
 /// Once the log is closed, the directory may be another writer's, who does not know of this reader; if he truncates what it
 /// has not given yet, that is an error ([`Truncated`](crate::ErrorKind::Truncated)).
+///
+/// # Of another process's log
+///
+/// It shows what that process has marked as durable, which is up to 100 ms late after the last record of a burst. The system
+/// wakes it when files change; a stream has a thread of its own for that (`braidlog-follow`), which ends at most a second
+/// after it. It goes on over closings, kills and openings of the log, and has no end but an error. The writer does not
+/// know of it: what it has not given yet may be truncated ([`Truncated`](crate::ErrorKind::Truncated)) unless a
+/// [hold](crate::Wal::set_hold) keeps it.
 #[must_use = "a subscription gives what it is asked for"]
 pub struct Subscription {
     follower: Follower,
-    /// Not a handle: it does not keep the log open.
-    log: Arc<Log>,
-    /// Where the engine keeps the waker of the task that polled last.
-    watch: Option<WatchKey>,
+    source: Source,
     has_ended: bool,
 }
 
 impl Subscription {
+    /// Of a log that is open in this process.
     pub(crate) fn new(log: Arc<Log>, follower: Follower) -> Subscription {
-        Subscription { follower, log, watch: None, has_ended: false }
+        Subscription { follower, source: Source::Writer { log, watch: None }, has_ended: false }
+    }
+
+    /// Of a log that another process may have open.
+    pub(crate) fn beside(beside: Beside, follower: Follower) -> Subscription {
+        Subscription { follower, source: Source::Beside(beside), has_ended: false }
     }
 
     /// The next record, its payload lent until the next call; waits for it as long as it takes. `None` at the end.
@@ -113,9 +130,9 @@ impl Subscription {
         self.follower.next_lsn()
     }
 
-    /// How many records are durable and were not given yet.
+    /// How many records are durable and were not given yet; of another process's log, as it was when this last waited.
     pub fn lag(&self) -> u64 {
-        self.log.engine.durable_lsn().0.saturating_sub(self.next_lsn().prev().0)
+        self.source.last().0.saturating_sub(self.next_lsn().prev().0)
     }
 
     /// Whether it gives nothing any more.
@@ -137,20 +154,10 @@ impl Subscription {
             if self.has_ended {
                 return Ok(None);
             }
-            let mut beyond = self.log.engine.beyond(self.seen());
-            if let Ok(None) = beyond
-                && wait != Wait::Never
-            {
-                self.log.check_may_wait()?;
-                beyond = match self.log.engine.wait_beyond(self.seen(), wait) {
-                    Err(EngineError::TimedOut { .. }) => Ok(None),
-                    beyond => beyond.map(Some),
-                };
-            }
-            if let Ok(None) = beyond {
+            let reached = self.source.wait_beyond(self.seen(), wait);
+            if !self.go_on(reached)? {
                 return Ok(None);
             }
-            self.go_on(beyond)?;
         }
     }
 
@@ -164,8 +171,8 @@ impl Subscription {
                 return Poll::Ready(Ok(None));
             }
             let seen = self.seen();
-            let beyond = ready!(self.log.engine.poll_beyond(seen, &mut self.watch, cx.waker()));
-            self.go_on(beyond.map(Some))?;
+            let reached = ready!(self.source.poll_beyond(seen, cx));
+            self.go_on(reached)?;
         }
     }
 
@@ -173,23 +180,24 @@ impl Subscription {
     fn find_next(&mut self) -> Result<Option<NextRecord>> {
         self.follower.find_next().map_err(|error| {
             self.has_ended = true;
-            Error::recovery(&self.log.path, error)
+            Error::recovery(self.source.path(), error)
         })
     }
 
-    /// Shows what is durable now, or ends.
-    fn go_on(&mut self, beyond: Result<Option<Lsn>, EngineError>) -> Result<()> {
-        let failed = match beyond {
-            Ok(None) => return Ok(()),
-            Ok(Some(durable)) => match self.follower.show(durable) {
-                Ok(()) => return Ok(()),
-                Err(error) => Some(Error::recovery(&self.log.path, error)),
-            },
-            Err(EngineError::Closed) => None,
-            Err(error) => Some(self.log.error(error)),
+    /// Shows what is durable now, or ends; whether there may be more to give.
+    fn go_on(&mut self, reached: Result<Reached>) -> Result<bool> {
+        let shown = match reached {
+            Ok(Reached::NoFurther) => return Ok(false),
+            Ok(Reached::Refused(error)) => return Err(error),
+            Ok(Reached::Durable(durable)) => {
+                let shown = self.follower.show(durable);
+                shown.map(|()| true).map_err(|error| Error::recovery(self.source.path(), error))
+            }
+            Ok(Reached::End) => Ok(false),
+            Err(error) => Err(error),
         };
-        self.has_ended = true;
-        failed.map_or(Ok(()), Err)
+        self.has_ended = !matches!(shown, Ok(true));
+        shown
     }
 }
 
@@ -202,12 +210,6 @@ impl Iterator for Subscription {
 }
 
 impl FusedIterator for Subscription {}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.log.engine.end_watch(&mut self.watch);
-    }
-}
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::point::Point;
+use crate::point::{Point, Time};
 
 /// Write, read, watch and check Braidlog write-ahead logs.
 #[derive(Parser, Debug)]
@@ -164,6 +164,12 @@ pub struct CatArgs {
     /// Leave out the record at --until too.
     #[arg(long, requires = "until")]
     pub exclusive: bool,
+    /// Only records of this time or later: `2026-11-27T14:00:00Z`, `5m ago`. A record has the time at which it was written.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Time>,
+    /// From the last record to the first.
+    #[arg(long)]
+    pub reverse: bool,
     /// Which records, and how.
     #[command(flatten)]
     pub print: PrintArgs,

@@ -1,10 +1,10 @@
-//! `braidlog cat`: records in LSN order.
+//! `braidlog cat`: records in LSN order, or in the reverse of it.
 //!
 //! It prints what is durable at the moment it looks; a record is never shown that a crash could take back.
 
-use braidlog::Lsn;
+use braidlog::{Lsn, ReverseRecords};
 
-use crate::args::CatArgs;
+use crate::args::{CatArgs, PrintArgs};
 use crate::failure::Failure;
 use crate::log_dir;
 use crate::output::Out;
@@ -25,12 +25,30 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
         None => log.last_lsn()?,
     };
     let to = to.map_or(last, |to| to.min(last));
+    let from = match &args.since {
+        Some(since) => match log.iter_since(since.0)?.next_ref().transpose()? {
+            Some(first) => first.lsn.max(from),
+            None => return Ok(()),
+        },
+        None => from,
+    };
     if from > to {
         return Ok(());
     }
     let mut out = Out::stdout();
-    let printed = record::print_all(&mut out, &mut log.iter(from..=to)?, &args.print);
+    let printed = if args.reverse {
+        print_reverse(&mut out, log.iter_rev(from..=to)?, &args.print)
+    } else {
+        record::print_all(&mut out, &mut log.iter(from..=to)?, &args.print)
+    };
     // What stands before damage is shown before the damage is told.
     out.flush()?;
-    printed.map(drop)
+    printed
+}
+
+fn print_reverse(out: &mut Out, mut records: ReverseRecords, print: &PrintArgs) -> Result<(), Failure> {
+    while let Some(record) = records.next_ref() {
+        record::print(out, &record?, print)?;
+    }
+    Ok(())
 }

@@ -47,15 +47,32 @@ fn lsn(text: &str) -> Option<Target> {
     is_number.then(|| text.parse().ok()).flatten().map(|lsn| Target::lsn(Lsn(lsn)))
 }
 
+/// A time alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Time(pub SystemTime);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Time, String> {
+        let time = moment(text, SystemTime::now());
+        time.map(Time).ok_or_else(|| "a time such as `2026-11-27T14:00:00Z`, `5m ago` or `now`".to_owned())
+    }
+}
+
 /// RFC 3339, `now`, or `<duration> ago`.
-fn time(text: &str, now: SystemTime) -> Option<Target> {
-    let time = if text == "now" {
-        now
+fn moment(text: &str, now: SystemTime) -> Option<SystemTime> {
+    if text == "now" {
+        Some(now)
     } else if let Some(ago) = text.strip_suffix(" ago") {
-        now.checked_sub(humantime::parse_duration(ago.trim()).ok()?)?
+        now.checked_sub(humantime::parse_duration(ago.trim()).ok()?)
     } else {
-        humantime::parse_rfc3339_weak(text).ok()?
-    };
+        humantime::parse_rfc3339_weak(text).ok()
+    }
+}
+
+fn time(text: &str, now: SystemTime) -> Option<Target> {
+    let time = moment(text, now)?;
     let since: Duration = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).ok().map(Target::time_ns)
 }

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use braidlog::{Lsn, RecordRef, Records};
+use braidlog::{RecordRef, Records};
 use serde::Serialize;
 
 use crate::args::{Format, PrintArgs};
@@ -28,17 +28,20 @@ struct Json<'a> {
     payload_hex: Option<String>,
 }
 
-/// Prints what `records` gives; the LSN of the last record that was read, printed or not.
-pub fn print_all(out: &mut Out, records: &mut Records, print: &PrintArgs) -> Result<Option<Lsn>, Failure> {
-    let mut last = None;
+/// Prints what `records` gives.
+pub fn print_all(out: &mut Out, records: &mut Records, print: &PrintArgs) -> Result<(), Failure> {
     while let Some(record) = records.next_ref() {
-        let record = record?;
-        last = Some(record.lsn);
-        if print.kind.is_none_or(|kind| kind == record.kind.0) {
-            out.write(|out| write_record(out, print.format, &record))?;
-        }
+        self::print(out, &record?, print)?;
     }
-    Ok(last)
+    Ok(())
+}
+
+/// Prints a record, if it is one that is wanted.
+pub fn print(out: &mut Out, record: &RecordRef<'_>, print: &PrintArgs) -> Result<(), Failure> {
+    if print.kind.is_none_or(|kind| kind == record.kind.0) {
+        out.write(|out| write_record(out, print.format, record))?;
+    }
+    Ok(())
 }
 
 fn write_record(out: &mut dyn Write, format: Format, record: &RecordRef<'_>) -> io::Result<()> {

@@ -193,6 +193,22 @@ fn cat_prints_the_range_that_is_asked_for() {
 }
 
 #[test]
+fn cat_prints_backward_and_from_a_time_on() {
+    let dir = log_of(&numbers(1..=100), &[]);
+    let cat = |options: &[&str]| {
+        let ended = run(["cat", arg(dir.path())].into_iter().chain(options.iter().copied()));
+        ended.text().to_string()
+    };
+    let backward = |text: String| text.lines().rev().map(|line| format!("{line}\n")).collect::<String>();
+    assert_eq!(cat(&["--reverse"]), backward(numbers(1..=100)));
+    assert_eq!(cat(&["--reverse", "--from", "7", "--to", "9"]), "9\n8\n7\n");
+    assert_eq!(cat(&["--since", "1h ago"]), numbers(1..=100));
+    assert_eq!(cat(&["--since", "1h ago", "--reverse", "--from", "99"]), "100\n99\n");
+    assert_eq!(cat(&["--since", "2200-01-01T00:00:00Z"]), "");
+    run(["cat", arg(dir.path()), "--since", "yesterday"]).failed(2, &["--since", "5m ago"]);
+}
+
+#[test]
 fn cat_prints_each_format() {
     let dir = tempfile::tempdir().unwrap();
     run_with_input(["write", arg(dir.path()), "--kind", "5"], b"text \"q\" \xc3\xa9\n\x00\xff\n").ok();
