@@ -59,7 +59,7 @@
 //! # Points in time
 //!
 //! A log can be replayed and recovered up to a [`Target`]: an LSN, a time, a name that [`Wal::restore_point`] gave, or a
-//! record that the application recognizes.
+//! record that the application recognizes. [`Wal::fork`] makes a log of its own of what lies before one, to go on from there.
 //!
 //! # Compression
 //!
@@ -94,6 +94,7 @@ mod upkeep;
 
 mod backup;
 mod compress;
+mod fork;
 mod partitioned;
 mod points;
 mod read_only;
@@ -135,11 +136,11 @@ pub use braidlog_engine::{
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
-    DamageCause, DamagePolicy, KeptBy, Loss, LossCause, Outcome, PackedFault, PassedOver, PassedOverCause,
-    Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, RepairReport, RepairedFile, ReplayProgress,
-    Replayed, Restore, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes, Retention, Route,
-    SegmentInfo, SegmentState, TailState, Target, VerifyProgress, VerifyReport, VerifyTail, Warning,
-    WhatBecame, partition_of,
+    DamageCause, DamagePolicy, ForkReport, KeptBy, Loss, LossCause, Outcome, PackedFault, PassedOver,
+    PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, RepairReport,
+    RepairedFile, ReplayProgress, Replayed, Restore, RestorePhase, RestoreProgress, RestoreReport,
+    RestoreTimes, Retention, Route, SegmentInfo, SegmentState, TailState, Target, VerifyProgress,
+    VerifyReport, VerifyTail, Warning, WhatBecame, partition_of,
 };
 
 /// The README's examples, compiled and run as doc tests.

@@ -102,6 +102,6 @@ pub(crate) fn new_log_id(path: &Arc<Path>) -> Result<LogId> {
 }
 
 /// 64 bits that no other log or opening has: checksums are salted and logs told apart with them.
-fn random(path: &Arc<Path>) -> Result<u64> {
+pub(crate) fn random(path: &Arc<Path>) -> Result<u64> {
     getrandom::u64().map_err(|error| Error::open("draw a random number", path, error.into()))
 }

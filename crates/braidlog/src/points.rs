@@ -39,7 +39,7 @@ impl RestorePoint {
 /// # Points in time
 impl Wal {
     /// Gives the end of the log, as it is now, a name, under which the log can be [recovered](crate::Recover::until),
-    /// [replayed](crate::Replay::until) and forked up to here. Makes every record durable that was appended
+    /// [replayed](crate::Replay::until) and [forked](Wal::fork) up to here. Makes every record durable that was appended
     /// before; the name is durable when this returns.
     ///
     /// It keeps nothing: when the log is truncated behind it, the point goes too.

@@ -63,7 +63,7 @@ impl<'a> Recover<'a> {
     }
 
     /// Brings the state to where the log was at a point: begins with the newest checkpoint that is not behind it. The log
-    /// keeps what it holds behind the point; the state is that of another time, so do not append to it.
+    /// keeps what it holds behind the point; to go on from there, [fork](Wal::fork) it.
     ///
     /// Default: the end of the log.
     pub fn until(self, target: Target) -> Recover<'a> {

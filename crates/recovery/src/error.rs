@@ -219,6 +219,9 @@ pub enum ForeignFile {
     /// A backup was asked for into the directory of the log itself.
     #[error("it is the log itself: a backup goes into a directory of its own")]
     Itself,
+    /// A fork was asked for into a directory that holds something.
+    #[error("a fork goes into an empty directory, or one that is not there yet")]
+    NotEmpty,
     /// A backup was opened for writing and went on as a log of its own.
     #[error("the backup was written to, and is not this log's any more")]
     Diverged,

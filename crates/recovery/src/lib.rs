@@ -59,6 +59,7 @@ mod pack;
 
 mod backup;
 mod extent;
+mod fork;
 mod pins;
 mod retention;
 mod truncate;
@@ -97,6 +98,7 @@ pub use error::{Damage, DamageCause, ForeignFile, PackedFault, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
 pub use follow::{Follower, NextRecord};
+pub use fork::{ForkHow, ForkReport, fork};
 pub use index::WritersIndex;
 pub use loss::{Loss, LossCause};
 pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};

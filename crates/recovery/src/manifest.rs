@@ -211,11 +211,17 @@ impl Manifest {
         self.log_start == Lsn::FIRST || self.checkpoints.iter().any(leads)
     }
 
-    /// What it would say of checkpoints if none had been taken behind the record `until`.
+    /// What it would say of checkpoints, and of how far the log was durable, if nothing had come behind the record `until`.
     pub fn as_of(&self, until: Lsn) -> Manifest {
         let mut manifest = self.clone();
         manifest.checkpoints.retain(|checkpoint| checkpoint.lsn <= until);
+        manifest.durable = manifest.durable.min(until);
         manifest
+    }
+
+    /// What a log says that begins as this one and is another: who holds this one does not hold that.
+    pub(crate) fn forked(&self) -> Manifest {
+        Manifest { written: None, holds: Vec::new(), ..self.clone() }
     }
 
     /// The first LSN that a checkpoint or a hold needs: no truncation goes beyond it. Without a checkpoint the log is all

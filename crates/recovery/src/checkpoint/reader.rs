@@ -110,8 +110,13 @@ impl Part {
         })
     }
 
+    /// Its entries as they stand. That they are a checkpoint's is for [`Part::check`] to say.
+    pub(crate) fn stream(&self) -> Result<StreamReader, RecoveryError> {
+        StreamReader::of_file(Arc::clone(&self.file), &self.name, StreamKind::Checkpoint)
+    }
+
     fn entries(&self) -> Result<Entries, RecoveryError> {
-        let stream = StreamReader::of_file(Arc::clone(&self.file), &self.name, StreamKind::Checkpoint)?;
+        let stream = self.stream()?;
         let header = stream.header();
         if header.log_id != self.log_id {
             let what = ForeignFile::LogId { found: header.log_id, expected: self.log_id };

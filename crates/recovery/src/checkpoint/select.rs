@@ -256,7 +256,8 @@ fn open_checked(
     }
 }
 
-fn cause_of(error: RecoveryError) -> Result<PassedOverCause, Cut> {
+/// Why a checkpoint is done without whose file cannot be had so; or an error that is none of its file.
+pub(crate) fn cause_of(error: RecoveryError) -> Result<PassedOverCause, Cut> {
     Ok(match error {
         RecoveryError::Damaged(damage) => PassedOverCause::Damaged(damage),
         RecoveryError::Foreign { file, what } => PassedOverCause::Foreign { file, what },
