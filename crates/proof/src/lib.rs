@@ -19,6 +19,7 @@ pub mod model;
 pub mod observed;
 
 pub mod enumerate;
+pub mod followers;
 pub mod readings;
 pub mod single;
 #[cfg(braidlog_shuttle)]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use braidlog_proof::counts::Counts;
 use braidlog_proof::enumerate;
 use braidlog_proof::extent::Extent;
+use braidlog_proof::followers;
 use braidlog_proof::full::{self, Ledger};
 use braidlog_proof::kill;
 use braidlog_proof::part::PARTS;
@@ -62,6 +63,8 @@ enum Command {
     Single(Seeds),
     /// Read random logs in every way, and compare
     Readings(Seeds),
+    /// Follow a live log through crashes, and in processes that are killed
+    Followers(Seeds),
     /// Kill processes at any moment and at any storage operation
     Kill {
         /// How many
@@ -156,6 +159,7 @@ impl Seeds {
 fn main() -> ExitCode {
     kill::child_main_if_asked();
     soak::child_main_if_asked();
+    followers::child_main_if_asked();
     match Cli::parse().part {
         Command::All { parts, again, ledger } => {
             if let Some(unknown) = parts.iter().find(|name| braidlog_proof::part::find(name).is_none()) {
@@ -190,6 +194,11 @@ fn main() -> ExitCode {
         Command::Threaded(seeds) => counted(braidlog_proof::threaded::run(&seeds.extent(6_000))),
         Command::Single(seeds) => counted(single::run(&seeds.extent(12_000))),
         Command::Readings(seeds) => counted(readings::run(&seeds.extent(3_000))),
+        Command::Followers(seeds) => {
+            let mut counts = followers::run(&seeds.extent(2_000));
+            counts.merge(&followers::run_killed(seeds.rounds.unwrap_or(600), seeds.seed, &[]));
+            counted(counts)
+        }
         Command::Sabotage { bugs, matrix } => {
             if let Some(unknown) = bugs.iter().find(|name| sabotage::bugs::find(name).is_none()) {
                 eprintln!("there is no bug `{unknown}`");

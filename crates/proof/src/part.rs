@@ -99,6 +99,13 @@ pub const PARTS: &[Part] = &[
         start: Start::Own(&["readings"]),
     },
     Part {
+        name: "followers",
+        what: "subscriptions of a live log whose segments are packed, through crashes and kills",
+        least: &[("images", 20_000), ("kills", 500), ("packed segments", 2_000)],
+        is_narrow: false,
+        start: Start::Own(&["followers"]),
+    },
+    Part {
         name: "kill",
         what: "processes killed at any moment and at any storage operation",
         least: &[("kills", 2_000)],

@@ -4,8 +4,8 @@
 //! A seed draws a log of several openings, written by several threads, with batches, checkpoints, truncations and packed
 //! segments. What one thread reads from first to last is compared with what was appended, and all other ways with that.
 //!
-//! The rule: LSN, time, kind, batch and payload, and nothing missing or twice. Where a log is packed it is read before and
-//! after, by the same handles.
+//! The rule: LSN, time, kind, batch and payload, and nothing missing or twice. A log is read before its segments are packed
+//! and after, by the same handles.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeInclusive};
@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use braidlog::{
-    Append, CheckpointPolicy, DurabilityMode, ErrorKind, Lsn, Options, ReadOnly, Record, Records, Replay,
-    Result, Retention, ReverseRecords, Route, Target, Wal, partition_of,
+    Append, CheckpointPolicy, Compression, DurabilityMode, ErrorKind, Lsn, Options, ReadOnly, Record,
+    Records, Replay, Result, Retention, ReverseRecords, Route, Target, Wal, partition_of,
 };
 use braidlog_sim::{Profile, Rng, SimDisk};
 
@@ -66,7 +66,9 @@ impl Run {
     fn options(&mut self) -> Options {
         let modes =
             [DurabilityMode::Synchronous, DurabilityMode::group_commit(), DurabilityMode::asynchronous()];
+        let by_itself = if self.rng.one_in(3) { Compression::AtOnce } else { Compression::Off };
         Wal::options()
+            .compression(by_itself)
             .storage(Arc::new(self.disk.clone()))
             .mode(modes[self.rng.index(3)])
             .num_stripes(1 << self.rng.below(3))
@@ -89,6 +91,9 @@ impl Run {
         let all = self.check_handle(&wal);
         let reader = self.options().open_read_only(PATH).expect("nothing is wrong with the log");
         self.check_reader(&reader, &all);
+        if self.rng.one_in(2) {
+            self.pack(&wal, &reader, &all);
+        }
         if self.rng.one_in(2) {
             self.check_backup(&wal, &all);
         }
@@ -270,6 +275,17 @@ impl Run {
             assert!(log.read(lsn).as_ref() == expected, "LSN {lsn}, read alone");
         }
         self.counts.add("readings", 7);
+    }
+
+    /// Packs what is finished, and reads it all again, by those who knew it otherwise too.
+    fn pack(&mut self, wal: &Wal, reader: &ReadOnly, all: &[Record]) {
+        let report = wal.compress().expect("nothing fails");
+        assert!(report.damaged.is_empty(), "I12: nothing is damaged");
+        assert!(self.check_handle(wal) == all, "a segment that is packed has the records that it had");
+        self.check_reader(reader, all);
+        let another = self.options().open_read_only(PATH).expect("nothing is wrong with the log");
+        self.check_reader(&another, all);
+        self.counts.add("packed segments", report.compressed as u64);
     }
 
     fn check_backup(&mut self, wal: &Wal, all: &[Record]) {
