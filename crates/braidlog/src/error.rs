@@ -12,7 +12,7 @@ use std::sync::Arc;
 use braidlog_engine::EngineError;
 use braidlog_format::{Lsn, LsnRange};
 use braidlog_recovery::{
-    CheckpointError, CheckpointRefusal, RecoveryError, ReplayStopped, RestoreError, TargetError,
+    CheckpointError, CheckpointRefusal, RecoveryError, ReplayStopped, RestoreError, SalvageError, TargetError,
 };
 use braidlog_storage::is_no_space;
 
@@ -95,6 +95,7 @@ enum Cause {
     Recovery(RecoveryError),
     Checkpoint(CheckpointError),
     Restore(RestoreError),
+    Salvage(SalvageError),
     /// A replay that ended early, and up to where it had applied every record.
     Replay(RestoreError, Lsn),
 }
@@ -119,6 +120,10 @@ impl Error {
                 CheckpointError::Cancelled => ErrorKind::Closed,
                 CheckpointError::Recovery(error) => recovery_kind(error),
             },
+            Cause::Salvage(error) => match error {
+                SalvageError::Application { .. } => ErrorKind::Application,
+                SalvageError::Recovery(error) => recovery_kind(error),
+            },
             Cause::Restore(error) | Cause::Replay(error, _) => match error {
                 RestoreError::Application { .. } => ErrorKind::Application,
                 RestoreError::TimedOut { .. } => ErrorKind::TimedOut,
@@ -141,6 +146,9 @@ impl Error {
         if let Cause::Restore(RestoreError::Application { lsn: Some(lsn), .. })
         | Cause::Replay(RestoreError::Application { lsn: Some(lsn), .. }, _) = self.inner.cause
         {
+            return Some(LsnRange { first: lsn, last: lsn });
+        }
+        if let Cause::Salvage(SalvageError::Application { lsn, .. }) = self.inner.cause {
             return Some(LsnRange { first: lsn, last: lsn });
         }
         match self.recovery_error() {
@@ -187,7 +195,8 @@ impl Error {
             Cause::Recovery(error)
             | Cause::Checkpoint(CheckpointError::Recovery(error))
             | Cause::Restore(RestoreError::Recovery(error))
-            | Cause::Replay(RestoreError::Recovery(error), _) => Some(error),
+            | Cause::Replay(RestoreError::Recovery(error), _)
+            | Cause::Salvage(SalvageError::Recovery(error)) => Some(error),
             _ => None,
         }
     }
@@ -212,6 +221,10 @@ impl Error {
 
     pub(crate) fn restore(path: &Arc<Path>, error: RestoreError) -> Error {
         Error::new(Cause::Restore(error), Some(path))
+    }
+
+    pub(crate) fn salvage(path: &Arc<Path>, error: SalvageError) -> Error {
+        Error::new(Cause::Salvage(error), Some(path))
     }
 
     pub(crate) fn target(path: &Arc<Path>, error: TargetError) -> Error {
@@ -322,12 +335,16 @@ impl fmt::Display for Error {
             Cause::Engine(error) => fmt_engine(f, error, self.inner.accepted),
             Cause::Recovery(error)
             | Cause::Restore(RestoreError::Recovery(error))
-            | Cause::Replay(RestoreError::Recovery(error), _) => {
+            | Cause::Replay(RestoreError::Recovery(error), _)
+            | Cause::Salvage(SalvageError::Recovery(error)) => {
                 write!(f, "{error}: {}", recovery_advice(error))
             }
             Cause::Checkpoint(error) => write!(f, "{error}: {}", checkpoint_advice(error)),
             Cause::Restore(error @ RestoreError::Application { .. }) => {
                 write!(f, "{error}: nothing was changed; mend the cause and recover a new state")
+            }
+            Cause::Salvage(error @ SalvageError::Application { .. }) => {
+                write!(f, "{error}: the file is as it was; mend the cause and begin again")
             }
             Cause::Replay(error, applied_to) => {
                 write!(
@@ -448,11 +465,13 @@ impl error::Error for Error {
             Cause::Open { source, .. } => Some(source),
             Cause::Checkpoint(CheckpointError::Application(source))
             | Cause::Restore(RestoreError::Application { source, .. })
-            | Cause::Replay(RestoreError::Application { source, .. }, _) => Some(&**source),
+            | Cause::Replay(RestoreError::Application { source, .. }, _)
+            | Cause::Salvage(SalvageError::Application { source, .. }) => Some(&**source),
             Cause::Recovery(RecoveryError::Io { source, .. })
             | Cause::Checkpoint(CheckpointError::Recovery(RecoveryError::Io { source, .. }))
             | Cause::Restore(RestoreError::Recovery(RecoveryError::Io { source, .. }))
-            | Cause::Replay(RestoreError::Recovery(RecoveryError::Io { source, .. }), _) => Some(source),
+            | Cause::Replay(RestoreError::Recovery(RecoveryError::Io { source, .. }), _)
+            | Cause::Salvage(SalvageError::Recovery(RecoveryError::Io { source, .. })) => Some(source),
             Cause::Engine(EngineError::Failed { failure, .. }) => Some(&*failure.error),
             Cause::Engine(EngineError::UnsupportedIo { source, .. } | EngineError::Start { source, .. }) => {
                 Some(&**source)

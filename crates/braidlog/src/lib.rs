@@ -117,10 +117,10 @@ pub use keeping::Hold;
 pub use options::Options;
 pub use points::RestorePoint;
 pub use policy::CheckpointPolicy;
-pub use read_only::{ReadOnly, Watcher, verify, verify_with};
+pub use read_only::{ReadOnly, Watcher, verify, verify_entries, verify_with};
 pub use records::Records;
 pub use recover::Recover;
-pub use repair::{Repair, repair};
+pub use repair::{Repair, repair, salvage};
 pub use replay::Replay;
 pub use reverse::ReverseRecords;
 pub use subscription::{Subscription, SubscriptionStream};
@@ -136,11 +136,11 @@ pub use braidlog_engine::{
 pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
-    DamageCause, DamagePolicy, ForkReport, KeptBy, Loss, LossCause, Outcome, PackedFault, PassedOver,
-    PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, RepairReport,
+    DamageCause, DamagePolicy, EntryVerdict, ForkReport, KeptBy, Loss, LossCause, Outcome, PackedFault,
+    PassedOver, PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, RepairReport,
     RepairedFile, ReplayProgress, Replayed, Restore, RestorePhase, RestoreProgress, RestoreReport,
-    RestoreTimes, Retention, Route, SegmentInfo, SegmentState, TailState, Target, VerifyProgress,
-    VerifyReport, VerifyTail, Warning, WhatBecame, partition_of,
+    RestoreTimes, Retention, Route, SalvageReport, SalvagedHeader, SegmentInfo, SegmentState, TailState,
+    Target, VerifyProgress, VerifyReport, VerifyTail, Warning, WhatBecame, partition_of,
 };
 
 /// The README's examples, compiled and run as doc tests.

@@ -265,7 +265,8 @@ impl Options {
         path: impl AsRef<Path>,
         mut progress: impl FnMut(VerifyProgress),
     ) -> Result<VerifyReport> {
-        read_only::verify_in(&*self.storage, path.as_ref(), &mut progress)
+        let threads = if self.background_threads { read_only::verifying_threads() } else { 1 };
+        read_only::verify_in(&*self.storage, path.as_ref(), threads, &mut progress)
     }
 
     /// The settings that the engine trusts.

@@ -6,11 +6,14 @@ use std::fmt;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{KnownGood, LogReader, Record, SegmentInfo, VerifyProgress, VerifyReport};
+use braidlog_recovery::{
+    EntryVerdict, KnownGood, LogReader, Record, SegmentInfo, VerifyHow, VerifyProgress, VerifyReport,
+};
 use braidlog_storage::{Clock, LogDir, OsStorage, Storage, SystemClock, Watch};
 
 use crate::replay::{Checked, Range};
@@ -25,7 +28,7 @@ pub(crate) fn open(storage: &Arc<dyn Storage>, path: &Path) -> Result<ReadOnly> 
 }
 
 /// Reads and checks every byte of the log in the directory `path`, beside a live writer or not, and changes
-/// none.
+/// none. As many segments are read at once as the machine has threads, at most 8.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -49,16 +52,52 @@ pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_with(path: impl AsRef<Path>, mut progress: impl FnMut(VerifyProgress)) -> Result<VerifyReport> {
-    verify_in(&OsStorage, path.as_ref(), &mut progress)
+    verify_in(&OsStorage, path.as_ref(), verifying_threads(), &mut progress)
 }
 
 pub(crate) fn verify_in(
     storage: &dyn Storage,
     path: &Path,
+    threads: usize,
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport> {
     let (path, dir) = open_dir(storage, path)?;
-    recovery::verify(&dir, progress).map_err(|error| Error::recovery(&path, error))
+    let how = VerifyHow { threads, on_entry: None };
+    recovery::verify_with(&dir, how, progress).map_err(|error| Error::recovery(&path, error))
+}
+
+/// The most segments that are verified at once.
+const THREADS_MAX: usize = 8;
+
+/// How many segments are verified at once.
+pub(crate) fn verifying_threads() -> usize {
+    thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX))
+}
+
+/// As [`verify_with`], and gives the verdict on each entry, in the order of the log: on records, and on the log's own
+/// entries between them. One thread reads.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let wal = braidlog::Wal::options().open(dir.path())?;
+/// # wal.append(b"payload")?;
+/// # wal.close()?;
+/// let mut valid = 0;
+/// let report = braidlog::verify_entries(dir.path(), |entry| valid += u32::from(entry.is_valid()), |_| ())?;
+/// assert!(report.is_clean() && valid > 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_entries(
+    path: impl AsRef<Path>,
+    mut on_entry: impl FnMut(&EntryVerdict<'_>),
+    mut progress: impl FnMut(VerifyProgress),
+) -> Result<VerifyReport> {
+    let (path, dir) = open_dir(&OsStorage, path.as_ref())?;
+    let how = VerifyHow { threads: 1, on_entry: Some(&mut on_entry) };
+    recovery::verify_with(&dir, how, &mut progress).map_err(|error| Error::recovery(&path, error))
 }
 
 /// The clock of who reads.

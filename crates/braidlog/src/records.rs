@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{LogReader, Progress, ReadAhead, Record, RecordRef, RecoveryError};
+use braidlog_recovery::{LogReader, Loss, Progress, ReadAhead, Record, RecordRef, RecoveryError};
 
 use crate::{Error, Result};
 
-/// A run of records, in LSN order and without a gap.
+/// A run of records, in LSN order, without a gap but for what was [given up](Records::losses).
 ///
 /// As an iterator it gives records that own their payload; [`Records::next_ref`] lends each payload from the
 /// reader's buffer instead. It ends after the first error: the records before it are right, and what
@@ -56,6 +56,12 @@ impl Records {
     /// [`Replay::range`](crate::Replay::range) of a replay.
     pub fn applied_to(&self) -> Lsn {
         self.inner.applied_to()
+    }
+
+    /// LSNs of the range that were given up when the log was [repaired](crate::repair()), as far as the reader has come: no
+    /// record has them, and they were passed over.
+    pub fn losses(&self) -> &[Loss] {
+        self.inner.losses()
     }
 
     /// The next record, its payload lent until the next call. `None` at the end.

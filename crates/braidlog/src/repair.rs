@@ -7,8 +7,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use braidlog_recovery::{self as recovery, DamagePolicy, OnDamage, RepairReport};
-use braidlog_storage::{Clock, LogDir, OsStorage, Storage, SystemClock};
+use braidlog_recovery::{
+    self as recovery, BoxError, DamagePolicy, OnDamage, RecordRef, RepairReport, SalvageReport,
+};
+use braidlog_storage::{Clock, FileAccess, FileIo, LogDir, OsStorage, Storage, SystemClock};
 
 use crate::open::new_log_id;
 use crate::{Error, Result};
@@ -101,6 +103,31 @@ pub fn repair(path: impl AsRef<Path>, how: &Repair) -> Result<RepairReport> {
         recovery::repair(&dir, log_id, on_damage)
     })
     .map_err(|error| Error::recovery(&path, error))
+}
+
+/// Gives every record of the segment file `file` that proves itself, in LSN order and whole batches only, whatever
+/// became of its log: the file's header may be lost, its name may be any, and the log is not looked for. It is for what
+/// a repair put into `quarantine`, and for files that were found elsewhere. Nothing is changed.
+///
+/// # Errors
+/// [`Foreign`](crate::ErrorKind::Foreign) if there is no such file, or nothing of a segment in it;
+/// [`Application`](crate::ErrorKind::Application) for what `take` says; [`Newer`](crate::ErrorKind::Newer),
+/// [`Io`](crate::ErrorKind::Io).
+pub fn salvage(
+    file: impl AsRef<Path>,
+    mut take: impl FnMut(RecordRef<'_>) -> Result<(), BoxError>,
+) -> Result<SalvageReport> {
+    let path: Arc<Path> = file.as_ref().into();
+    let name = path.file_name().and_then(|name| name.to_str());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = name else {
+        return Err(Error::open("open the file", &path, io::ErrorKind::NotFound.into()));
+    };
+    let dir = OsStorage.open_dir(parent, false);
+    let dir = dir.map_err(|source| Error::open("open the directory of the file", &path, source))?;
+    dir.open(name, FileAccess::Read, FileIo::Buffered)
+        .map_err(|source| Error::open("open the file", &path, source))?;
+    recovery::salvage(&dir, name, &mut take).map_err(|error| Error::salvage(&path, error))
 }
 
 /// Runs what may have to put files into the quarantine of the log at `path`.

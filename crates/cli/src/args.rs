@@ -37,7 +37,16 @@ pub enum Command {
     /// List a log's segment files.
     Segments(FactArgs),
     /// Check every byte of a log; exit code 1 if anything is wrong.
-    Verify(FactArgs),
+    Verify(VerifyArgs),
+    /// Make a damaged log one that opens again, and say what was lost.
+    #[command(
+        after_help = "until-damage keeps what stands before the first damage; skip-damaged keeps every record that proves itself. What \
+                      is given up is recorded in the log, its LSNs are never given again, and damaged files go into the \
+                      directory quarantine of the log. Copy the log first if you can."
+    )]
+    Repair(RepairArgs),
+    /// Print the records of one segment file that prove themselves, though its header or its log may be lost.
+    Salvage(SalvageArgs),
     /// Say that the state up to an LSN is saved elsewhere: a checkpoint without content.
     Checkpoint(CheckpointArgs),
     /// Give up old segments.
@@ -215,6 +224,56 @@ pub struct CheckpointArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `verify`.
+#[derive(clap::Args, Debug)]
+pub struct VerifyArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// Say the verdict on each entry: on records, and on the log's own entries between them.
+    #[arg(long)]
+    pub entries: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `repair`.
+#[derive(clap::Args, Debug)]
+pub struct RepairArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// What stays and what is given up.
+    #[arg(long, value_enum)]
+    pub policy: Option<PolicyArg>,
+    /// Only say what would be kept: byte for byte, for each policy.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--policy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum PolicyArg {
+    /// The records before the first damage stay.
+    UntilDamage,
+    /// Every record stays that proves itself, in a whole batch.
+    SkipDamaged,
+}
+
+/// Options of `salvage`.
+#[derive(clap::Args, Debug)]
+pub struct SalvageArgs {
+    /// The segment file, under whatever name.
+    pub file: PathBuf,
+    /// Write to this file, which must not exist, instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub print: PrintArgs,
 }
 
 /// Options of `clean`.

@@ -20,7 +20,9 @@ mod log_dir;
 mod output;
 mod point;
 mod record;
+mod repair;
 mod restore_points;
+mod salvage;
 mod segments;
 mod stat;
 mod stop;
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
         Command::Stat(args) => stat::run(&args),
         Command::Segments(args) => segments::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Repair(args) => repair::run(&args),
+        Command::Salvage(args) => salvage::run(&args),
         Command::Checkpoint(args) => checkpoint::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Compress(args) => compress::run(&args),

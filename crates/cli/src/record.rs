@@ -44,7 +44,8 @@ pub fn print(out: &mut Out, record: &RecordRef<'_>, print: &PrintArgs) -> Result
     Ok(())
 }
 
-fn write_record(out: &mut dyn Write, format: Format, record: &RecordRef<'_>) -> io::Result<()> {
+/// Prints one record.
+pub fn write_record(out: &mut dyn Write, format: Format, record: &RecordRef<'_>) -> io::Result<()> {
     match format {
         Format::Raw => return out.write_all(record.payload),
         Format::Text => out.write_all(record.payload)?,

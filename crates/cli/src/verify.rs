@@ -3,10 +3,10 @@
 //! It never writes: whatever there is to see stays as it is for whoever looks next. Exit code 1 if there is
 //! damage.
 
-use braidlog::{Lsn, VerifyReport};
+use braidlog::{EntryVerdict, Lsn, VerifyProgress, VerifyReport};
 use serde::Serialize;
 
-use crate::args::FactArgs;
+use crate::args::VerifyArgs;
 use crate::failure::Failure;
 use crate::log_dir;
 use crate::output::{self, Out};
@@ -25,8 +25,27 @@ struct Verdict {
     last_lsn: u64,
     /// Whether a process has the log open for writing: what it has not synced yet was not judged.
     live: bool,
+    /// What earlier repairs gave up.
+    losses: Vec<String>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+}
+
+/// What `verify --entries --json` prints for each entry.
+#[derive(Serialize)]
+struct Entry<'a> {
+    segment: &'a str,
+    offset: u64,
+    lsn: u64,
+    /// Left out if the entry's header does not prove itself, as `len`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    len: Option<u32>,
+    valid: bool,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    what: Option<String>,
 }
 
 /// One thing that is wrong.
@@ -44,16 +63,32 @@ struct Problem {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &FactArgs) -> Result<(), Failure> {
+pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     log_dir::require_log(&args.dir)?;
     let bar = output::progress(None);
-    let checked = braidlog::verify_with(&args.dir, |progress| {
+    let told = |progress: VerifyProgress| {
         bar.set_length(progress.bytes_total);
         bar.set_position(progress.bytes_done);
-    });
+    };
+    let mut out = Out::stdout();
+    let checked = if args.entries {
+        let mut printed = Ok(());
+        let checked = braidlog::verify_entries(
+            &args.dir,
+            |entry| {
+                if printed.is_ok() {
+                    printed = print_entry(&mut out, entry, args.json);
+                }
+            },
+            told,
+        );
+        printed?;
+        checked
+    } else {
+        braidlog::verify_with(&args.dir, told)
+    };
     bar.finish_and_clear();
     let verdict = Verdict::new(args.dir.display().to_string(), checked?);
-    let mut out = Out::stdout();
     if args.json {
         out.json(&verdict)?;
     } else {
@@ -75,6 +110,7 @@ impl Verdict {
             first_lsn: report.first_lsn.0.min(report.last_lsn.0),
             last_lsn: report.last_lsn.0,
             live: report.live,
+            losses: report.losses.iter().map(ToString::to_string).collect(),
             problems: report.problems.into_iter().map(Problem::from).collect(),
             warnings: report.warnings.iter().map(ToString::to_string).collect(),
         }
@@ -104,7 +140,37 @@ impl Problem {
     }
 }
 
+fn print_entry(out: &mut Out, entry: &EntryVerdict<'_>, json: bool) -> Result<(), Failure> {
+    let what = entry.damage.map(|damage| damage.to_string());
+    if json {
+        return out.json(&Entry {
+            segment: entry.segment,
+            offset: entry.offset,
+            lsn: entry.lsn.0,
+            kind: entry.kind.map(|kind| kind.0),
+            len: entry.payload_len,
+            valid: entry.is_valid(),
+            what,
+        });
+    }
+    let kind = match entry.kind {
+        None => "?".to_owned(),
+        Some(kind) => kind.name().map_or_else(|| kind.0.to_string(), str::to_owned),
+    };
+    let len = entry.payload_len.map_or("?".to_owned(), |len| len.to_string());
+    out.line(format_args!(
+        "{} {} LSN {} kind {kind} {len} bytes: {}",
+        entry.segment,
+        entry.offset,
+        entry.lsn,
+        what.as_deref().unwrap_or("valid")
+    ))
+}
+
 fn print(out: &mut Out, verdict: &Verdict) -> Result<(), Failure> {
+    for loss in &verdict.losses {
+        out.line(format_args!("lost earlier: {loss}"))?;
+    }
     for problem in &verdict.problems {
         out.line(format_args!(
             "damaged: {} at byte {} ({}): {}",
@@ -135,7 +201,7 @@ fn print(out: &mut Out, verdict: &Verdict) -> Result<(), Failure> {
     ))?;
     if !verdict.clean {
         out.line(
-            "the files are as they were; restore them from a backup, or copy them before you try a repair",
+            "the files are as they were; restore them from a backup, or copy them and see what `braidlog repair --dry-run` would keep",
         )?;
     }
     Ok(())

@@ -12,4 +12,5 @@ mod kill;
 mod life;
 mod points;
 mod quiet;
+mod repair;
 mod tail;

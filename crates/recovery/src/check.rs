@@ -7,18 +7,22 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use braidlog_format::{EntryHeader, Flags, Lsn, LsnRange, Predecessor, StreamKind};
+use braidlog_format::{EntryHeader, Flags, Kind, Lsn, LsnRange, Predecessor, StreamKind};
 use braidlog_storage::LogDir;
 
 use crate::chain::{Chain, End, HeaderFound, Segment, header_in};
 use crate::marks::{Behind, find_restart, look_behind};
 use crate::packed_file::PackedFile;
-use crate::scan::{Scan, Step, Stop};
+use crate::scan::{Found, Scan, Step, Stop};
 use crate::tail::cause_of;
 use crate::verdict::{Facts, Place, Verdict, judge};
-use crate::verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning};
+use crate::verify::{
+    EntryVerdict, OnEntry, Problem, VerifyHow, VerifyProgress, VerifyReport, VerifyTail, Warning,
+};
 use crate::window::{STREAM_LEN, Window};
 use crate::{Damage, DamageCause, Manifest, PackedFault, RecoveryError, StreamReader, seal};
+
+mod beside;
 
 /// Bytes between two calls of the progress function.
 const TELL_BYTES: u64 = 1 << 20;
@@ -29,41 +33,69 @@ pub(crate) fn check_segments(
     chain: &Chain,
     manifest: &Manifest,
     report: VerifyReport,
+    how: VerifyHow<'_>,
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport, RecoveryError> {
-    let mut check = Check {
-        dir,
-        manifest,
-        progress,
-        told_bytes: 0,
-        segments_total: chain.segments.len(),
-        segments_done: 0,
-        bytes_total: chain
-            .segments
-            .iter()
-            .fold(0, |total: u64, segment| total.saturating_add(segment.plain_len)),
-        report,
+    let VerifyHow { threads, on_entry } = how;
+    let mut report = match on_entry {
+        None if threads > 1 && chain.segments.len() > 1 => {
+            beside::check(dir, chain, manifest, report, threads, progress)?
+        }
+        on_entry => {
+            let told = progress_of(chain);
+            let mut on_entry = on_entry.map(|on_entry| move |entry: &EntryVerdict<'_>| on_entry(entry));
+            let on_entry = on_entry.as_mut().map(|on_entry| on_entry as &mut OnEntry<'_>);
+            let mut check = Check { dir, manifest, progress, on_entry, told, report };
+            for segment in &chain.segments {
+                check.tell(segment);
+                check.segment_unless_truncated(segment)?;
+                check.told.segments_done += 1;
+                check.tell(segment);
+            }
+            check.report
+        }
     };
-    for segment in &chain.segments {
-        check.tell(segment);
-        check.segment_unless_truncated(segment)?;
-        check.segments_done += 1;
-        check.tell(segment);
+    if chain.segments.is_empty() && !report.live && report.problems.is_empty() {
+        vouched(manifest, &mut report, Lsn::FIRST, None)?;
     }
-    if chain.segments.is_empty() && !check.report.live && check.report.problems.is_empty() {
-        check.vouched(Lsn::FIRST, None)?;
+    Ok(report)
+}
+
+/// What is told before anything was read.
+fn progress_of(chain: &Chain) -> VerifyProgress {
+    // As they were before they were packed.
+    let lens = chain.segments.iter().map(|segment| segment.plain_len);
+    VerifyProgress {
+        segment: String::new(),
+        segments_done: 0,
+        segments_total: chain.segments.len(),
+        bytes_done: 0,
+        bytes_total: lens.fold(0, u64::saturating_add),
+        records: 0,
     }
-    Ok(check.report)
+}
+
+/// Tells if a log that ends there, and goes on with `next_lsn`, holds less than the manifest says.
+fn vouched(
+    manifest: &Manifest,
+    report: &mut VerifyReport,
+    next_lsn: Lsn,
+    end: Option<(&str, u64, bool)>,
+) -> Result<(), RecoveryError> {
+    match manifest.check_end(next_lsn, end) {
+        Err(RecoveryError::Damaged(damage)) => report.problems.push(damage.into()),
+        other => other?,
+    }
+    Ok(())
 }
 
 struct Check<'a> {
     dir: &'a Arc<dyn LogDir>,
     manifest: &'a Manifest,
     progress: &'a mut dyn FnMut(VerifyProgress),
-    told_bytes: u64,
-    segments_total: usize,
-    segments_done: usize,
-    bytes_total: u64,
+    on_entry: Option<&'a mut OnEntry<'a>>,
+    /// What was told last.
+    told: VerifyProgress,
     report: VerifyReport,
 }
 
@@ -80,15 +112,6 @@ impl Check<'_> {
             return Ok(());
         }
         checked
-    }
-
-    /// Tells if a log that ends there, and goes on with `next_lsn`, holds less than the manifest says.
-    fn vouched(&mut self, next_lsn: Lsn, end: Option<(&str, u64, bool)>) -> Result<(), RecoveryError> {
-        match self.manifest.check_end(next_lsn, end) {
-            Err(RecoveryError::Damaged(damage)) => self.report.problems.push(damage.into()),
-            other => other?,
-        }
-        Ok(())
     }
 
     fn segment(&mut self, segment: &Segment) -> Result<(), RecoveryError> {
@@ -257,7 +280,8 @@ impl Check<'_> {
                     }
                     let kept = scan.at.kept();
                     let next_lsn = kept.last.map_or(segment.header.base, |last| last.lsn.next());
-                    return self.vouched(next_lsn, Some((&segment.name, kept.end, sealed)));
+                    let end = Some((segment.name.as_str(), kept.end, sealed));
+                    return vouched(self.manifest, &mut self.report, next_lsn, end);
                 }
                 _ if self.report.live && looked_again != Some(offset) => {
                     looked_again = Some(offset);
@@ -340,6 +364,8 @@ impl Check<'_> {
                 Step::Entry(found) => {
                     self.report.losses.extend(scan.loss(&found));
                     self.count(segment, &found.header);
+                    let Found { header, offset } = found;
+                    self.verdict(segment, offset, header.lsn, Some((header.kind, header.payload_len)), None);
                 }
                 Step::Stop(Stop::Newer(what)) => {
                     let file = segment.name.clone();
@@ -375,8 +401,28 @@ impl Check<'_> {
         let goes_on = scan.at.offset > offset;
         let last = if goes_on { scan.at.next.prev() } else { lost_to.unwrap_or(first.prev()) };
         let last = segment.end.last().map_or(last, |end| last.min(end));
+        let entry = match stop {
+            Stop::Invalid(_, Some(proved)) => Some((proved.header.kind, proved.header.payload_len)),
+            _ => None,
+        };
+        self.verdict(segment, offset, first, entry, Some(cause));
         self.problem(segment, offset, LsnRange { first, last }, cause);
         Ok(goes_on)
+    }
+
+    /// Tells the verdict on what stands at an offset.
+    fn verdict(
+        &mut self,
+        segment: &Segment,
+        offset: u64,
+        lsn: Lsn,
+        entry: Option<(Kind, u32)>,
+        damage: Option<DamageCause>,
+    ) {
+        if let Some(on_entry) = &mut self.on_entry {
+            let (kind, payload_len) = entry.unzip();
+            on_entry(&EntryVerdict { segment: &segment.name, offset, lsn, kind, payload_len, damage });
+        }
     }
 
     /// Reads the failing place again through the name. Whether it is the same file still.
@@ -407,7 +453,7 @@ impl Check<'_> {
             self.report.batches += u64::from(!entry.flags.contains(Flags::BATCH_CONTINUES));
         }
         self.count_bytes(entry.entry_len());
-        if self.report.bytes.saturating_sub(self.told_bytes) >= TELL_BYTES {
+        if self.report.bytes.saturating_sub(self.told.bytes_done) >= TELL_BYTES {
             self.tell(segment);
         }
     }
@@ -417,14 +463,9 @@ impl Check<'_> {
     }
 
     fn tell(&mut self, segment: &Segment) {
-        self.told_bytes = self.report.bytes;
-        (self.progress)(VerifyProgress {
-            segment: segment.name.clone(),
-            segments_done: self.segments_done,
-            segments_total: self.segments_total,
-            bytes_done: self.report.bytes,
-            bytes_total: self.bytes_total,
-            records: self.report.records,
-        });
+        self.told.segment.clone_from(&segment.name);
+        self.told.bytes_done = self.report.bytes;
+        self.told.records = self.report.records;
+        (self.progress)(self.told.clone());
     }
 }

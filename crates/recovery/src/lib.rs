@@ -49,6 +49,7 @@ mod plan;
 mod damaged;
 mod mend;
 mod quarantine;
+mod salvage;
 
 mod loss;
 mod manifest;
@@ -116,10 +117,14 @@ pub use restore::{
 pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentFacts, retain, segment_of};
 pub use reverse::ReverseRecords;
 pub use rewrite::{SegmentWriter, WrittenSegment};
+pub use salvage::{SalvageError, SalvageReport, SalvagedHeader, salvage};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
 pub use target::{Target, TargetError, resolve};
 pub use truncate::{Disposed, Truncation, truncate};
-pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyTail, Warning, verify};
+pub use verify::{
+    EntryVerdict, OnEntry, Problem, VerifyHow, VerifyProgress, VerifyReport, VerifyTail, Warning, verify,
+    verify_with,
+};
 
 /// An error of the application's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -259,7 +259,7 @@ impl Opened {
         };
         let (window, patient) = Window::open_patient(dir, &name, STREAM_LEN)?;
         let limit = if header.base == self.file.base { before_next } else { None };
-        let mut reading = Reading {
+        let reading = Reading {
             name: &name,
             header: &header,
             scan: Scan::new(window, &header),
@@ -281,8 +281,48 @@ impl Opened {
     }
 }
 
+/// What proves itself in a file of which nothing but the salt and a base is known, to its last byte: there is no torn tail
+/// where nobody goes on.
+pub(crate) fn survey_alone(
+    name: &str,
+    window: Window,
+    patient: &Patient,
+    header: &SegmentHeader,
+) -> Result<Surveyed, RecoveryError> {
+    let mut surveyed = Surveyed {
+        base: header.base,
+        name: name.to_owned(),
+        is_packed: window.packed().is_some(),
+        len: window.len(),
+        limit: None,
+        header: HeaderState::Lost(Some(header.salt)),
+        pieces: Vec::new(),
+        last: None,
+        sealed: false,
+        open_transactions: Vec::new(),
+        damage: Vec::new(),
+        losses: Vec::new(),
+    };
+    let mut found = Survey::default();
+    let reading = Reading {
+        name,
+        header,
+        scan: Scan::new(window, header),
+        patient,
+        limit: Some(Lsn::MAX),
+        named: None,
+        durable: Lsn::ZERO,
+        found: &mut found,
+        surveyed: &mut surveyed,
+    };
+    reading.read()?;
+    // Where it ends is no damage: nobody says that there was more.
+    surveyed.damage.retain(|damage| damage.lsns.last < Lsn::MAX);
+    Ok(surveyed)
+}
+
 /// As much of a lost header as a scan needs. That the file may have had an earlier life has to be assumed.
-fn rebuilt(base: Lsn, salt: Salt) -> SegmentHeader {
+pub(crate) fn rebuilt(base: Lsn, salt: Salt) -> SegmentHeader {
     SegmentHeader {
         log_id: LogId::default(),
         incarnation: Incarnation(0),
@@ -329,7 +369,7 @@ impl Run {
 }
 
 impl Reading<'_> {
-    fn read(&mut self) -> Result<(), RecoveryError> {
+    fn read(mut self) -> Result<(), RecoveryError> {
         let mut run = Run::from(self.scan.at);
         // Whether the next records may be the rest of a batch of which some are lost.
         let mut dropping = false;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use braidlog_format::{Lsn, LsnRange};
+use braidlog_format::{Kind, Lsn, LsnRange};
 use braidlog_storage::LogDir;
 
 use crate::chain::{self, Chain};
@@ -30,6 +30,42 @@ pub struct VerifyProgress {
     pub bytes_total: u64,
     /// Valid records until now.
     pub records: u64,
+}
+
+/// Told of each entry.
+pub type OnEntry<'a> = dyn FnMut(&EntryVerdict<'_>) + 'a;
+
+/// How a verification goes about it.
+pub struct VerifyHow<'a> {
+    /// Segments that are read at once, each by a thread of its own.
+    pub threads: usize,
+    /// Told of each entry, in the order of the log; then one thread reads alone.
+    pub on_entry: Option<&'a mut OnEntry<'a>>,
+}
+
+/// The verdict on one entry, or on a place where one should stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct EntryVerdict<'a> {
+    /// Name of the segment.
+    pub segment: &'a str,
+    /// Where it stands in its file.
+    pub offset: u64,
+    /// Its LSN; of an entry that takes none, and of a place where none can be read, the next one.
+    pub lsn: Lsn,
+    /// What it is; `None` if its header does not prove itself.
+    pub kind: Option<Kind>,
+    /// Bytes of its payload; `None` if its header does not prove itself.
+    pub payload_len: Option<u32>,
+    /// What is wrong with it; `None` if both checksums, its place and its LSN are right.
+    pub damage: Option<DamageCause>,
+}
+
+impl EntryVerdict<'_> {
+    /// Whether the entry is what was written there.
+    pub fn is_valid(&self) -> bool {
+        self.damage.is_none()
+    }
 }
 
 /// What a verification found.
@@ -179,6 +215,18 @@ pub fn verify(
     dir: &Arc<dyn LogDir>,
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport, RecoveryError> {
+    verify_with(dir, VerifyHow { threads: 1, on_entry: None }, progress)
+}
+
+/// As [`verify`], by several threads, or with a verdict for each entry.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(
+    dir: &Arc<dyn LogDir>,
+    how: VerifyHow<'_>,
+    progress: &mut dyn FnMut(VerifyProgress),
+) -> Result<VerifyReport, RecoveryError> {
     let live = dir.is_locked().map_err(RecoveryError::io("query", "LOCK"))?;
     let Inspected { chain, manifest, problems, unknown } = inspect(dir, live)?;
     let report = VerifyReport {
@@ -195,7 +243,7 @@ pub fn verify(
         problems,
         warnings: unknown.into_iter().map(|name| Warning::UnknownFile { name }).collect(),
     };
-    let mut report = check_segments(dir, &chain, &manifest, report, progress)?;
+    let mut report = check_segments(dir, &chain, &manifest, report, how, progress)?;
     check_checkpoints(dir, &manifest, &mut report)?;
     if report.tail != VerifyTail::Damaged {
         let base = chain.last().map_or(Lsn::FIRST, |last| last.header.base);

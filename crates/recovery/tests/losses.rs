@@ -116,6 +116,9 @@ fn everybody_who_reads_passes_a_recorded_loss_and_tells() {
             other => panic!("LSN {lsn}: {other:?}"),
         }
     }
+    let reverse: Vec<u64> =
+        reader.iter_rev(Lsn(1), Lsn::MAX).unwrap().map(|record| record.unwrap().lsn.0).collect();
+    assert_eq!(reverse, (1..=450).rev().filter(|&lsn| there(lsn)).collect::<Vec<_>>());
     let mut part = reader.iter(Lsn(220), Lsn(260)).unwrap();
     assert_eq!(part.by_ref().map(|record| record.unwrap().lsn.0).collect::<Vec<_>>(), [251, 252]);
     assert_eq!(part.losses(), &losses[1..3]);
