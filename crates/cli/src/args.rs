@@ -67,6 +67,11 @@ pub enum Command {
                       opened for writing goes on as a log of its own and takes no later backup."
     )]
     Backup(BackupArgs),
+    /// Make a log of its own of what lies before a point of another, to go on from there.
+    #[command(
+        after_help = "The old log is not touched, and may have a writer. The new one has the checkpoints that are not behind the point, an                       identity of its own, and opens like any other. A fork that was interrupted is refused: remove it and fork again."
+    )]
+    Fork(ForkArgs),
     /// List, set or release holds: who needs a log from where on.
     Holds(HoldsArgs),
     /// List, add or drop restore points: points of a log's time that have a name.
@@ -335,6 +340,28 @@ pub struct BackupArgs {
     /// Copy every file, also where a link would do.
     #[arg(long)]
     pub copy: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `fork`.
+#[derive(clap::Args, Debug)]
+pub struct ForkArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// The new log's directory: empty, or not there yet.
+    pub dest: PathBuf,
+    /// The point up to which the log is taken: an LSN, a time (`2026-11-27T14:00:00Z`, `5m ago`) or a restore point's
+    /// name; the end of the log if left out. A batch that it lies in is left out.
+    #[arg(long, value_name = "LSN|TIME|NAME")]
+    pub until: Option<Point>,
+    /// Leave out the record at --until too.
+    #[arg(long, requires = "until")]
+    pub exclusive: bool,
+    /// Only say what the new log would have.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

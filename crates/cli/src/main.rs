@@ -15,6 +15,7 @@ mod compress;
 mod demo;
 mod estimate;
 mod failure;
+mod fork;
 mod holds;
 mod log_dir;
 mod output;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Compress(args) => compress::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Holds(args) => holds::run(&args),
+        Command::Fork(args) => fork::run(&args),
         Command::RestorePoints(args) => restore_points::run(&args),
         Command::Estimate(args) => estimate::run(&args),
         Command::Demo(args) => demo::run(&args),

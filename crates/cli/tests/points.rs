@@ -1,4 +1,4 @@
-//! `restore-points` and `cat --until`: points in a log's time by LSN, by time and by name.
+//! `restore-points`, `cat --until` and `fork`: points in a log's time by LSN, by time and by name.
 
 use std::fs;
 use std::path::Path;
@@ -87,4 +87,39 @@ fn restore_points_are_added_listed_and_dropped_and_a_dry_run_changes_nothing() {
     run(["restore-points", arg(dir.path()), "add", "beside"]).failed(1, &["open for writing"]);
     assert_eq!(wal.restore_points().len(), 1);
     wal.close().unwrap();
+}
+
+#[test]
+fn a_fork_goes_on_from_a_point_and_leaves_the_old_log_as_it_is() {
+    let dir = log();
+    let temp = tempfile::tempdir().unwrap();
+    let dest = temp.path().join("rewound");
+    let fork = |options: &[&str]| {
+        run(["fork", arg(dir.path()), arg(&dest)].into_iter().chain(options.iter().copied()))
+    };
+    let would = fork(&["--until", "before-migration", "--dry-run", "--json"]).json();
+    assert!(!dest.exists(), "a dry run makes nothing");
+    assert_eq!((&would["dry_run"], &would["log_id"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!((&would["last_lsn"], &would["records"]), (&2.into(), &2.into()));
+    assert_eq!(&would["left_behind"], &serde_json::json!(2));
+
+    let made = fork(&["--until", "before-migration", "--json"]).json();
+    for field in ["first_lsn", "last_lsn", "records", "left_behind", "checkpoints", "lost_lsns"] {
+        assert_eq!(made[field], would[field], "{field}");
+    }
+    let verdict = run(["verify", arg(&dest), "--json"]).json();
+    assert_eq!(verdict["clean"], true, "{verdict}");
+    run_with_input(["write", arg(&dest)], b"another three\n").ok();
+    assert_eq!(cat(&dest, &[]), "one\ntwo\nanother three\n");
+    assert_eq!(cat(dir.path(), &[]), "one\ntwo\nthree\nfour\n");
+    assert_eq!(run(["restore-points", arg(&dest), "--json"]).json()["restore_points"][0]["lsn"], 2);
+    assert!(made["log_id"].is_string(), "{made}");
+
+    fork(&["--until", "3"]).failed(1, &["empty directory"]);
+    fork(&["--until", "3", "--dry-run"]).failed(1, &["empty directory"]);
+    let other = temp.path().join("other");
+    run(["fork", arg(dir.path()), arg(&other), "--until", "99"]).failed(1, &["LSN 99", "last record is 4"]);
+    let told = run(["fork", arg(dir.path()), arg(&other)]);
+    assert!(told.text().starts_with("forked LSN 1..=4 into "), "{told:?}");
+    assert_eq!(cat(&other, &[]), cat(dir.path(), &[]));
 }
