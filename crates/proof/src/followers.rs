@@ -8,8 +8,9 @@
 
 mod killed;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use braidlog::{
     CheckpointPolicy, Compression, DurabilityMode, Lsn, Options, Record, Result, Retention, Subscription, Wal,
@@ -23,6 +24,8 @@ pub use killed::{child_main_if_asked, run_killed};
 
 /// Where the log is on its disk.
 const PATH: &str = "wal";
+/// How long a follower waits before it looks whether it has been given all.
+const LOOK: Duration = Duration::from_millis(20);
 /// Threads that write.
 const WRITERS: u64 = 16;
 
@@ -72,9 +75,13 @@ fn live(disk: &SimDisk, rng: &mut Rng, before: &[Record], counts: &mut Counts) -
     let options = options(&mut options_rng).storage(Arc::new(disk.clone()));
     let wal = options.open(PATH).expect("nothing is wrong with the log");
     let early = wal.subscribe(Lsn::FIRST).expect("the log starts there");
-    let (early, late) = thread::scope(|scope| {
+    let last = OnceLock::new();
+    let (beside, early, late) = thread::scope(|scope| {
         let early = scope.spawn(|| follow(early, disk, &mut early_rng));
         let all: Vec<_> = writers.into_iter().map(|rng| scope.spawn(|| write(&wal, rng))).collect();
+        let reader = options.open_read_only(PATH).expect("nothing is wrong with the log");
+        let beside = reader.subscribe(Lsn::FIRST).expect("the log starts there");
+        let beside = scope.spawn(|| follow_beside(beside, &last));
         // By itself the log packs only as fast as nobody notices.
         let packer = scope.spawn(|| (0..6).for_each(|_| drop(wal.compress().expect("nothing fails"))));
         let from = Lsn(1 + late_rng.below(wal.last_lsn().0 + 100));
@@ -84,7 +91,9 @@ fn live(disk: &SimDisk, rng: &mut Rng, before: &[Record], counts: &mut Counts) -
         packer.join().expect("who packs does not panic");
         wal.compress().expect("nothing fails");
         wal.close().expect("nothing fails");
+        last.set(wal.last_lsn()).expect("it is said once");
         (
+            beside.join().expect("followers see what is right"),
             early.join().expect("followers see what is right"),
             late.join().expect("followers see what is right"),
         )
@@ -93,6 +102,7 @@ fn live(disk: &SimDisk, rng: &mut Rng, before: &[Record], counts: &mut Counts) -
     let all: Vec<Record> = log.iter(..).and_then(Iterator::collect).expect("nothing is damaged");
     assert!(all.starts_with(before), "I1: what there was is there");
     assert!(early.given == all, "I14: from LSN 1 on every record is given once and in order");
+    assert!(beside == all, "I14: a follower beside the log is given every record once and in order");
     let (from, late) = late;
     let rest = &all[(from.0 as usize - 1).min(all.len())..];
     assert!(late.given == rest, "I14: from LSN {from} on every record is given once and in order");
@@ -123,6 +133,16 @@ fn follow(subscription: Subscription, disk: &SimDisk, rng: &mut Rng) -> Followed
         }
     }
     followed
+}
+
+/// Of a log that another handle writes, as if it were another process's. No closing ends it, so it is told when it has been
+/// given all.
+fn follow_beside(mut subscription: Subscription, last: &OnceLock<Lsn>) -> Vec<Record> {
+    let mut given = Vec::new();
+    while last.get().is_none_or(|last| subscription.next_lsn() <= *last) {
+        given.extend(subscription.next_timeout(LOOK).expect("nothing fails"));
+    }
+    given
 }
 
 /// A crash takes back nothing that was given.

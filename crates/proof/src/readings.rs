@@ -1,5 +1,5 @@
 //! Every way to read a log gives the same records: one after another, by several threads, in partitions, in pieces, one by
-//! one, beside the log's handle and in its process, by a subscription, from packed segments, and from a backup.
+//! one, beside the log's handle and in its process, by a subscription, from packed segments, from a backup and from a fork.
 //!
 //! A seed draws a log of several openings, written by several threads, with batches, checkpoints, truncations and packed
 //! segments. What one thread reads from first to last is compared with what was appended, and all other ways with that.
@@ -44,6 +44,7 @@ pub fn round(seed: u64) -> Counts {
         rng: Rng::new(seed),
         disk: SimDisk::new(),
         appended: BTreeMap::new(),
+        forks: 0,
         counts: Counts::default(),
     };
     let openings = 1 + run.rng.below(4);
@@ -59,6 +60,8 @@ struct Run {
     disk: SimDisk,
     /// What was acknowledged, by LSN, and has not been given up.
     appended: BTreeMap<u64, (u8, Vec<u8>)>,
+    /// How many forks were made.
+    forks: u64,
     counts: Counts,
 }
 
@@ -96,6 +99,9 @@ impl Run {
         }
         if self.rng.one_in(2) {
             self.check_backup(&wal, &all);
+        }
+        if self.rng.one_in(2) {
+            self.check_fork(&wal, &all);
         }
         if self.rng.one_in(3) {
             self.disk = self.disk.crash_clone(self.rng.next_u64(), Profile::Posix);
@@ -179,7 +185,7 @@ impl Run {
         if !reader.is_live().expect("the simulated disk tells") {
             assert_eq!(shown.len(), all.len(), "I1: a log that nobody writes is there as a whole");
         }
-        let read: Vec<Record> = reader.iter(..).and_then(Iterator::collect).expect("nothing is damaged");
+        let read: Vec<Record> = reader.iter(..=last).and_then(Iterator::collect).expect("nothing is damaged");
         assert!(read == shown, "a reader beside the log reads what its handle reads");
         self.check_replays(&Handle::Reader(reader), &shown);
     }
@@ -286,6 +292,40 @@ impl Run {
         let another = self.options().open_read_only(PATH).expect("nothing is wrong with the log");
         self.check_reader(&another, all);
         self.counts.add("packed segments", report.compressed as u64);
+    }
+
+    /// Makes a log of what lies before a point, which has the same records up to there, and goes on on its own.
+    fn check_fork(&mut self, wal: &Wal, all: &[Record]) {
+        self.forks += 1;
+        let (first, last, dest) = (wal.first_lsn(), wal.durable_lsn(), format!("fork {}", self.forks));
+        // A log that was cut goes back to its newest checkpoint, and no further.
+        let oldest = wal.checkpoints().last().map_or(first.prev(), |newest| newest.lsn);
+        let target = Lsn(oldest.0 + self.rng.below(last.0 - oldest.0 + 1));
+        let whole = all.iter().rposition(|record| record.lsn <= target && !record.batch_continues);
+        let before = whole.map_or(&[][..], |index| &all[..=index]);
+        let report = match wal.fork(&dest, Target::lsn(target).inclusive()) {
+            Ok(report) => report,
+            Err(error) => {
+                let is_unreachable = before.last().is_none_or(|last| last.lsn < oldest.max(Lsn::FIRST));
+                assert!(is_unreachable && error.kind() != ErrorKind::Damaged, "a fork at {target}: {error}");
+                return;
+            }
+        };
+        assert_eq!(report.records, before.len() as u64, "a fork at {target} has what lies before it");
+        let reader = self.options().open_read_only(&dest).expect("a fork opens");
+        let read: Vec<Record> = reader.iter(..).and_then(Iterator::collect).expect("nothing is damaged");
+        assert!(read == before, "a fork has the records of its log, up to {target}");
+        self.check_replays(&Handle::Reader(&reader), before);
+        let fork = self.options().open(&dest).expect("a fork opens");
+        let next = fork.append("another future").expect("nothing fails");
+        assert_eq!(next, report.last_lsn.next(), "a fork goes on where it ends");
+        fork.close().expect("nothing fails");
+        let read = reader.read(next).expect("nothing is damaged").expect("it is there");
+        assert_eq!(read.payload, b"another future");
+        assert!(
+            wal.iter(..).and_then(Iterator::collect::<Result<Vec<_>>>).expect("nothing is damaged") == all
+        );
+        self.counts.add("forks", 1);
     }
 
     fn check_backup(&mut self, wal: &Wal, all: &[Record]) {
