@@ -244,9 +244,9 @@ impl Wal {
         Ok(Subscription::new(self.log.shared().clone(), follower))
     }
 
-    /// The record with this LSN; `None` if it is not durable yet. Costs one read of about 64 KiB, at most 128 KiB in a segment
-    /// of up to 128 MiB, and more only for a record that is larger; the first in each segment that is finished reads its
-    /// header and its seal beside that.
+    /// The record with this LSN; `None` if it is not durable yet. Costs one read of at most 64 KiB, or 128 KiB in a segment
+    /// of up to 128 MiB, less where records are read often, and more only for a record that is larger; the first in each
+    /// segment that is finished reads its header and its seal beside that.
     ///
     /// # Errors
     /// As [`Wal::iter`] and [`Records::next_ref`].

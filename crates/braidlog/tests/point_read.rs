@@ -79,6 +79,22 @@ fn reading_a_record_costs_one_small_read_in_every_segment() {
 }
 
 #[test]
+fn reads_become_smaller_where_records_are_read() {
+    let disk = SimDisk::new();
+    let wal = on(&disk).open(PATH).unwrap();
+    fill(&wal, 8000);
+    for lsn in (1..=8000).step_by(10) {
+        wal.read(Lsn(lsn)).unwrap().unwrap();
+    }
+    for lsn in (5..=8000).step_by(10) {
+        let before = disk.counts();
+        assert_eq!(wal.read(Lsn(lsn)).unwrap().unwrap().payload, payload(lsn));
+        let (reads, bytes, _) = cost(&before, &disk.counts());
+        assert!(reads == 1 && bytes <= 42 << 10, "LSN {lsn}: {bytes} bytes");
+    }
+}
+
+#[test]
 fn a_segment_without_a_seal_is_searched_once() {
     let disk = SimDisk::new();
     let wal = on(&disk).open(PATH).unwrap();

@@ -3,8 +3,9 @@
 //! The rule: an index is a claim. Who enters a segment by it lets the entry that it names prove itself, and otherwise goes
 //! the long way, by header and seal; so an index that is old, or of a file that has become another's, costs time only.
 //!
-//! A segment's index comes from its seal when that is read. Where no seal is, a reader that looks for a record passes
-//! over the ones before it, and their places are kept. Of the segment under the pen a writer of this process knows more.
+//! A segment's index comes from its seal when that is read; of the segment under the pen a writer of this process knows as
+//! much. A reader that looks for a record passes over the ones before it, and their places are kept: they make an
+//! index finer where it is asked for, and are all that there is where no seal is.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,8 +15,10 @@ use braidlog_format::{IndexPoint, Lsn, Place, SegmentHeader};
 
 /// The most points that are kept, of 16 bytes each: with 64 KiB between two, an index of 16 GiB in 4 MiB.
 const POINTS_MAX: usize = 256 << 10;
-/// Bytes of entries between two points that are kept of a segment without a seal.
-const STEP: u64 = 64 << 10;
+/// Bytes between two points of what was passed over.
+const STEP: u64 = 16 << 10;
+/// Two points of a segment whose seal was not read have at most so many bytes between them, or are not taken for neighbours.
+const GAP_MAX: u64 = 256 << 10;
 
 /// What the writer knows of the segment under its pen, if it is of this process.
 pub trait WritersIndex: Send + Sync + Debug {
@@ -48,7 +51,7 @@ struct Index {
     header: SegmentHeader,
     /// In LSN order.
     points: Vec<IndexPoint>,
-    /// Where its seal stands; `None` if there is none, and the points may end before the entries do.
+    /// Where its seal stands; `None` if that was not read or there is none, and what is known may have gaps.
     end: Option<u64>,
     /// The number of the last question for it.
     asked: u64,
@@ -68,15 +71,16 @@ impl Indexes {
     /// Where in the segment of this base the entry with this LSN stands, which is visible.
     pub(crate) fn place_of(&self, base: Lsn, lsn: Lsn) -> Option<Place> {
         let of_writer = self.writers.as_ref().and_then(|writers| writers.place_of(lsn));
-        if let Some(place) = of_writer.filter(|place| place.header.base == base) {
-            return Some(place);
-        }
+        let of_writer = of_writer.filter(|place| place.header.base == base);
         let mut kept = self.kept();
-        let index = kept.ask(base)?;
-        let from = index.point_before(lsn)?;
-        let behind = index.points.partition_point(|point| point.lsn <= lsn);
-        let to = index.points.get(behind).map(|next| next.offset).or(index.end)?;
-        Some(Place { header: index.header, from, to })
+        let Some(index) = kept.ask(base) else { return of_writer };
+        let Some(place) = of_writer.filter(|place| place.header.salt == index.header.salt) else {
+            return of_writer.or_else(|| index.place_of(lsn));
+        };
+        // What the writer knows, made finer.
+        let from = index.point_before(lsn).filter(|point| point.lsn > place.from.lsn);
+        let to = index.point_behind(lsn).map_or(place.to, |next| next.offset.min(place.to));
+        Some(Place { header: place.header, from: from.unwrap_or(place.from), to })
     }
 
     /// The last point that is known at or before the entry with this LSN, which is visible, in the segment of this base.
@@ -95,25 +99,24 @@ impl Indexes {
 
     /// Keeps what the seal at `end` says of a segment.
     pub(crate) fn keep(&self, header: &SegmentHeader, points: Vec<IndexPoint>, end: u64) {
-        self.kept().put(Index { header: *header, points, end: Some(end), asked: 0 });
+        self.merge(header, points, Some(end));
     }
 
-    /// Keeps what was passed over in a segment without a seal.
-    pub(crate) fn keep_passed(&self, header: &SegmentHeader, passed: Vec<IndexPoint>) {
-        if passed.is_empty() {
-            return;
+    /// Keeps what was passed over in a segment.
+    pub(crate) fn keep_passed(&self, header: &SegmentHeader, passed: Passed) {
+        if !passed.points.is_empty() {
+            self.merge(header, passed.points, None);
         }
+    }
+
+    fn merge(&self, header: &SegmentHeader, points: Vec<IndexPoint>, end: Option<u64>) {
         let mut kept = self.kept();
         let known = kept.take(header.base).filter(|index| index.header.salt == header.salt);
-        let index = match known {
-            Some(sealed) if sealed.end.is_some() => sealed,
-            Some(mut known) => {
-                let last = known.points.last().map_or(Lsn::ZERO, |point| point.lsn);
-                known.points.extend(passed.into_iter().filter(|point| point.lsn > last));
-                known
-            }
-            None => Index { header: *header, points: passed, end: None, asked: 0 },
-        };
+        let mut index = known.unwrap_or(Index { header: *header, points: Vec::new(), end: None, asked: 0 });
+        index.points.extend(points);
+        index.points.sort_by_key(|point| point.lsn);
+        index.points.dedup_by_key(|point| point.lsn);
+        index.end = index.end.or(end);
         kept.put(index);
     }
 
@@ -124,9 +127,20 @@ impl Indexes {
 }
 
 impl Index {
+    fn place_of(&self, lsn: Lsn) -> Option<Place> {
+        let from = self.point_before(lsn)?;
+        let to = self.point_behind(lsn).map(|next| next.offset).or(self.end)?;
+        let is_gap = self.end.is_none() && to.saturating_sub(from.offset) > GAP_MAX;
+        (!is_gap).then_some(Place { header: self.header, from, to })
+    }
+
     fn point_before(&self, lsn: Lsn) -> Option<IndexPoint> {
         let behind = self.points.partition_point(|point| point.lsn <= lsn);
         self.points.get(behind.checked_sub(1)?).copied()
+    }
+
+    fn point_behind(&self, lsn: Lsn) -> Option<IndexPoint> {
+        self.points.get(self.points.partition_point(|point| point.lsn <= lsn)).copied()
     }
 }
 
@@ -172,16 +186,18 @@ impl Passed {
         Passed { points: Vec::new(), next: known.map_or(0, |point| point.offset.saturating_add(STEP)) }
     }
 
+    /// Begins behind a point from which it is far to the next one.
+    pub(crate) fn within(place: &Place) -> Option<Passed> {
+        let is_far = place.to.saturating_sub(place.from.offset) >= 2 * STEP;
+        is_far.then(|| Passed::behind(Some(place.from)))
+    }
+
     /// An entry that takes an LSN was passed over.
     pub(crate) fn note(&mut self, lsn: Lsn, offset: u64) {
         if offset >= self.next {
             self.points.push(IndexPoint { lsn, offset });
             self.next = offset.saturating_add(STEP);
         }
-    }
-
-    pub(crate) fn into_points(self) -> Vec<IndexPoint> {
-        self.points
     }
 }
 
@@ -208,6 +224,10 @@ mod tests {
         lsns.into_iter().map(|lsn| IndexPoint { lsn: Lsn(lsn), offset: lsn * 1000 }).collect()
     }
 
+    fn passed(lsns: impl IntoIterator<Item = u64>) -> Passed {
+        Passed { points: points(lsns), next: 0 }
+    }
+
     fn span(indexes: &Indexes, base: u64, lsn: u64) -> Option<(u64, u64)> {
         indexes.place_of(Lsn(base), Lsn(lsn)).map(|place| (place.from.offset, place.to))
     }
@@ -221,17 +241,55 @@ mod tests {
         assert_eq!(span(&indexes, 1, 11), Some((9000, 12_000)));
         assert_eq!(span(&indexes, 2, 11), None, "another segment");
 
-        indexes.keep_passed(&header(20, 8), points([20, 25]));
+        indexes.keep_passed(&header(20, 8), passed([20, 25]));
         assert_eq!(span(&indexes, 20, 24), Some((20_000, 25_000)));
         assert_eq!(span(&indexes, 20, 26), None, "who knows where that ends");
         assert_eq!(indexes.last_before(&header(20, 8), Lsn(26)), Some(points([25])[0]));
         assert_eq!(indexes.last_before(&header(20, 9), Lsn(26)), None, "another file by this name");
-        indexes.keep_passed(&header(20, 8), points([25, 30]));
+        indexes.keep_passed(&header(20, 8), passed([25, 30]));
         assert_eq!(span(&indexes, 20, 26), Some((25_000, 30_000)));
-        indexes.keep_passed(&header(20, 9), points([20]));
+        indexes.keep_passed(&header(20, 9), passed([20]));
         assert_eq!(indexes.last_before(&header(20, 9), Lsn(99)), Some(points([20])[0]));
-        indexes.keep_passed(&header(1, 7), points([2]));
-        assert_eq!(span(&indexes, 1, 2), Some((1000, 5000)), "the seal knows better");
+    }
+
+    #[test]
+    fn what_was_passed_over_makes_an_index_finer_and_a_gap_is_none() {
+        let indexes = Indexes::default();
+        indexes.keep_passed(&header(1, 7), passed([2, 400]));
+        assert_eq!(span(&indexes, 1, 3), None, "more may be known of what lies between");
+        indexes.keep(&header(1, 7), points([1, 9]), 500_000);
+        assert_eq!(span(&indexes, 1, 3), Some((2000, 9000)));
+        assert_eq!(span(&indexes, 1, 10), Some((9000, 400_000)));
+        indexes.keep_passed(&header(1, 7), passed([5, 9]));
+        assert_eq!(span(&indexes, 1, 3), Some((2000, 5000)));
+        assert_eq!(indexes.kept().points, 5);
+    }
+
+    /// A writer that knows two points of the segment with base 1.
+    #[derive(Debug)]
+    struct Writer;
+
+    impl WritersIndex for Writer {
+        fn base(&self) -> Option<Lsn> {
+            Some(Lsn(1))
+        }
+
+        fn place_of(&self, lsn: Lsn) -> Option<Place> {
+            let [from, next] = [points([1])[0], points([100])[0]];
+            (lsn < next.lsn).then_some(Place { header: header(1, 7), from, to: next.offset })
+        }
+    }
+
+    #[test]
+    fn the_narrower_of_two_answers_is_given() {
+        let indexes = Indexes::beside(Arc::new(Writer));
+        assert_eq!(span(&indexes, 1, 40), Some((1000, 100_000)));
+        indexes.keep_passed(&header(1, 7), passed([30, 50]));
+        assert_eq!(span(&indexes, 1, 40), Some((30_000, 50_000)));
+        assert_eq!(span(&indexes, 1, 60), Some((50_000, 100_000)));
+        assert_eq!(span(&indexes, 1, 20), Some((1000, 30_000)));
+        indexes.keep_passed(&header(1, 8), passed([30, 50]));
+        assert_eq!(span(&indexes, 1, 40), Some((1000, 100_000)), "another file by this name");
     }
 
     #[test]

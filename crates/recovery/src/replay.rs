@@ -349,7 +349,7 @@ impl Records {
             let wanted = open.scan.at.next >= self.next;
             if wanted {
                 if let Some(passed) = open.passed_over.take() {
-                    self.indexes.keep_passed(&open.header, passed.into_points());
+                    self.indexes.keep_passed(&open.header, passed);
                 }
                 if open.scan.at.offset >= open.ask_at {
                     self.take_ahead();
@@ -426,14 +426,12 @@ impl Records {
         let behind = self.bases.partition_point(|&base| base <= lsn);
         let base = behind.checked_sub(1).and_then(|index| self.bases.get(index)).copied();
         let Some(place) = base.and_then(|base| self.indexes.place_of(base, lsn)) else { return Ok(None) };
-        let Place { header, from, to } = place;
-        let capacity = if self.capacity == FEW_LEN {
-            // From block to block, and no more than what two points of a large segment have between them.
-            let span = usize::try_from(to.saturating_sub(from.offset)).unwrap_or(SPAN_MAX).min(SPAN_MAX);
-            (span + IO_ALIGN).next_multiple_of(IO_ALIGN)
-        } else {
-            self.capacity
-        };
+        let Place { header, from, .. } = place;
+        // What the range needs of this segment, from block to block, and no more at once than pays.
+        let to = self.indexes.place_of(header.base, self.to).map_or(u64::MAX, |last| last.to);
+        let span = usize::try_from(to.saturating_sub(from.offset)).unwrap_or(usize::MAX);
+        let span_max = if self.capacity == FEW_LEN { SPAN_MAX } else { STREAM_LEN };
+        let capacity = (span.min(span_max) + IO_ALIGN).next_multiple_of(IO_ALIGN);
         let mut window = match Window::open(&self.dir, &segment_name(header.base), capacity) {
             Ok(window) => window,
             Err(RecoveryError::Damaged(_)) => return Ok(None),
@@ -452,7 +450,7 @@ impl Records {
             quick_to: Lsn::ZERO,
             entered_at: at.offset,
             ask_at: 0,
-            passed_over: None,
+            passed_over: Passed::within(&place),
         };
         open.follow(self.bases.get(behind).copied(), self.to);
         Ok(Some(open))
@@ -557,7 +555,7 @@ impl Records {
         self.relist()?;
         let Some(open) = &mut self.open else { return Ok(()) };
         if let Some(passed) = open.passed_over.take() {
-            self.indexes.keep_passed(&open.header, passed.into_points());
+            self.indexes.keep_passed(&open.header, passed);
         }
         let at = open.scan.at;
         let behind = self.bases.partition_point(|&base| base <= open.header.base);

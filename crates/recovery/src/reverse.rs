@@ -8,12 +8,15 @@ use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::Arc;
 
-use braidlog_format::{Kind, Lsn};
+use braidlog_format::{IndexPoint, Kind, Lsn};
 use braidlog_storage::LogDir;
 
 use crate::index::Indexes;
 use crate::pins::Pin;
 use crate::{Record, RecordRef, Records, RecoveryError};
+
+/// Bytes of a piece that are worth to open a file for.
+const PIECE_LEN: u64 = 128 << 10;
 
 /// The records of an LSN range from the last to the first, with a buffer of what lies between two points of a segment's
 /// index. In a segment without one, the first look for it reads the headers of all entries before.
@@ -140,7 +143,7 @@ impl ReverseRecords {
         Ok(())
     }
 
-    /// Where a piece that ends with this record begins: at the last place before it that an index knows.
+    /// Where a piece that ends with this record begins: at a place before it that an index knows.
     fn begin_of(&self, lsn: Lsn) -> Lsn {
         let behind = self.bases.partition_point(|&base| base <= lsn);
         let Some(&base) = behind.checked_sub(1).and_then(|index| self.bases.get(index)) else { return lsn };
@@ -148,7 +151,20 @@ impl ReverseRecords {
             // A look for the record makes the index known. What is wrong is told when the piece is read.
             let _ = self.records(lsn, lsn).find_next();
         }
-        self.indexes.point_before(base, lsn).map_or(base, |point| point.lsn.max(base))
+        let Some(mut begin) = self.indexes.point_before(base, lsn) else { return base };
+        let to = self.indexes.place_of(base, lsn).map_or(begin.offset, |place| place.to);
+        let len = |from: IndexPoint| to.saturating_sub(from.offset);
+        // Points that are close to one another make one piece.
+        while len(begin) < PIECE_LEN && begin.lsn > base {
+            let before = self.indexes.point_before(base, begin.lsn.prev());
+            let Some(before) =
+                before.filter(|before| before.lsn < begin.lsn && len(*before) <= 2 * PIECE_LEN)
+            else {
+                break;
+            };
+            begin = before;
+        }
+        begin.lsn.max(base)
     }
 
     fn records(&self, from: Lsn, to: Lsn) -> Records {

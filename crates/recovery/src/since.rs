@@ -113,7 +113,7 @@ fn first_in(
         }
     };
     if let Some(passed) = passed {
-        indexes.keep_passed(header, passed.into_points());
+        indexes.keep_passed(header, passed);
     }
     Ok(first)
 }
