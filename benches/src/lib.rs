@@ -13,6 +13,7 @@ pub mod growth;
 pub mod living;
 pub mod memory;
 pub mod opening;
+pub mod packed;
 pub mod partitioned;
 pub mod pipelined;
 pub mod replay;

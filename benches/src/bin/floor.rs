@@ -15,6 +15,7 @@ use braidlog_benches::growth::{self, Counted, Growth, Work};
 use braidlog_benches::living::{self, Living};
 use braidlog_benches::memory::{self, Half, Memory};
 use braidlog_benches::opening::{self, Opening};
+use braidlog_benches::packed::{self, Packed, Pair};
 use braidlog_benches::partitioned::{self, Partitioned};
 use braidlog_benches::pipelined::{self, Row, Shape};
 use braidlog_benches::replay::{self, Replay};
@@ -83,6 +84,8 @@ enum Part {
     Replay,
     /// Partitioned replay beside one thread that applies, at 1 us a record; only if it is named
     Partitioned,
+    /// Replay of text from compressed segments beside the same log without compression; only if it is named
+    Packed,
     /// What group commit chooses on disks of 50 us, 500 us and 5 ms; only if it is named
     Adaptive,
     /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
@@ -110,6 +113,7 @@ struct Report {
     call: Option<Call>,
     replay: Option<Replay>,
     partitioned: Option<Partitioned>,
+    packed: Option<Vec<Packed>>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
     living: Option<Vec<Living>>,
@@ -157,7 +161,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |part, name| {
         let named_only = matches!(
             part,
-            Part::Partitioned | Part::Adaptive | Part::Growth | Part::Living | Part::Opening | Part::Cores
+            Part::Partitioned
+                | Part::Packed
+                | Part::Adaptive
+                | Part::Growth
+                | Part::Living
+                | Part::Opening
+                | Part::Cores
         );
         let is_default = arguments.only.is_empty() && !named_only;
         let wanted = is_default || arguments.only.contains(&part);
@@ -184,6 +194,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         replay: wanted(Part::Replay, "replay").then(|| replay::replay(base, repetitions)).transpose()?,
         partitioned: wanted(Part::Partitioned, "partitioned replay")
             .then(|| partitioned::measure(base, repetitions))
+            .transpose()?,
+        packed: wanted(Part::Packed, "compressed segments")
+            .then(|| packed::measure(base, repetitions))
             .transpose()?,
         adaptive: wanted(Part::Adaptive, "what group commit chooses")
             .then(|| adaptive::measure(base, repetitions))
@@ -283,7 +296,6 @@ fn print(report: &Report) {
             println!("    calls that waited             {:.4} %", waited_share.median * 100.0);
         }
     }
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     if let Some(Replay { records, caches, memory }) = &report.replay {
         println!("\nreplay of {records} records of 128 bytes, records per second");
         for cache in caches {
@@ -308,6 +320,7 @@ fn print(report: &Report) {
         println!("  CPU ns a record, partitions     {:.0}", partitioned.partitioned_cpu_ns);
         println!("  VmHWM of open and replay        {:.1} MiB", mib(partitioned.memory.resident_bytes));
     }
+    report.packed.iter().flatten().for_each(print_packed);
     if let Some(choices) = &report.adaptive {
         println!("\nGroupCommit, 128 bytes, by the disk: what is chosen, and what comes of it; medians");
         println!(
@@ -391,4 +404,28 @@ fn print(report: &Report) {
             );
         }
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn print_packed(packed: &Packed) {
+    println!(
+        "\n{} lines of 128 bytes, {:?}, compressed from {:.1} to {:.1} MiB at {:.0} MiB/s; warm, records per second",
+        packed.records,
+        packed.text,
+        mib(packed.plain_bytes),
+        mib(packed.packed_bytes),
+        packed.packing / f64::from(1 << 20)
+    );
+    let pair = |name: &str, pair: &Pair| {
+        println!("  {name:<32}{:.0}", pair.plain);
+        println!("  {:<32}{:.0}", "  compressed", pair.packed);
+        println!("  {:<32}{:.3}", "  compressed / plain", pair.ratio);
+    };
+    pair("one thread", &packed.one_thread);
+    pair("all threads", &packed.all_threads);
+    pair("one record at a time", &packed.reads);
+    pair("CPU ns a record, all threads", &packed.cpu_ns);
 }
