@@ -120,7 +120,7 @@ pub use policy::CheckpointPolicy;
 pub use read_only::{ReadOnly, Watcher, verify, verify_entries, verify_with};
 pub use records::Records;
 pub use recover::Recover;
-pub use repair::{Repair, repair, salvage};
+pub use repair::{Damaged, Repair, read_damaged, repair, salvage};
 pub use replay::Replay;
 pub use reverse::ReverseRecords;
 pub use subscription::{Subscription, SubscriptionStream};

@@ -14,7 +14,9 @@ use braidlog_recovery::{DamagePolicy, Retention, VerifyProgress, VerifyReport};
 use braidlog_storage::{Clock, OsStorage, Storage, SystemClock};
 
 use crate::event::Listener;
-use crate::{CheckpointPolicy, Compression, Error, Event, ReadOnly, Result, Wal, open, read_only};
+use crate::{
+    CheckpointPolicy, Compression, Damaged, Error, Event, ReadOnly, Result, Wal, open, read_only, repair,
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -253,6 +255,15 @@ impl Options {
     /// As [`Wal::open_read_only`].
     pub fn open_read_only(&self, path: impl AsRef<Path>) -> Result<ReadOnly> {
         read_only::open(&self.storage, path.as_ref())
+    }
+
+    /// Reads the log in the directory `path` as this [`on_damage`](Options#structfield.on_damage) would keep it, as
+    /// [`read_damaged`](crate::read_damaged), in this [`storage`](Options#structfield.storage).
+    ///
+    /// # Errors
+    /// As [`read_damaged`](crate::read_damaged).
+    pub fn read_damaged(&self, path: impl AsRef<Path>) -> Result<Damaged> {
+        repair::read_damaged_in(&*self.storage, path.as_ref(), self.on_damage)
     }
 
     /// Checks every byte of the log in the directory `path`, as [`verify_with`](crate::verify_with), in this

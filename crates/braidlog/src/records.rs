@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{LogReader, Loss, Progress, ReadAhead, Record, RecordRef, RecoveryError};
+use braidlog_recovery::{DamagedLog, LogReader, Loss, Progress, ReadAhead, Record, RecordRef, RecoveryError};
 
 use crate::{Error, Result};
 
@@ -33,6 +33,12 @@ impl Records {
     ) -> Result<Records> {
         let inner = open_range(reader, path, range, visible, |from, to| reader.iter(from, to))?;
         Ok(Records { inner, path: path.clone() })
+    }
+
+    /// The part of `range` that a policy keeps of a damaged log.
+    pub(crate) fn of_damaged(log: &DamagedLog, path: &Arc<Path>, range: impl RangeBounds<Lsn>) -> Records {
+        let (from, to) = clamp(&range, log.first_lsn(), log.last_lsn());
+        Records { inner: log.iter(from, to), path: path.clone() }
     }
 
     /// Lets other threads read ahead of the caller.

@@ -4,16 +4,18 @@
 //! file stays, in the directory `quarantine` of the log.
 
 use std::io;
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
+use braidlog_format::Lsn;
 use braidlog_recovery::{
-    self as recovery, BoxError, DamagePolicy, OnDamage, RecordRef, RepairReport, SalvageReport,
+    self as recovery, BoxError, DamagePolicy, DamagedLog, OnDamage, RecordRef, RepairReport, SalvageReport,
 };
 use braidlog_storage::{Clock, FileAccess, FileIo, LogDir, OsStorage, Storage, SystemClock};
 
 use crate::open::new_log_id;
-use crate::{Error, Result};
+use crate::{Error, Records, Result};
 
 /// How a log is repaired, for [`repair`].
 #[derive(Clone, Debug)]
@@ -103,6 +105,75 @@ pub fn repair(path: impl AsRef<Path>, how: &Repair) -> Result<RepairReport> {
         recovery::repair(&dir, log_id, on_damage)
     })
     .map_err(|error| Error::recovery(&path, error))
+}
+
+/// A damaged log that is read as a policy would keep it, opened by [`read_damaged`].
+#[derive(Debug)]
+pub struct Damaged {
+    path: Arc<Path>,
+    log: DamagedLog,
+}
+
+impl Damaged {
+    /// What a [`repair`] with the policy would do: what is kept, what is lost, what becomes of each file.
+    pub fn report(&self) -> &RepairReport {
+        self.log.report()
+    }
+
+    /// The first LSN of the log.
+    pub fn first_lsn(&self) -> Lsn {
+        self.log.first_lsn()
+    }
+
+    /// The last LSN of the log, which may be one that would be lost; the one before the first if there is none.
+    pub fn last_lsn(&self) -> Lsn {
+        self.log.last_lsn()
+    }
+
+    /// The records of `range` that the policy keeps. Those that it gives up are passed over, and told by
+    /// [`Records::losses`].
+    pub fn iter(&self, range: impl RangeBounds<Lsn>) -> Records {
+        Records::of_damaged(&self.log, &self.path, range)
+    }
+}
+
+/// Reads the log in the directory `path`, which nobody writes, as a [`repair`] with `policy` would leave it, and changes
+/// nothing. All of it is read once before the first record is given.
+///
+/// ```
+/// use braidlog::{DamagePolicy, read_damaged};
+/// # let dir = tempfile::tempdir()?;
+/// # let wal = braidlog::Wal::options().open(dir.path())?;
+/// # wal.append(b"payload")?;
+/// # wal.close()?;
+/// let log = read_damaged(dir.path(), DamagePolicy::SkipDamaged)?;
+/// let mut records = log.iter(..);
+/// for record in records.by_ref() {
+///     println!("{}", record?.lsn);
+/// }
+/// assert!(records.losses().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) for [`Refuse`](DamagePolicy::Refuse), which keeps nothing of a damaged
+/// log; and as a dry run of [`repair`].
+pub fn read_damaged(path: impl AsRef<Path>, policy: DamagePolicy) -> Result<Damaged> {
+    read_damaged_in(&OsStorage, path.as_ref(), policy)
+}
+
+pub(crate) fn read_damaged_in(storage: &dyn Storage, path: &Path, policy: DamagePolicy) -> Result<Damaged> {
+    let path: Arc<Path> = path.into();
+    if policy == DamagePolicy::Refuse {
+        return Err(Error::option("policy", "refuse", "it must be until-damage or skip-damaged"));
+    }
+    let opened = storage.open_dir(&path, false);
+    let dir = opened.map_err(|source| Error::open("open the log's directory", &path, source))?;
+    if dir.is_locked().map_err(|source| Error::open("look for a writer", &path, source))? {
+        return Err(Error::locked(&path));
+    }
+    let log = DamagedLog::open(&dir, policy).map_err(|error| Error::recovery(&path, error))?;
+    Ok(Damaged { path, log })
 }
 
 /// Gives every record of the segment file `file` that proves itself, in LSN order and whole batches only, whatever

@@ -78,6 +78,28 @@ fn a_damaged_log_opens_with_a_policy_and_goes_on_above_what_was_lost() {
 }
 
 #[test]
+fn a_damaged_log_is_read_as_a_policy_would_keep_it_and_stays_as_it_is() {
+    let (disk, bad, last) = damaged();
+    let before = disk.fingerprint();
+    for policy in LOSSY {
+        let log = options(&disk).on_damage(policy).read_damaged(PATH).unwrap();
+        assert_eq!((log.first_lsn(), log.last_lsn()), (Lsn(1), last));
+        let mut records = log.iter(..);
+        let lsns: Vec<u64> = records.by_ref().map(|record| record.unwrap().lsn.0).collect();
+        let passed: Vec<LsnRange> = records.losses().iter().map(|loss| loss.lsns).collect();
+        assert_eq!(passed, log.report().outcome.lost);
+        let kept = |lsn: &u64| if policy == DamagePolicy::SkipDamaged { *lsn != bad.0 } else { *lsn < bad.0 };
+        assert_eq!(lsns, (1..=last.0).filter(kept).collect::<Vec<_>>());
+    }
+    assert_eq!(disk.fingerprint(), before);
+    assert_eq!(options(&disk).read_damaged(PATH).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let wal = options(&disk).open(PATH).unwrap();
+    let error = options(&disk).on_damage(DamagePolicy::SkipDamaged).read_damaged(PATH).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    drop(wal);
+}
+
+#[test]
 fn repair_needs_the_log_to_itself_and_a_dry_run_changes_nothing() {
     let (disk, bad, _) = damaged();
     let before = disk.fingerprint();

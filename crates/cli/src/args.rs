@@ -184,6 +184,10 @@ pub struct CatArgs {
     /// From the last record to the first.
     #[arg(long)]
     pub reverse: bool,
+    /// Read a damaged log, which nobody writes, as a repair with this policy would leave it; nothing is changed. What is
+    /// passed over is told on standard error.
+    #[arg(long, value_enum, value_name = "POLICY", conflicts_with_all = ["until", "since", "reverse"])]
+    pub on_damage: Option<PolicyArg>,
     /// Which records, and how.
     #[command(flatten)]
     pub print: PrintArgs,

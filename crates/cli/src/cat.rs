@@ -4,10 +4,10 @@
 
 use braidlog::{Lsn, ReverseRecords};
 
-use crate::args::{CatArgs, PrintArgs};
+use crate::args::{CatArgs, PolicyArg, PrintArgs};
 use crate::failure::Failure;
 use crate::log_dir;
-use crate::output::Out;
+use crate::output::{self, Out};
 use crate::record;
 
 /// Runs the subcommand.
@@ -18,6 +18,9 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
             "--to {} lies before --from {from}; give a range that goes upward",
             to.unwrap_or_default()
         )));
+    }
+    if let Some(policy) = args.on_damage {
+        return print_damaged(args, policy);
     }
     let log = log_dir::open(&args.dir)?;
     let last = match &args.until {
@@ -43,6 +46,20 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
     };
     // What stands before damage is shown before the damage is told.
     out.flush()?;
+    printed
+}
+
+/// Prints what a policy keeps of a damaged log.
+fn print_damaged(args: &CatArgs, policy: PolicyArg) -> Result<(), Failure> {
+    log_dir::require_log(&args.dir)?;
+    let log = braidlog::read_damaged(&args.dir, policy.into())?;
+    let mut records = log.iter(Lsn(args.from)..=args.to.map_or(Lsn::MAX, Lsn));
+    let mut out = Out::stdout();
+    let printed = record::print_all(&mut out, &mut records, &args.print);
+    out.flush()?;
+    for loss in records.losses() {
+        output::note(format_args!("passed over: records {}: {}", loss.lsns, loss.account));
+    }
     printed
 }
 

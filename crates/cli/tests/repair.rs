@@ -90,6 +90,24 @@ fn a_repaired_log_opens_again_and_says_what_was_lost() {
 }
 
 #[test]
+fn a_damaged_log_is_printed_as_a_policy_would_keep_it_and_stays_as_it_is() {
+    let (dir, segment) = damaged_log(3000);
+    let before = fs::read(dir.path().join(&segment)).unwrap();
+    for (policy, last, count) in [("until-damage", "line 2999 ", 2999), ("skip-damaged", "line 6000 ", 5999)]
+    {
+        let cat = run(["cat", arg(dir.path()), "--on-damage", policy]);
+        let text = cat.text();
+        assert_eq!(text.lines().count(), count);
+        assert!(text.lines().last().unwrap().starts_with(last) && !text.contains("line 3000 "));
+        assert!(cat.stderr.contains("passed over: records 3000"), "{cat:?}");
+    }
+    let part = run(["cat", arg(dir.path()), "--on-damage", "skip-damaged", "--from", "2999", "--to", "3001"]);
+    assert_eq!(part.text().lines().count(), 2);
+    assert_eq!(fs::read(dir.path().join(&segment)).unwrap(), before);
+    assert!(!names(dir.path()).contains(&"quarantine".to_owned()));
+}
+
+#[test]
 fn each_entry_gets_its_verdict() {
     let (dir, segment) = damaged_log(3000);
     let ended = run(["verify", arg(dir.path()), "--entries", "--json"]);

@@ -11,8 +11,9 @@ use braidlog_storage::{Clock, LogDir};
 use crate::mend::mend;
 use crate::plan::{Action, DamagePolicy, Outcome, Part, Planned, RepairPlan, not_in_its_place, plan};
 use crate::quarantine::Quarantine;
+use crate::replay::planned::PlannedParts;
 use crate::survey::{Survey, missing, survey};
-use crate::{Loss, Manifest, Problem, RecoveryError, dir};
+use crate::{Loss, Manifest, Problem, Records, RecoveryError, dir};
 
 /// Opens a directory of the quarantine, which is made if need be; its path is given from the directory of the log.
 pub type OpenQuarantine<'a> = dyn Fn(&str) -> io::Result<Arc<dyn LogDir>> + 'a;
@@ -126,6 +127,52 @@ impl RepairReport {
             bound: plan.bound,
             quarantined: Vec::new(),
         }
+    }
+}
+
+/// A damaged log that is read as a policy would keep it, and not changed.
+#[derive(Debug)]
+pub struct DamagedLog {
+    dir: Arc<dyn LogDir>,
+    parts: Arc<PlannedParts>,
+    report: RepairReport,
+    first: Lsn,
+}
+
+impl DamagedLog {
+    /// Looks at all of the log in `dir`, which nobody writes.
+    ///
+    /// # Errors
+    /// As [`repair`].
+    pub fn open(dir: &Arc<dyn LogDir>, policy: DamagePolicy) -> Result<DamagedLog, RecoveryError> {
+        let (_, survey, plan) = look(dir, policy)?;
+        Ok(DamagedLog {
+            dir: Arc::clone(dir),
+            parts: Arc::new(PlannedParts::of(&survey, &plan)),
+            report: RepairReport::of(&survey, &plan),
+            first: survey.start,
+        })
+    }
+
+    /// What a repair with the policy would do.
+    pub fn report(&self) -> &RepairReport {
+        &self.report
+    }
+
+    /// The first LSN of the log.
+    pub fn first_lsn(&self) -> Lsn {
+        self.first
+    }
+
+    /// The last LSN that is kept or given up.
+    pub fn last_lsn(&self) -> Lsn {
+        self.parts.last
+    }
+
+    /// The records from `from` to `to` that are kept. What is given up between them is passed, and told by
+    /// [`Records::losses`].
+    pub fn iter(&self, from: Lsn, to: Lsn) -> Records {
+        Records::planned(&self.dir, &self.parts, from, to)
     }
 }
 

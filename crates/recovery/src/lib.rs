@@ -94,7 +94,9 @@ pub use checkpoint::writer::CheckpointWriter;
 pub use checkpoint::{
     CheckpointError, CheckpointInfo, CheckpointOrder, CheckpointRefusal, Checkpoints, restore_read_only,
 };
-pub use damaged::{OnDamage, OpenQuarantine, RepairReport, RepairedFile, WhatBecame, repair, repair_plan};
+pub use damaged::{
+    DamagedLog, OnDamage, OpenQuarantine, RepairReport, RepairedFile, WhatBecame, repair, repair_plan,
+};
 pub use error::{Damage, DamageCause, ForeignFile, PackedFault, RecoveryError};
 pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;

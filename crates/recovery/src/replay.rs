@@ -27,6 +27,10 @@ use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
 use crate::{Damage, DamageCause, Loss, Manifest, Progress, RecoveryError};
 
+use planned::AtPart;
+
+pub(crate) mod planned;
+
 /// A range of at most this many records is read with a buffer of [`FEW_LEN`].
 const FEW: u64 = 64;
 /// Bytes of the buffer for a few records: about the step of a sparse index.
@@ -106,6 +110,8 @@ pub struct Records {
     pin: Option<Pin>,
     /// Whether the end of the range may move on: what is open stays so there.
     follows: bool,
+    /// Of a damaged log: what a policy keeps of it.
+    planned: Option<AtPart>,
 }
 
 /// The segment that is being read.
@@ -166,6 +172,7 @@ impl Records {
             losses: Vec::new(),
             pin,
             follows: false,
+            planned: None,
         }
     }
 
@@ -321,6 +328,9 @@ impl Records {
     }
 
     fn look_for_next(&mut self) -> Result<Option<Found>, RecoveryError> {
+        if self.planned.is_some() {
+            return self.look_in_parts();
+        }
         loop {
             if self.next > self.to {
                 return Ok(None);

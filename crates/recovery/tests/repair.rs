@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use braidlog_format::{LogId, Lsn, LsnRange};
 use braidlog_recovery::{
-    DamagePolicy, LogReader, Loss, Manifest, ManifestStore, OnDamage, Recovered, RecoveryError, RepairReport,
-    WhatBecame, recover_with, repair, repair_plan,
+    DamagePolicy, DamagedLog, LogReader, Loss, Manifest, ManifestStore, OnDamage, Recovered, RecoveryError,
+    RepairReport, WhatBecame, recover_with, repair, repair_plan,
 };
 use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
 use braidlog_storage::{LogDir, Storage};
@@ -111,10 +111,22 @@ fn check(damaged: &SimDisk, model: &[Written], policy: DamagePolicy, context: &s
     let before = files(damaged);
     let refused = recovered(&image_of(damaged)).err();
     let planned = repair_plan(&open_dir(damaged), policy).unwrap();
-    assert!(files(damaged) == before, "{context}: a plan changes nothing");
+    let log = DamagedLog::open(&open_dir(damaged), policy).unwrap();
+    let mut records = log.iter(Lsn::FIRST, Lsn::MAX);
+    let unrepaired: Vec<_> = records.by_ref().map(|record| record.unwrap()).collect();
+    let passed = ranges_of(records.losses());
+    let inside: Vec<u64> =
+        unrepaired.iter().map(|record| record.lsn.0).filter(|lsn| (3..=9).contains(lsn)).collect();
+    let part = log.iter(Lsn(3), Lsn(9)).map(|record| record.unwrap().lsn.0);
+    assert!(part.eq(inside), "{context}");
+    assert!(files(damaged) == before, "{context}: a plan changes nothing, and reading by it does not either");
     let found = open_with(damaged, policy).unwrap_or_else(|error| panic!("{context}: {error}"));
     let read = assert_accounted_for(damaged, model, &context);
     assert_eq!(found.tail.next_lsn.0, read.last + 1, "{context}");
+    // What was read by the plan is what a repair leaves.
+    let reader = LogReader::open_read_only(open_dir(damaged)).unwrap();
+    let repaired: Vec<_> = reader.iter(Lsn::FIRST, Lsn::MAX).unwrap().map(|record| record.unwrap()).collect();
+    assert!(unrepaired == repaired && passed == lost_lsns(&read), "{context}: {passed:?}");
     let Some(report) = found.report.repaired else {
         assert!(refused.is_none(), "{context}: not repaired, and {refused:?}");
         assert_eq!(read.lsns.len(), model.len(), "{context}");
