@@ -5,13 +5,14 @@ mod support;
 use std::sync::Arc;
 
 use braidlog_format::{
-    Flags, Incarnation, Kind, Lsn, LsnRange, Predecessor, Salt, SegmentHeader, UserMetadata,
+    Flags, Incarnation, Kind, LogId, Lsn, LsnRange, Predecessor, Salt, SegmentHeader, UserMetadata,
 };
 use braidlog_recovery::{
-    LogReader, Loss, LossCause, ReadAhead, RecoveryError, SegmentWriter, WrittenSegment,
+    ForkHow, LogReader, Loss, LossCause, PartitionHow, ReadAhead, RecordRef, RecoveryError, SegmentWriter,
+    Target, WrittenSegment, fork, recover, replay_partitioned, verify,
 };
-use braidlog_sim::SimDisk;
-use braidlog_storage::LogDir;
+use braidlog_sim::{SimClock, SimDisk};
+use braidlog_storage::{LogDir, Storage};
 use support::{LOG_ID, Pen, Written, open_dir, recovered, segment, verified};
 
 fn header(base: u64, predecessor: Option<Predecessor>) -> SegmentHeader {
@@ -122,6 +123,78 @@ fn everybody_who_reads_passes_a_recorded_loss_and_tells() {
     let mut part = reader.iter(Lsn(220), Lsn(260)).unwrap();
     assert_eq!(part.by_ref().map(|record| record.unwrap().lsn.0).collect::<Vec<_>>(), [251, 252]);
     assert_eq!(part.losses(), &losses[1..3]);
+}
+
+/// The losses that lie before a point.
+fn up_to(losses: &[Loss], until: u64) -> Vec<Loss> {
+    let mut losses: Vec<Loss> = losses.iter().filter(|loss| loss.lsns.first.0 <= until).cloned().collect();
+    losses.iter_mut().for_each(|loss| loss.lsns.last = loss.lsns.last.min(Lsn(until)));
+    losses
+}
+
+#[test]
+fn a_fork_has_the_records_and_the_losses_before_its_point() {
+    let disk = SimDisk::new();
+    let losses = lossy_log(&disk);
+    let reader = LogReader::open_read_only(open_dir(&disk)).unwrap();
+    let all: Vec<_> = reader.iter(Lsn(1), Lsn::MAX).unwrap().map(Result::unwrap).collect();
+    let is_edge =
+        |lsn: u64| losses.iter().any(|loss| lsn.abs_diff(loss.lsns.first.0) < 2 || loss.lsns.last.0 == lsn);
+    for until in (0..=450).filter(|&lsn| lsn % 25 == 0 || is_edge(lsn)) {
+        let target = Target::lsn(Lsn(until));
+        let dest = format!("fork {until}");
+        let to = disk.open_dir(dest.as_ref(), true).unwrap();
+        let how = ForkHow {
+            log_id: LogId(*b"that of the fork"),
+            seed: until,
+            until: Some(&target),
+            clock: Arc::new(SimClock::new()),
+            ahead: None,
+            progress: None,
+        };
+        let report = fork(&reader, Lsn(450), &to, how).unwrap();
+        // A batch that the point lies in is left out; no loss lies in one.
+        let opens_batch = all.iter().any(|record| record.lsn.0 == until && record.batch_continues);
+        let end = if opens_batch { until - 1 } else { until };
+        assert_eq!(report.last_lsn, Lsn(end), "up to {until}");
+        let expected: Vec<_> = all.iter().filter(|record| record.lsn.0 <= end).cloned().collect();
+        assert_eq!(
+            (report.records, &report.losses),
+            (expected.len() as u64, &up_to(&losses, end)),
+            "{until}"
+        );
+
+        let verdict = verify(&to, &mut |_| {}).unwrap();
+        assert!(verdict.is_clean(), "up to {until}: {:?}", verdict.problems);
+        assert_eq!((verdict.last_lsn, verdict.losses), (Lsn(end), up_to(&losses, end)), "up to {until}");
+        let forked = LogReader::open_read_only(Arc::clone(&to)).unwrap();
+        let mut records = forked.iter(Lsn(1), Lsn::MAX).unwrap();
+        let found: Vec<_> = records.by_ref().map(Result::unwrap).collect();
+        assert!(found == expected, "up to {until}");
+        assert_eq!(records.losses(), up_to(&losses, end), "up to {until}");
+        let recovered = recover(&to, LOG_ID).unwrap();
+        assert_eq!((recovered.tail.next_lsn, recovered.tail.log_id), (Lsn(end + 1), report.log_id));
+    }
+}
+
+#[test]
+fn a_replay_in_partitions_tells_what_was_lost() {
+    let disk = SimDisk::new();
+    let losses = lossy_log(&disk);
+    let reader = LogReader::open_read_only(open_dir(&disk)).unwrap();
+    let count = reader.iter(Lsn(1), Lsn::MAX).unwrap().count() as u64;
+    for threads in [1, 3] {
+        let how = PartitionHow { threads, memory_bytes: 0, progress: None };
+        let records = reader.iter(Lsn(1), Lsn::MAX).unwrap();
+        let mut counts = [0; 3];
+        let key = |record: &RecordRef<'_>| record.lsn.0;
+        let done = replay_partitioned(records, how, &mut counts, key, |count, _| {
+            *count += 1;
+            Ok(())
+        });
+        let done = done.unwrap();
+        assert_eq!((done.records, counts.iter().sum::<u64>(), done.losses), (count, count, losses.clone()));
+    }
 }
 
 #[test]
