@@ -375,3 +375,23 @@ fn two_forks_of_one_point_are_two_logs() {
     let error = small(&disk, &clock).open("two").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
 }
+
+#[cfg(feature = "zstd")]
+#[test]
+fn compressed_segments_have_the_same_points_and_the_same_forks() {
+    let (disk, clock, wal) = log();
+    fill(&wal, &clock, 12, 150);
+    let all = records(&wal);
+    let points: Vec<(Target, Lsn)> = all
+        .iter()
+        .flat_map(|record| [Target::lsn(record.lsn), Target::time_ns(record.timestamp_ns)])
+        .map(|target| (target.clone(), wal.lsn_at(&target).unwrap()))
+        .collect();
+    wal.compress().unwrap();
+    assert!(files(&disk, PATH).iter().filter(|name| name.ends_with(".walz")).count() > 2);
+    for (target, end) in &points {
+        assert_eq!(wal.lsn_at(target).unwrap(), *end, "{target:?}");
+    }
+    let report = wal.fork(DEST, Target::lsn(Lsn(120))).unwrap();
+    assert_fork(&small(&disk, &clock), &all[..report.last_lsn.get() as usize], "of a compressed log");
+}
