@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
-use braidlog_recovery::{Record, RecordRef};
+use braidlog_recovery::{Loss, Record, RecordRef};
 
 use crate::records::open_range;
 use crate::{Error, ReadOnly, Result, Wal};
@@ -25,6 +25,12 @@ pub struct ReverseRecords {
 }
 
 impl ReverseRecords {
+    /// LSNs of the range that were given up when the log was [repaired](crate::repair()), as far as the reader has come, from
+    /// the last to the first: no record has them, and they were passed over.
+    pub fn losses(&self) -> &[Loss] {
+        self.inner.losses()
+    }
+
     /// The record before the one that was given last, its payload lent until the next call. `None` at the beginning.
     ///
     /// # Errors

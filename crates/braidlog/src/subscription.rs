@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use braidlog_engine::Wait;
 use braidlog_format::Lsn;
-use braidlog_recovery::{Follower, NextRecord, Record, RecordRef};
+use braidlog_recovery::{Follower, Loss, NextRecord, Record, RecordRef};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 /// The records of a log from one LSN on, for as long as the log is open. Made by [`Wal::subscribe`](crate::Wal::subscribe), and
 /// for a log that another process writes by [`ReadOnly::subscribe`](crate::ReadOnly::subscribe).
 ///
-/// It gives each record once, in LSN order and without a gap (but for what the log itself records as lost), as soon as it is durable: first what is in the files, then
+/// It gives each record once, in LSN order and without a gap (but for what was [given up](Subscription::losses)), as soon as it is durable: first what is in the files, then
 /// what comes, with no seam between the two. The records of a batch become available together. What was given once, no
 /// crash takes back. As an [`Iterator`] it blocks until there is a record; [`Subscription::next_ref`] lends records from
 /// its buffer; [`Subscription::into_stream`] gives a [`Stream`] for any runtime.
@@ -133,6 +133,12 @@ impl Subscription {
     /// How many records are durable and were not given yet; of another process's log, as it was when this last waited.
     pub fn lag(&self) -> u64 {
         self.source.last().0.saturating_sub(self.next_lsn().prev().0)
+    }
+
+    /// LSNs that were given up when the log was [repaired](crate::repair()), as far as this has come: no record has them, and
+    /// they were passed over.
+    pub fn losses(&self) -> &[Loss] {
+        self.follower.losses()
     }
 
     /// Whether it gives nothing any more.

@@ -12,7 +12,7 @@ use braidlog_storage::LogDir;
 use crate::index::Indexes;
 use crate::pins::Pin;
 use crate::scan::Found;
-use crate::{RecordRef, Records, RecoveryError};
+use crate::{Loss, RecordRef, Records, RecoveryError};
 
 /// A place in a log, from which records are read as far as they are shown. Made by
 /// [`LogReader::follow`](crate::LogReader::follow).
@@ -35,6 +35,11 @@ impl Follower {
         self.records.next_lsn()
     }
 
+    /// LSNs that were given up, as far as this has come: no record has them, and they were passed over.
+    pub fn losses(&self) -> &[Loss] {
+        self.records.losses()
+    }
+
     /// Shows the records up to `to`: the last of them is durable, and ends its batch.
     ///
     /// # Errors
@@ -44,7 +49,7 @@ impl Follower {
     }
 
     /// Goes to the next record; `None` if there is none that may be shown: the last ones before the end may have been given
-    /// up ([`Loss`](crate::Loss)). After an error too.
+    /// up ([`Loss`]). After an error too.
     ///
     /// # Errors
     /// As [`Records::next_ref`].

@@ -13,7 +13,7 @@ use braidlog_storage::LogDir;
 
 use crate::index::Indexes;
 use crate::pins::Pin;
-use crate::{Record, RecordRef, Records, RecoveryError};
+use crate::{Loss, Record, RecordRef, Records, RecoveryError};
 
 /// Bytes of a piece that are worth to open a file for.
 const PIECE_LEN: u64 = 128 << 10;
@@ -38,6 +38,8 @@ pub struct ReverseRecords {
     piece: Piece,
     /// What ends the range below the piece.
     error: Option<RecoveryError>,
+    /// What was given up and passed over.
+    losses: Vec<Loss>,
     /// Keeps the range from a truncation by this process.
     _pin: Option<Pin>,
 }
@@ -79,6 +81,7 @@ impl ReverseRecords {
             last: to,
             piece: Piece::default(),
             error: None,
+            losses: Vec::new(),
             _pin: pin,
         }
     }
@@ -102,6 +105,11 @@ impl ReverseRecords {
         let Kept { lsn, timestamp_ns, kind, batch_continues, payload } = self.piece.records.pop()?;
         let payload = self.piece.payloads.get(payload).unwrap_or(&[]);
         Some(Ok(RecordRef { lsn, timestamp_ns, kind, batch_continues, payload }))
+    }
+
+    /// LSNs of the range that were given up, as far as this has read, from the last to the first.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
     }
 
     /// Reads the piece that ends with `to`, or as much of it as can be read from its end on.
@@ -138,6 +146,12 @@ impl ReverseRecords {
                 self.piece.payloads.extend_from_slice(payload);
                 let payload = begin..self.piece.payloads.len();
                 self.piece.records.push(Kept { lsn, timestamp_ns, kind, batch_continues, payload });
+            }
+        }
+        for loss in records.losses().iter().rev() {
+            // The seam may show one that the piece behind it has shown.
+            if !self.losses.contains(loss) {
+                self.losses.push(loss.clone());
             }
         }
         Ok(())

@@ -117,9 +117,24 @@ fn everybody_who_reads_passes_a_recorded_loss_and_tells() {
             other => panic!("LSN {lsn}: {other:?}"),
         }
     }
-    let reverse: Vec<u64> =
-        reader.iter_rev(Lsn(1), Lsn::MAX).unwrap().map(|record| record.unwrap().lsn.0).collect();
-    assert_eq!(reverse, (1..=450).rev().filter(|&lsn| there(lsn)).collect::<Vec<_>>());
+    let mut reverse = reader.iter_rev(Lsn(1), Lsn::MAX).unwrap();
+    let lsns: Vec<u64> = reverse.by_ref().map(|record| record.unwrap().lsn.0).collect();
+    assert_eq!(lsns, (1..=450).rev().filter(|&lsn| there(lsn)).collect::<Vec<_>>());
+    let mut backward = reverse.losses().to_vec();
+    backward.reverse();
+    assert_eq!(backward, losses);
+    // Shown piece by piece, as the log would grow; a piece may end in what is lost.
+    let mut follower = reader.follow(Lsn(1)).unwrap();
+    let mut lsns = Vec::new();
+    for to in (1..=450).step_by(7).chain([450]) {
+        follower.show(Lsn(to)).unwrap();
+        while let Some(found) = follower.find_next().unwrap() {
+            lsns.push(follower.lend(&found).lsn.0);
+        }
+        assert!(follower.next_lsn() > Lsn(to));
+    }
+    assert_eq!(lsns, (1..=450).filter(|&lsn| there(lsn)).collect::<Vec<_>>());
+    assert_eq!(follower.losses(), losses);
     let mut part = reader.iter(Lsn(220), Lsn(260)).unwrap();
     assert_eq!(part.by_ref().map(|record| record.unwrap().lsn.0).collect::<Vec<_>>(), [251, 252]);
     assert_eq!(part.losses(), &losses[1..3]);
