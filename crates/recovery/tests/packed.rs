@@ -2,16 +2,24 @@
 
 mod support;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use braidlog_format::{Entry, Lsn, PACKED_FRAME, PACKED_FRAMES_AT, StreamHeader, StreamKind};
-use braidlog_recovery::{
-    DamageCause, LogReader, PackHow, Packing, PackingEnd, ReadAhead, RecoveryError, SegmentState, verify,
+use braidlog_format::checksum::crc32;
+use braidlog_format::{
+    Entry, EntryHeader, Lsn, PACKED_FRAME, PACKED_FRAMES_AT, StreamHeader, StreamKind, ZSTD,
 };
-use braidlog_sim::{Rng, SimDisk};
+use braidlog_recovery::{
+    BackupHow, DamageCause, LogReader, PackHow, Packing, PackingEnd, ReadAhead, RecoveryError, SegmentState,
+    backup, verify,
+};
+use braidlog_sim::{Rng, SimClock, SimDisk};
+use braidlog_storage::{Clock, LogDir, Storage};
 use support::packing::{
     bases, log, pack_all, pack_in_steps, packed_name, records, small_log, store_of, told,
 };
+use support::tamper::Tamper;
 use support::{Pen, disk_with, files, open_dir, path, recovered, segment, segment_path, verified};
 
 #[test]
@@ -348,4 +356,111 @@ fn reader_that_has_the_original_open_reads_on() {
         got.extend(told(records));
         assert_eq!(got, whole);
     }
+}
+
+/// A directory in which the log is packed just before the `n`-th question about it; whether it was.
+fn packed_before_question(disk: &SimDisk, n: usize) -> (Arc<dyn LogDir>, Arc<AtomicUsize>) {
+    let (asked, for_asked) = (Arc::new(AtomicUsize::new(0)), disk.clone());
+    let counts = Arc::clone(&asked);
+    let before_question: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+        if counts.fetch_add(1, Relaxed) == n {
+            pack_all(&for_asked, 8 << 10);
+        }
+    });
+    let tamper = Tamper { before_question: Some(before_question), ..Tamper::default() };
+    (tamper.with(open_dir(disk)), asked)
+}
+
+#[test]
+fn segments_that_are_packed_at_any_moment_are_read_all_the_same() {
+    let pen = log(11);
+    let last = pen.model.len() as u64;
+    let whole = told(records(&pen.disk, 1, last));
+    for threads in [1, 3] {
+        for n in 0.. {
+            let disk = disk_with(&files(&pen.disk));
+            let (dir, asked) = packed_before_question(&disk, n);
+            let reader = LogReader::open_read_only(dir).unwrap();
+            let ahead = ReadAhead { threads, memory_bytes: 3 << 20, after_bytes: 0 };
+            let records = reader.iter(Lsn(1), Lsn(last)).unwrap().read_ahead(ahead);
+            assert_eq!(told(records), whole, "question {n}, {threads} threads");
+            let bases: Vec<_> = reader.segments().unwrap().iter().map(|info| info.base.0).collect();
+            assert_eq!(bases, support::packing::bases(&disk), "question {n}");
+            let report = verify(&reader_dir(&disk, n), &mut |_| {}).unwrap();
+            assert!(report.is_clean() && report.records == last, "question {n}: {:?}", report.problems);
+            if asked.load(Relaxed) <= n {
+                assert!(n > 10, "{n} questions");
+                break;
+            }
+        }
+    }
+}
+
+/// As above, of a log that may have been packed already.
+fn reader_dir(disk: &SimDisk, n: usize) -> Arc<dyn LogDir> {
+    packed_before_question(disk, n / 2).0
+}
+
+#[test]
+fn backup_that_is_made_while_segments_are_packed_is_whole() {
+    let pen = log(12);
+    let last = pen.model.len() as u64;
+    for link in [false, true] {
+        for n in 0.. {
+            let disk = disk_with(&files(&pen.disk));
+            let (from, asked) = packed_before_question(&disk, n);
+            let to = disk.open_dir(Path::new("backup"), true).unwrap();
+            let clock: Arc<dyn Clock> = Arc::new(SimClock::new());
+            let mut durable = || Ok(Lsn(last));
+            let mut run = || backup(&from, &to, &clock, BackupHow { link }, None, &mut durable, &mut |_| {});
+            let made = run().unwrap_or_else(|error| panic!("question {n}: {error}"));
+            assert_eq!(made.last_lsn, Lsn(last), "question {n}");
+            let report = verify(&to, &mut |_| {}).unwrap();
+            assert!(report.is_clean() && report.records == last, "question {n}: {:?}", report.problems);
+            if asked.load(Relaxed) <= n {
+                assert!(n > 10, "{n} questions");
+                break;
+            }
+            // The next one has what the log has, and nothing else.
+            run().unwrap();
+            let report = verify(&to, &mut |_| {}).unwrap();
+            assert!(report.is_clean() && report.records == last, "question {n}: {:?}", report.problems);
+            let names = |dir: &str| -> Vec<String> {
+                let names = disk.list_raw(dir).into_iter().map(|(name, _)| name);
+                let mut names: Vec<_> = names.filter(|name| name.contains(".wal")).collect();
+                names.sort();
+                names
+            };
+            assert_eq!(names("backup"), names(support::DIR), "question {n}");
+        }
+    }
+}
+
+#[test]
+fn frame_that_this_build_cannot_unpack_is_no_damage_and_keeps_nothing_else_from_being_read() {
+    let (disk, pen, [_, base, next]) = small_log();
+    pack_all(&disk, 4096);
+    let name = path(&packed_name(base));
+    let mut bytes = disk.read_raw(&name);
+    let header = StreamHeader::decode(bytes.first_chunk().unwrap(), StreamKind::Packed).unwrap();
+    let (at, len, _) = *frames_of(&bytes).iter().find(|(_, _, packed)| *packed).unwrap();
+    // The number of an algorithm that nobody has, in an entry that proves itself.
+    assert_eq!(bytes[at + 4], ZSTD);
+    bytes[at + 4] = 200;
+    let entry = EntryHeader::decode(bytes[at - 32..].first_chunk().unwrap(), header.salt, at as u64 - 32);
+    let entry = EntryHeader { payload_checksum: crc32(&bytes[at..at + len]), ..entry.unwrap() };
+    bytes[at - 32..at].copy_from_slice(&entry.encode(header.salt, at as u64 - 32));
+    disk.put_raw(&name, &bytes);
+    assert!(recovered(&disk).is_ok(), "it opens, and can be written on");
+    let reader = LogReader::of_writer(open_dir(&disk), Lsn::FIRST);
+    let last = Lsn(pen.model.len() as u64);
+    for lsn in (1..base).chain(next..=last.0) {
+        assert_eq!(
+            reader.read(Lsn(lsn), last).unwrap().unwrap().payload,
+            pen.model[lsn as usize - 1].payload
+        );
+    }
+    let Err(RecoveryError::Compressed { file, algorithm }) = reader.read(Lsn(base), last) else { panic!() };
+    assert_eq!((file, algorithm), (packed_name(base), 200));
+    assert!(matches!(verified(&disk), Err(RecoveryError::Compressed { .. })));
 }
