@@ -3,8 +3,9 @@
 //!
 //! The rule: a frame that is not what was written gives zeros, and is noted. Zeros are no entry, so whoever reads stops
 //! there as at any other damage, says which records that costs by what vouches for them, and may go on behind; the note
-//! says why. What is stored as it was is given as it stands, for its entries prove themselves. A file whose header, head,
-//! index or trailer is not what was written is not opened.
+//! says why. What is stored as it was is given as it stands, for its entries prove themselves. Where the index or what leads
+//! to it is damaged, the frames are found one behind the other; a file whose header or head is not what was written is not
+//! opened.
 //!
 //! Bytes of two frames are kept unpacked, for those who read a frame piece by piece.
 
@@ -13,10 +14,10 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidlog_format::{
-    DecodeError, ENTRY_HEADER_LEN, EntryHeader, ExtendedField, ExtendedFields, Flags, IndexPoint, Kind, Lsn,
-    LsnRange, PACKED_FRAME, PACKED_FRAMES_AT, PACKED_HEAD, PACKED_INDEX, PACKED_TAIL_LEN, PACKED_TRAILER,
-    PACKED_TRAILER_LEN, PackedFrame, PackedHead, PackedIndex, STREAM_END_LEN, STREAM_HEADER_LEN, StreamEnd,
-    StreamHeader, StreamKind, entry_len, padded_len,
+    COMPRESSION_FIELDS_LEN, DecodeError, ENTRY_HEADER_LEN, EntryHeader, ExtendedField, ExtendedFields, Flags,
+    IndexPoint, Kind, Lsn, LsnRange, PACKED_FRAME, PACKED_FRAMES_AT, PACKED_FRAMES_MAX, PACKED_HEAD,
+    PACKED_INDEX, PACKED_TAIL_LEN, PACKED_TRAILER, PACKED_TRAILER_LEN, PackedFrame, PackedHead, PackedIndex,
+    STREAM_END_LEN, STREAM_HEADER_LEN, StreamEnd, StreamHeader, StreamKind, entry_len, padded_len,
 };
 use braidlog_storage::{AlignedBuf, IO_ALIGN, LogFile, read_full_at};
 use thiserror::Error;
@@ -80,7 +81,7 @@ impl PackedFile {
             return Err(damaged(DamageCause::Misnamed { base: Lsn(header.number) }));
         }
         let mut parts = Parts { window: &mut window, header: &header };
-        let (head, index, index_at) = parts.read(base).map_err(|unread| match unread {
+        let (head, index, index_at) = parts.read_or_walk(base).map_err(|unread| match unread {
             Unread::Fault(at, DamageCause::Entry(what)) if what.is_newer() => {
                 RecoveryError::Newer { file: name.to_owned(), offset: at, what }
             }
@@ -335,30 +336,66 @@ impl From<RecoveryError> for Unread {
 }
 
 impl Parts<'_> {
-    fn read(&mut self, base: Lsn) -> Result<(PackedHead, PackedIndex, u64), Unread> {
+    /// Head and index, and where the index stands or should stand.
+    fn read_or_walk(&mut self, base: Lsn) -> Result<(PackedHead, PackedIndex, u64), Unread> {
+        let (number, payload) = self.entry(STREAM_HEADER_LEN, PACKED_HEAD, PACKED_FRAMES_AT)?;
+        let fault = |error| Unread::Fault(STREAM_HEADER_LEN, DamageCause::Entry(error));
+        let head = PackedHead::decode(&payload).map_err(fault)?;
+        if number != 1 || head.base != base {
+            return Err(fault(DecodeError::InvalidField { field: "base LSN" }));
+        }
+        match self.index(&head) {
+            Err(Unread::Fault(at, DamageCause::Entry(what))) if !what.is_newer() => {
+                let walked = self.walk(&head)?.ok_or(Unread::Fault(at, DamageCause::Entry(what)))?;
+                Ok((head, walked.0, walked.1))
+            }
+            found => found.map(|(index, index_at)| (head, index, index_at)),
+        }
+    }
+
+    /// The index as the frames themselves tell it, from one to the next; `None` if there is a gap.
+    fn walk(&mut self, head: &PackedHead) -> Result<Option<(PackedIndex, u64)>, RecoveryError> {
+        let (mut at, mut offset) = (PACKED_FRAMES_AT, 0);
+        let mut frames = Vec::new();
+        while offset < head.len {
+            self.window.fill(at, ENTRY_HEADER_LEN + COMPRESSION_FIELDS_LEN as u64)?;
+            let Some((header, rest)) = self.window.at(at).split_first_chunk() else { return Ok(None) };
+            let Ok(header) = EntryHeader::decode(header, self.header.salt, at) else { return Ok(None) };
+            let plain_len = match header.flags {
+                Flags::NONE => Some(header.payload_len),
+                _ => rest.get(..COMPRESSION_FIELDS_LEN).and_then(plain_len_in),
+            };
+            let is_next = header.kind == PACKED_FRAME && header.lsn == Lsn(frames.len() as u64 + 2);
+            let is_one_too_many = frames.len() == PACKED_FRAMES_MAX;
+            let Some(plain_len) = plain_len.filter(|_| is_next && !is_one_too_many) else { return Ok(None) };
+            frames.push(PackedFrame { offset, at, lsn: Lsn::ZERO });
+            offset = offset.saturating_add(u64::from(plain_len));
+            at = at.saturating_add(header.entry_len());
+        }
+        // Whoever needs the checksum of the whole file has written it himself.
+        let index = PackedIndex { frames, checksum: 0 };
+        Ok(PackedIndex::decode(&index.encode(), head, at).ok().map(|index| (index, at)))
+    }
+
+    fn index(&mut self, head: &PackedHead) -> Result<(PackedIndex, u64), Unread> {
         let invalid = |at, field| Unread::Fault(at, DamageCause::Entry(DecodeError::InvalidField { field }));
         let fault = |at| move |error| Unread::Fault(at, DamageCause::Entry(error));
         let end = self.window.len();
         let trailer_at = end.saturating_sub(PACKED_TAIL_LEN);
         let end_at = trailer_at + entry_len(PACKED_TRAILER_LEN as u64);
 
-        let (number, payload) = self.entry(STREAM_HEADER_LEN, PACKED_HEAD, PACKED_FRAMES_AT)?;
-        let head = PackedHead::decode(&payload).map_err(fault(STREAM_HEADER_LEN))?;
-        if number != 1 || head.base != base {
-            return Err(invalid(STREAM_HEADER_LEN, "base LSN"));
-        }
         let (ended, payload) = self.entry(end_at, StreamEnd::KIND, end)?;
         let counted = StreamEnd::decode(&payload).map_err(fault(end_at))?;
         let (trailed, payload) = self.entry(trailer_at, PACKED_TRAILER, end_at)?;
         let index_at = payload.try_into().map(u64::from_le_bytes);
         let index_at = index_at.map_err(|_| invalid(trailer_at, "trailer length"))?;
         let (indexed, payload) = self.entry(index_at, PACKED_INDEX, trailer_at)?;
-        let index = PackedIndex::decode(&payload, &head, index_at).map_err(fault(index_at))?;
+        let index = PackedIndex::decode(&payload, head, index_at).map_err(fault(index_at))?;
         let frames = index.frames.len() as u64;
         if (indexed, trailed, ended, counted.entries) != (frames + 2, frames + 3, frames + 4, frames + 3) {
             return Err(invalid(end_at, "entries"));
         }
-        Ok((head, index, index_at))
+        Ok((index, index_at))
     }
 
     /// The number and the payload of the entry of this kind that stands at `at` and ends at `end`.
@@ -387,6 +424,15 @@ impl Parts<'_> {
         header.check_payload(payload, padding).map_err(fault)?;
         Ok((header.lsn.0, payload.to_vec()))
     }
+}
+
+/// What the extended fields of a compressed frame say that it has unpacked.
+fn plain_len_in(fields: &[u8]) -> Option<u32> {
+    let (fields, _) = ExtendedFields::split(fields).ok()?;
+    fields.filter_map(Result::ok).find_map(|field| match field {
+        ExtendedField::Compression { plain_len, .. } => Some(plain_len),
+        _ => None,
+    })
 }
 
 const _: () = assert!(PACKED_TAIL_LEN == entry_len(PACKED_TRAILER_LEN as u64) + entry_len(STREAM_END_LEN));

@@ -464,3 +464,66 @@ fn frame_that_this_build_cannot_unpack_is_no_damage_and_keeps_nothing_else_from_
     assert_eq!((file, algorithm), (packed_name(base), 200));
     assert!(matches!(verified(&disk), Err(RecoveryError::Compressed { .. })));
 }
+
+#[test]
+fn damage_to_the_index_costs_no_record() {
+    let (disk, pen, [_, base, _]) = small_log();
+    pack_all(&disk, 4096);
+    let whole = told(records(&disk, 1, pen.model.len() as u64));
+    let name = path(&packed_name(base));
+    let bytes = disk.read_raw(&name);
+    let (at, len, _) = *frames_of(&bytes).last().unwrap();
+    // The index, the trailer, the end, and all of them.
+    let index = (at + len).next_multiple_of(8);
+    let end = bytes.len();
+    for lost in [index..index + 40, end - 88..end - 80, end - 20..end - 10, index..end] {
+        let mut damaged = bytes.clone();
+        damaged[lost.clone()].fill(0xA5);
+        disk.put_raw(&name, &damaged);
+        assert_eq!(told(records(&disk, 1, pen.model.len() as u64)), whole, "{lost:?}");
+        let report = verified(&disk).unwrap();
+        assert_eq!(report.problems.len(), 1, "{lost:?}: {:?}", report.problems);
+        assert!(report.problems[0].lsns.is_empty(), "{}", report.problems[0]);
+    }
+    disk.put_raw(&name, &bytes[..index]);
+    assert_eq!(told(records(&disk, 1, pen.model.len() as u64)), whole, "the file ends behind its frames");
+    assert!(!verified(&disk).unwrap().is_clean());
+}
+
+#[test]
+fn whatever_happens_to_a_packed_file_no_wrong_record_is_shown() {
+    let (disk, pen, [_, base, _]) = small_log();
+    pack_all(&disk, 4096);
+    let last = pen.model.len() as u64;
+    let whole = told(records(&disk, 1, last));
+    let name = path(&packed_name(base));
+    let bytes = disk.read_raw(&name);
+    let mut rng = Rng::new(77);
+    let (mut refused, mut read) = (0, 0);
+    for round in 0..600 {
+        let mut damaged = bytes.clone();
+        for _ in 0..rng.below(3) + 1 {
+            let from = rng.index(damaged.len());
+            let to = (from + rng.index(300)).min(damaged.len());
+            match rng.below(4) {
+                0 => rng.fill(&mut damaged[from..to]),
+                1 => damaged[from..to].fill(0),
+                2 => drop(damaged.drain(from..to)),
+                _ => damaged.extend_from_within(from..to),
+            }
+        }
+        disk.put_raw(&name, &damaged);
+        let report = verified(&disk);
+        let is_clean = report.as_ref().is_ok_and(|report| report.is_clean());
+        let refuses = matches!(report, Err(RecoveryError::Foreign { .. } | RecoveryError::Newer { .. }));
+        assert!(refuses || damaged == bytes || !is_clean, "round {round}: it is told");
+        for threads in [1, 2] {
+            let ahead = ReadAhead { threads, memory_bytes: 3 << 20, after_bytes: 0 };
+            let told = told(records(&disk, 1, last).read_ahead(ahead));
+            let good = told.iter().zip(&whole).take_while(|(one, other)| one == other).count();
+            assert!(good == whole.len() || told.len() == good + 1, "round {round}: {:?}", told.get(good));
+            if good == whole.len() { read += 1 } else { refused += 1 }
+        }
+    }
+    assert!(refused > 300 && read > 100, "{refused} refused, {read} read");
+}
