@@ -517,4 +517,18 @@ mod tests {
             assert!([field, value, limit].iter().all(|word| text.contains(word)), "{text}");
         }
     }
+
+    #[test]
+    fn a_log_that_compresses_needs_the_cargo_feature() {
+        for compression in [Compression::AtOnce, Compression::AfterAge(Duration::from_secs(1))] {
+            let checked = Options::default().compression(compression).check(0);
+            if cfg!(feature = "zstd") {
+                checked.unwrap();
+            } else {
+                let error = checked.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                assert!(error.to_string().contains("cargo feature `zstd`"), "{error}");
+            }
+        }
+    }
 }
