@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidlog_format::{IndexPoint, Lsn, Place, SegmentHeader};
 
-/// The most points that are kept, of 16 bytes each: with 64 KiB between two, an index of 16 GiB in 4 MiB.
-const POINTS_MAX: usize = 256 << 10;
+/// The most bytes that are kept: with 64 KiB between two points of 16 bytes each, an index of almost 16 GiB in large
+/// segments.
+const BYTES_MAX: usize = 4 << 20;
 /// Bytes between two points of what was passed over.
 const STEP: u64 = 16 << 10;
 /// Two points of a segment whose seal was not read have at most so many bytes between them, or are not taken for neighbours.
@@ -39,8 +40,8 @@ pub(crate) struct Indexes {
 #[derive(Debug, Default)]
 struct Kept {
     by_base: BTreeMap<Lsn, Index>,
-    /// Points of all of them.
-    points: usize,
+    /// Bytes of all of them.
+    bytes: usize,
     /// Counts the questions, so that the index which was not asked for longest can be told.
     questions: u64,
 }
@@ -113,6 +114,7 @@ impl Indexes {
         let mut kept = self.kept();
         let known = kept.take(header.base).filter(|index| index.header.salt == header.salt);
         let mut index = known.unwrap_or(Index { header: *header, points: Vec::new(), end: None, asked: 0 });
+        index.points.reserve_exact(points.len());
         index.points.extend(points);
         index.points.sort_by_key(|point| point.lsn);
         index.points.dedup_by_key(|point| point.lsn);
@@ -132,6 +134,11 @@ impl Index {
         let to = self.point_behind(lsn).map(|next| next.offset).or(self.end)?;
         let is_gap = self.end.is_none() && to.saturating_sub(from.offset) > GAP_MAX;
         (!is_gap).then_some(Place { header: self.header, from, to })
+    }
+
+    /// What it takes in memory. A segment's header is some hundred bytes, which are more than the points of a small segment.
+    fn bytes(&self) -> usize {
+        size_of::<(Lsn, Index)>() + self.points.capacity() * size_of::<IndexPoint>()
     }
 
     fn point_before(&self, lsn: Lsn) -> Option<IndexPoint> {
@@ -154,7 +161,7 @@ impl Kept {
 
     fn take(&mut self, base: Lsn) -> Option<Index> {
         let taken = self.by_base.remove(&base)?;
-        self.points -= taken.points.len();
+        self.bytes -= taken.bytes();
         Some(taken)
     }
 
@@ -163,9 +170,9 @@ impl Kept {
         self.take(index.header.base);
         self.questions += 1;
         index.asked = self.questions;
-        self.points += index.points.len();
+        self.bytes += index.bytes();
         self.by_base.insert(index.header.base, index);
-        while self.points > POINTS_MAX {
+        while self.bytes > BYTES_MAX {
             let oldest = self.by_base.iter().min_by_key(|(_, index)| index.asked).map(|(base, _)| *base);
             let Some(oldest) = oldest else { return };
             self.take(oldest);
@@ -262,7 +269,7 @@ mod tests {
         assert_eq!(span(&indexes, 1, 10), Some((9000, 400_000)));
         indexes.keep_passed(&header(1, 7), passed([5, 9]));
         assert_eq!(span(&indexes, 1, 3), Some((2000, 5000)));
-        assert_eq!(indexes.kept().points, 5);
+        assert_eq!(indexes.kept().by_base[&Lsn(1)].points.len(), 5);
     }
 
     /// A writer that knows two points of the segment with base 1.
@@ -295,13 +302,25 @@ mod tests {
     #[test]
     fn the_index_that_was_not_asked_for_longest_is_given_up() {
         let indexes = Indexes::default();
-        let half = POINTS_MAX as u64 / 2;
+        let half = ((BYTES_MAX / 2 - size_of::<(Lsn, Index)>()) / size_of::<IndexPoint>()) as u64;
         indexes.keep(&header(1, 1), points(1..=half), 0);
         indexes.keep(&header(2, 1), points(2..2 + half), 0);
         assert!(span(&indexes, 1, 5).is_some());
         indexes.keep(&header(3, 1), points([3]), 4000);
         assert!(span(&indexes, 1, 5).is_some() && span(&indexes, 3, 3).is_some());
         assert_eq!(span(&indexes, 2, 5), None);
-        assert!(indexes.kept().points <= POINTS_MAX);
+        assert!(indexes.kept().bytes <= BYTES_MAX);
+    }
+
+    #[test]
+    fn many_small_segments_take_no_more_memory_than_few_large_ones() {
+        let indexes = Indexes::default();
+        let header_len = size_of::<SegmentHeader>();
+        let count = 2 * BYTES_MAX / header_len;
+        for base in 1..=count as u64 {
+            indexes.keep(&header(base, 1), points([base]), 0);
+        }
+        let kept = indexes.kept().by_base.len();
+        assert!(kept > 100 && kept * header_len < BYTES_MAX, "{kept} headers of {header_len} bytes");
     }
 }
