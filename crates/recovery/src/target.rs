@@ -132,9 +132,16 @@ pub fn resolve(
     manifest: &Manifest,
     last: Lsn,
 ) -> Result<Lsn, TargetError> {
-    let log = Log { reader, first: manifest.log_start, last: last.max(manifest.log_start.prev()) };
     // What is looked at stays, as far as that is for this process to say.
-    let _pin = reader.pins().pin(log.first).map_err(|first_lsn| RecoveryError::Truncated { first_lsn })?;
+    let _pin = reader.pins().pin_all();
+    // A truncation raises the floor before the manifest says so, and takes nothing that lies above.
+    let first = manifest.log_start.max(reader.pins().floor());
+    // What lies before a restore point was durable when it was set, perhaps after the caller looked how much is.
+    let named = match &target.at {
+        At::RestorePoint(name) => manifest.restore_point(name).map_or(Lsn::ZERO, |point| point.lsn),
+        At::Lsn(_) | At::TimeNs(_) | At::When(_) => Lsn::ZERO,
+    };
+    let log = Log { reader, first, last: last.max(named).max(first.prev()) };
     log.resolve(target, manifest).map_err(|error| match error {
         TargetError::Recovery(error) => TargetError::Recovery(log.unless_truncated(error)),
         error => error,

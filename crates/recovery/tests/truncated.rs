@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use braidlog_format::{CheckpointName, LogId, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME};
 use braidlog_recovery::{
-    DamageCause, Disposed, LogReader, Manifest, ManifestStore, Pins, RecoveryError, Truncation, Warning,
-    truncate,
+    DamageCause, Disposed, LogReader, Manifest, ManifestStore, Pins, RecoveryError, Target, TargetError,
+    Truncation, Warning, resolve, truncate,
 };
 use braidlog_sim::{Bound, Fault, Op, Profile, SimClock, SimDisk};
 use braidlog_storage::{LogDir, Storage};
@@ -524,4 +524,24 @@ fn opening_that_crashed_while_it_removed_what_was_cut_is_done_again() {
             }
         }
     }
+}
+
+/// A truncation raises the floor of this process's readers, and then writes the manifest, which takes its time. Whoever asked
+/// meanwhile where a point lies was told that the log begins behind it, wherever it was.
+#[test]
+fn a_point_that_stays_is_found_while_a_truncation_is_under_way() {
+    let (disk, _) = log();
+    let (dir, store) = store(&disk);
+    let reader = LogReader::of_writer(Arc::clone(&dir), Lsn::FIRST);
+    checkpoint(&dir, &store, 11);
+    let before = store.current();
+    let at = |lsn| resolve(&Target::lsn(Lsn(lsn)), &reader, &before, Lsn(11));
+    assert_eq!((at(2).unwrap(), at(8).unwrap()), (Lsn(2), Lsn(8)));
+    assert_eq!(cut(&dir, &store, reader.pins(), 8).unwrap().first_lsn, Lsn(7));
+    assert_eq!((at(6).unwrap(), at(8).unwrap()), (Lsn(6), Lsn(8)));
+    let gone = at(5);
+    assert!(
+        matches!(gone, Err(TargetError::Recovery(RecoveryError::Truncated { first_lsn: Lsn(7) }))),
+        "{gone:?}"
+    );
 }
