@@ -182,6 +182,29 @@ fn restore_points_are_listed_and_dropped_and_each_has_a_name_of_its_own() {
     assert_eq!(wal.restore_point("e").unwrap_err().kind(), ErrorKind::Closed);
 }
 
+/// A reader beside the writer went by sync marks alone, which come later: of the records before a restore point it gave those
+/// up to the last mark, and said nothing.
+#[test]
+fn a_reader_beside_the_writer_stands_at_a_restore_point_as_soon_as_it_is_set() {
+    let disk = SimDisk::new();
+    let wal = options(&disk).open("log").unwrap();
+    let reader = options(&disk).open_read_only("log").unwrap();
+    for number in 1..=20 {
+        wal.append(format!("key{}={number}{}", number % 3, "x".repeat(9000))).unwrap();
+        let before = reader.last_lsn().unwrap();
+        assert!(before < Lsn(number), "the mark of a record comes with the next one");
+        let name = format!("after {number}");
+        wal.restore_point(&name).unwrap();
+        let point = Target::restore_point(name);
+        assert_eq!(reader.lsn_at(&point).unwrap(), Lsn(number));
+        assert_eq!(reader.replay_with(Replay::new().until(point.clone())).unwrap().count() as u64, number);
+        let mut found = Keys::default();
+        reader.recover_with(Recover::new().until(point), &mut found).unwrap();
+        assert_eq!(found.applied, Lsn(number));
+        assert_eq!(reader.last_lsn().unwrap(), Lsn(number));
+    }
+}
+
 #[test]
 fn what_was_truncated_cannot_be_gone_back_to_and_its_restore_points_are_gone() {
     let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));

@@ -1,8 +1,9 @@
 //! How much of a log a reader may show: what is durable, and no more.
 //!
 //! # Beside a writer
-//! The highest sync mark in the last segment says how far the log is durable, and so do a seal and the header
-//! of a newer segment. What follows the last mark may be half written and is nobody's damage.
+//! The highest sync mark in the last segment says how far the log is durable, and so do a seal, the header
+//! of a newer segment, and the manifest: what it names, a restore point or a checkpoint, can be read at once. What
+//! follows all of these may be half written and is nobody's damage.
 //!
 //! # On a dead log
 //! What recovery would keep, by the same code ([`tail`]).
@@ -130,6 +131,7 @@ impl Visible {
             Some(last) => {
                 self.last = self.last.max(last.header.base.prev());
                 if live {
+                    self.last = self.last.max(manifest.durable);
                     self.look_beside_writer(dir, last, doubted)?
                 } else {
                     let looked = self.look_at_dead(dir, &chain, last, &manifest)?;
