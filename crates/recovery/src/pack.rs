@@ -337,7 +337,7 @@ impl Writing {
     fn checked(&mut self) -> Result<(), RecoveryError> {
         let Writing { scan, named, frames, .. } = self;
         if let Some(last) = scan.at.last
-            && (last.checksum != named.last_checksum || last.timestamp_ns != named.last_timestamp_ns)
+            && (last.lsn > named.last || last.differs_from(named))
         {
             let lsns = LsnRange { first: last.lsn, last: last.lsn };
             let name = scan.window.name();

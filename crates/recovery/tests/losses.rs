@@ -212,6 +212,28 @@ fn a_replay_in_partitions_tells_what_was_lost() {
     }
 }
 
+#[cfg(feature = "zstd")]
+#[test]
+fn a_loss_is_passed_in_a_packed_segment_as_in_a_plain_one() {
+    let disk = SimDisk::new();
+    let losses = lossy_log(&disk);
+    // One that would not become smaller stays.
+    assert_eq!(support::packing::pack_all(&disk, 600), 2);
+    let report = verified(&disk).unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
+    assert_eq!(report.losses, losses);
+    let reader = LogReader::open_read_only(open_dir(&disk)).unwrap();
+    let mut records = reader.iter(Lsn(1), Lsn::MAX).unwrap();
+    let lsns: Vec<u64> = records.by_ref().map(|record| record.unwrap().lsn.0).collect();
+    let there = |lsn: &u64| !losses.iter().any(|loss| loss.lsns.contains(Lsn(*lsn)));
+    assert_eq!(lsns, (1..=450).filter(there).collect::<Vec<_>>());
+    assert_eq!(records.losses(), losses);
+    for lsn in 1..=450 {
+        let found = reader.read(Lsn(lsn), Lsn::MAX);
+        assert_eq!(there(&lsn), matches!(found, Ok(Some(record)) if record.lsn == Lsn(lsn)), "{lsn}");
+    }
+}
+
 #[test]
 fn a_lost_lsn_is_never_given_again() {
     let disk = SimDisk::new();
