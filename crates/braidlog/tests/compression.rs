@@ -258,6 +258,11 @@ fn compressed_log_is_backed_up_and_a_backup_becomes_compressed_with_it() {
     assert!(none.is_empty());
     append(&log.wal, 20);
     log.wal.compress().unwrap();
+    // A file that the disk has damaged goes when its segment comes under the other name.
+    let damaged = format!("backup/{:020}.wal", plain[1]);
+    let mut bytes = log.disk.read_raw(&damaged);
+    bytes[40] ^= 1;
+    log.disk.put_raw(&damaged, &bytes);
     let report = backup();
     assert_eq!(read(), log.wal.durable_lsn());
     let (compressed, rest) = segments(&log.disk, "backup");

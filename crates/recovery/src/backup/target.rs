@@ -2,7 +2,7 @@
 //!
 //! The rule: nothing in it is touched before it is known to be empty or a backup of this very log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -24,8 +24,10 @@ pub(super) struct Target {
     store: ManifestStore,
     /// The manifest of the backup before; `None` if there is none.
     before: Option<Arc<Manifest>>,
-    /// The files that are there: names and lengths.
+    /// The files that are there and not known to be damaged: names and lengths.
     files: BTreeMap<String, u64>,
+    /// Those that are to be brought anew, or removed.
+    damaged: BTreeSet<String>,
 }
 
 impl Target {
@@ -51,6 +53,7 @@ impl Target {
             store: ManifestStore::new(Arc::clone(to), Arc::clone(clock), log_id, Arc::clone(&manifest)),
             before: before.then_some(manifest),
             files: entries.into_iter().map(|entry| (entry.name, entry.len)).collect(),
+            damaged: BTreeSet::new(),
         })
     }
 
@@ -84,8 +87,8 @@ impl Target {
                 .and_then(|header| header.expect(&file.name(), file.base, Lsn::MAX));
             let theirs = match theirs {
                 Err(RecoveryError::Damaged(_)) if ours.is_some() => {
-                    // No file is as long as that: it is brought anew.
-                    self.files.insert(file.name(), u64::MAX);
+                    self.files.remove(&file.name());
+                    self.damaged.insert(file.name());
                     continue;
                 }
                 theirs => theirs?,
@@ -182,9 +185,10 @@ impl Target {
     /// Removes the other file of this segment, durably: it would win over the one that has just been brought, and may be
     /// one that an earlier backup cut. Before the next segment is brought, which continues the new one.
     pub(super) fn remove_twin(&mut self, base: Lsn, name: &str) -> Result<(), RecoveryError> {
-        for twin in [SegmentName(base).to_string(), PackedName(base).to_string()] {
-            if twin != name && self.files.remove(&twin).is_some() {
-                self.remove(&twin)?;
+        let twins = [SegmentName(base).to_string(), PackedName(base).to_string()];
+        for twin in twins.iter().filter(|twin| *twin != name) {
+            if self.files.remove(twin).is_some() || self.damaged.remove(twin) {
+                self.remove(twin)?;
                 self.sync()?;
             }
         }
@@ -213,7 +217,8 @@ impl Target {
         kept.extend(segments.map(|segment| name_of(segment, Some(segment.header.base) == last)));
         let is_of_a_log = |name: &str| base_of(name).is_some() || CheckpointName::parse(name).is_some();
         let is_kept = |name: &String| kept.contains(name) || !is_of_a_log(name);
-        let gone: Vec<_> = self.files.keys().filter(|name| !is_kept(name)).cloned().collect();
+        let there = self.files.keys().chain(&self.damaged);
+        let gone: Vec<_> = there.filter(|name| !is_kept(name)).cloned().collect();
         for name in &gone {
             self.remove(name)?;
             self.files.remove(name);
