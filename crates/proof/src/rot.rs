@@ -6,8 +6,11 @@
 //! `judges` put `verify`, a reader and `Wal::open` before the files. They must say exactly what the model says:
 //! the damaged place with file, offset and LSNs; or every record as it was written; or the lawful prefix.
 //!
+//! A log that was cut comes to them, whose manifest, checkpoints and packed segments are damaged (`beside`).
+//!
 //! The rule: never wrong data, a short log, a panic or a large allocation; looking changes nothing.
 
+mod beside;
 mod chain;
 mod damage;
 mod judges;
@@ -62,6 +65,7 @@ pub fn run(options: &Options) -> Counts {
         let damages = chosen(&log, options);
         counts.merge(&run_all(&log, &damages, options));
     }
+    counts.merge(&beside::run(options.stride));
     counts
 }
 
