@@ -170,8 +170,8 @@ impl Wal {
 
 /// # Recovery of the application
 impl ReadOnly {
-    /// Brings a new `state` to where the log is, as [`Wal::recover`] does: up to [`ReadOnly::last_lsn`], or to the newest
-    /// checkpoint, which may lie a little above. What opening the log for writing would repair is not in the report.
+    /// Brings a new `state` to where the log is, as [`Wal::recover`] does: up to [`ReadOnly::last_lsn`], or above it to a
+    /// checkpoint that the writer took meanwhile. What opening the log for writing would repair is not in the report.
     ///
     /// A writer of another process takes checkpoints meanwhile as it likes, and this looks again when one that it looked for
     /// is gone. It does not keep that writer from giving up records that are still to be replayed: set a

@@ -131,8 +131,7 @@ impl Visible {
             Some(last) => {
                 self.last = self.last.max(last.header.base.prev());
                 if live {
-                    self.last = self.last.max(manifest.durable);
-                    self.look_beside_writer(dir, last, doubted)?
+                    self.look_beside_writer(dir, last, manifest.durable, doubted)?
                 } else {
                     let looked = self.look_at_dead(dir, &chain, last, &manifest)?;
                     // A writer that opened meanwhile may have written behind the sync.
@@ -148,6 +147,7 @@ impl Visible {
         &mut self,
         dir: &Arc<dyn LogDir>,
         last: &Segment,
+        vouched: Lsn,
         doubted: bool,
     ) -> Result<Look, RecoveryError> {
         let mut window = if doubted {
@@ -180,6 +180,10 @@ impl Visible {
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("reader_passes_the_mark") {
             self.last = self.last.max(at.next.prev());
+        }
+        // The manifest may be of a moment after the listing, and then speak of a segment that is not in it.
+        if vouched < at.next {
+            self.last = self.last.max(vouched);
         }
         tracked.stops = if at.offset == tracked.at.offset { tracked.stops.saturating_add(1) } else { 1 };
         tracked.at = at;
