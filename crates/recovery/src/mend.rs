@@ -20,7 +20,8 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use braidlog_format::{
-    LogId, PackedName, Predecessor, Salt, SegmentHeader, UserMetadata, checksum::crc32, prepared_name,
+    LogId, LsnRange, PackedName, Predecessor, Salt, SegmentHeader, UserMetadata, checksum::crc32,
+    prepared_name,
 };
 use braidlog_storage::{Clock, LogDir};
 
@@ -71,6 +72,9 @@ fn note_losses(
     let store = ManifestStore::new(Arc::clone(dir), Arc::clone(clock), log_id, Arc::new(manifest));
     store.change(|manifest| {
         manifest.durable = manifest.durable.max(plan.bound);
+        // A repair with another policy that never came to its end may have said more than was given up.
+        let overlap = |one: LsnRange, other: LsnRange| one.first <= other.last && other.first <= one.last;
+        manifest.losses.retain(|said| !plan.outcome.kept.iter().any(|&kept| overlap(kept, said.lsns)));
         for loss in plan.losses() {
             if !manifest.losses.iter().any(|known| known.lsns == loss.lsns) {
                 manifest.losses.push(loss.clone());

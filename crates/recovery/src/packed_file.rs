@@ -17,7 +17,8 @@ use braidlog_format::{
     COMPRESSION_FIELDS_LEN, DecodeError, ENTRY_HEADER_LEN, EntryHeader, ExtendedField, ExtendedFields, Flags,
     IndexPoint, Kind, Lsn, LsnRange, PACKED_FRAME, PACKED_FRAMES_AT, PACKED_FRAMES_MAX, PACKED_HEAD,
     PACKED_INDEX, PACKED_TAIL_LEN, PACKED_TRAILER, PACKED_TRAILER_LEN, PackedFrame, PackedHead, PackedIndex,
-    STREAM_END_LEN, STREAM_HEADER_LEN, StreamEnd, StreamHeader, StreamKind, entry_len, padded_len,
+    STREAM_END_LEN, STREAM_HEADER_LEN, STREAM_PAYLOAD_MAX, StreamEnd, StreamHeader, StreamKind, entry_len,
+    padded_len,
 };
 use braidlog_storage::{AlignedBuf, IO_ALIGN, LogFile, read_full_at};
 use thiserror::Error;
@@ -412,6 +413,9 @@ impl Parts<'_> {
         let header = EntryHeader::decode(bytes, self.header.salt, at).map_err(fault)?;
         if header.kind != kind || header.flags != Flags::NONE || header.entry_len() != need {
             return Err(invalid("kind"));
+        }
+        if header.payload_len as usize > STREAM_PAYLOAD_MAX {
+            return Err(invalid("payload length"));
         }
         self.window.fill(at, need)?;
         let bytes = self.window.at(at).get(ENTRY_HEADER_LEN as usize..).unwrap_or(&[]);

@@ -135,7 +135,8 @@ impl RepairPlan {
 
 /// What `policy` makes of the log that was surveyed. [`Refuse`](DamagePolicy::Refuse) changes nothing.
 pub(crate) fn plan(survey: &Survey, policy: DamagePolicy) -> RepairPlan {
-    let mut planner = Planner { survey, segments: Vec::new(), set_aside: Vec::new(), next: survey.start };
+    let mut planner =
+        Planner { survey, policy, segments: Vec::new(), set_aside: Vec::new(), next: survey.start };
     match policy {
         DamagePolicy::Refuse => {}
         DamagePolicy::UntilDamage => planner.until_damage(),
@@ -150,6 +151,7 @@ pub(crate) fn plan(survey: &Survey, policy: DamagePolicy) -> RepairPlan {
 
 struct Planner<'a> {
     survey: &'a Survey,
+    policy: DamagePolicy,
     segments: Vec<Planned>,
     set_aside: Vec<usize>,
     /// The LSN that comes next.
@@ -242,8 +244,12 @@ impl Planner<'_> {
         self.segments.push(planned);
     }
 
-    /// The incarnation of a segment before which there is none: no newer than the next one that is known.
+    /// The incarnation of a segment before which there is none: no newer than the next one that is known. Where none stays
+    /// behind it, the one that the manifest knows when those that are known have been set aside.
     fn first_incarnation(&self) -> Incarnation {
+        if self.policy == DamagePolicy::UntilDamage {
+            return self.survey.incarnation.max(Incarnation(1));
+        }
         let known = self.survey.files.iter().filter_map(Surveyed::good_header);
         known.map(|header| header.incarnation).min().unwrap_or(Incarnation(1))
     }

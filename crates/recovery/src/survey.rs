@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use braidlog_format::{
     ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Incarnation, Kind, LogId, Lsn, LsnRange,
-    Predecessor, Salt, SegmentHeader, SyncMark, UserMetadata,
+    PACKED_FRAME_MAX, PACKED_FRAMES_MAX, Predecessor, Salt, SegmentHeader, SyncMark, UserMetadata,
 };
 use braidlog_storage::LogDir;
 
@@ -255,10 +255,21 @@ impl Opened {
             (HeaderState::Lost(Some(salt)), _) => rebuilt(self.file.base, *salt),
             // What stands in a file under another's name keeps its LSNs from being given again, and no more.
             (HeaderState::Lost(None), Some(header)) => **header,
-            (HeaderState::Lost(None), None) | (HeaderState::NotStarted, _) => return Ok(surveyed),
+            (HeaderState::Lost(None), None) => {
+                if next.is_none() && !self.is_settled(manifest) {
+                    found.bound = found.bound.max(self.bound_of_nothing_proved(dir)?);
+                }
+                return Ok(surveyed);
+            }
+            (HeaderState::NotStarted, _) => return Ok(surveyed),
         };
         let (window, patient) = Window::open_patient(dir, &name, STREAM_LEN)?;
         let limit = if header.base == self.file.base { before_next } else { None };
+        // What was packed was whole, whether or not its successor is still there to say so.
+        let packed_last = window.packed().map_or(Lsn::ZERO, |packed| packed.last_lsn());
+        if limit.is_none() {
+            found.acknowledged = found.acknowledged.max(packed_last);
+        }
         let reading = Reading {
             name: &name,
             header: &header,
@@ -266,7 +277,8 @@ impl Opened {
             patient: &patient,
             limit,
             named,
-            durable: if limit.is_none() { manifest.durable } else { Lsn::ZERO },
+            durable: if limit.is_none() { manifest.durable.max(packed_last) } else { Lsn::ZERO },
+            is_settled: self.is_settled(manifest),
             found,
             surveyed: &mut surveyed,
         };
@@ -279,6 +291,41 @@ impl Opened {
         }
         Ok(surveyed)
     }
+
+    /// Whether a repair looked at this file before, while others may have stood behind it, and gave up LSNs in it or above.
+    /// It said durably how far they can go, and nobody has written to the file since.
+    fn is_settled(&self, manifest: &Manifest) -> bool {
+        manifest.losses.iter().any(|loss| loss.lsns.last >= self.file.base)
+    }
+
+    /// The last LSN that a record of this file can have had, which comes last and of which nothing proves itself.
+    fn bound_of_nothing_proved(&self, dir: &Arc<dyn LogDir>) -> Result<Lsn, RecoveryError> {
+        let count = match Window::open_patient(dir, &self.file.name(), STREAM_LEN) {
+            Ok((mut window, _)) => {
+                // Whatever stands there may be of its present life.
+                let header = SegmentHeader { recycled: false, ..rebuilt(self.file.base, Salt::default()) };
+                let at = Position::first_of(&header);
+                let left_to = look_behind(&mut window, &header, &at)?.left_to;
+                records_max(left_to.unwrap_or(at.offset).saturating_sub(at.offset))
+            }
+            // A packed file that does not say how much is in it: as many frames as it has space for.
+            Err(RecoveryError::Damaged(_)) => {
+                let frames = (self.file.len / ENTRY_HEADER_LEN).min(PACKED_FRAMES_MAX as u64);
+                records_max(frames.saturating_mul(PACKED_FRAME_MAX as u64))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(above(self.file.base.prev(), count))
+    }
+}
+
+/// The most records that as many bytes can have been, the last of them perhaps cut.
+fn records_max(bytes: u64) -> u64 {
+    bytes.div_ceil(ENTRY_HEADER_LEN)
+}
+
+fn above(lsn: Lsn, count: u64) -> Lsn {
+    Lsn(lsn.0.saturating_add(count).min(Lsn::MAX.0))
 }
 
 /// What proves itself in a file of which nothing but the salt and a base is known, to its last byte: there is no torn tail
@@ -312,6 +359,7 @@ pub(crate) fn survey_alone(
         limit: Some(Lsn::MAX),
         named: None,
         durable: Lsn::ZERO,
+        is_settled: false,
         found: &mut found,
         surveyed: &mut surveyed,
     };
@@ -347,6 +395,8 @@ struct Reading<'a> {
     named: Option<Predecessor>,
     /// In the last segment: every record up to here was durable, says the manifest.
     durable: Lsn,
+    /// That no LSN above can be in it.
+    is_settled: bool,
     found: &'a mut Survey,
     surveyed: &'a mut Surveyed,
 }
@@ -396,6 +446,8 @@ impl Reading<'_> {
                     let ends = header.kind == Kind::LOSS
                         || (header.kind.takes_lsn() && !header.flags.contains(Flags::BATCH_CONTINUES));
                     if dropping {
+                        // Not kept, but given out once.
+                        self.bound(self.scan.at.next.prev());
                         // A round begins with a mark, and no batch reaches into another round.
                         if ends || header.kind == Kind::SYNC_MARK {
                             dropping = false;
@@ -437,6 +489,8 @@ impl Reading<'_> {
             synced_offset = synced_offset.max(behind.synced_offset);
             let is_damage = behind.vouched.is_some()
                 || at.next <= self.durable
+                // Where the header is gone, what stands there was not torn by a crash.
+                || (matches!(self.surveyed.header, HeaderState::Lost(_)) && behind.left_to.is_some())
                 || self.patient.is_unreadable_behind(at.offset);
             if !is_damage {
                 // The end of the log, or a torn tail.
@@ -453,6 +507,8 @@ impl Reading<'_> {
                 return Ok(());
             };
             self.damage(&at, self.scan.at.next.prev(), cause);
+            // What stands behind says that these LSNs were given out, whether or not it is kept.
+            self.bound(self.scan.at.next.prev());
             dropping = drops;
             run = Run::from(self.scan.at);
         }
@@ -537,9 +593,14 @@ impl Reading<'_> {
             None if self.patient.is_unreadable_behind(at.offset) => self.scan.window.len(),
             None => at.offset,
         };
-        let count = left_to.saturating_sub(at.offset) / ENTRY_HEADER_LEN;
-        let bound = Lsn(at.next.prev().0.saturating_add(count).min(Lsn::MAX.0)).max(self.durable);
-        self.found.bound = self.found.bound.max(bound);
+        let left = if self.is_settled { 0 } else { left_to.saturating_sub(at.offset) };
+        let count = records_max(left);
+        self.bound(above(at.next.prev(), count).max(self.durable));
+    }
+
+    /// LSNs up to this one may have been given out.
+    fn bound(&mut self, lsn: Lsn) {
+        self.found.bound = self.found.bound.max(lsn);
     }
 
     fn acknowledge(&mut self, lsn: Lsn) {
@@ -552,7 +613,7 @@ impl Reading<'_> {
             let lsns = LsnRange { first: from.next, last: to.next.prev() };
             self.surveyed.pieces.push(Piece { from, to: to.offset, lsns });
             self.surveyed.last = to.last;
-            self.found.bound = self.found.bound.max(lsns.last);
+            self.bound(lsns.last);
         }
     }
 

@@ -3,60 +3,21 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use braidlog_format::{LogId, Lsn, LsnRange};
 use braidlog_recovery::{
-    DamagePolicy, DamagedLog, LogReader, Loss, Manifest, ManifestStore, OnDamage, Recovered, RecoveryError,
-    RepairReport, WhatBecame, recover_with, repair, repair_plan,
+    DamagePolicy, DamagedLog, LogReader, Loss, Manifest, ManifestStore, RecoveryError, RepairReport,
+    WhatBecame, repair, repair_plan,
 };
 use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
-use braidlog_storage::{LogDir, Storage};
 #[cfg(feature = "zstd")]
 use support::packing::{pack_all, packed_name};
+use support::repairing::{LOSSY, image_of, log, open_with, with_quarantine};
 use support::{
-    DIR, LOG_ID, Pen, Written, entries_of, files, header_of, open_dir, path, recovered, segment,
-    segment_path, verified,
+    LOG_ID, Pen, Written, entries_of, files, header_of, open_dir, path, recovered, segment, segment_path,
+    verified,
 };
-
-const LOSSY: [DamagePolicy; 2] = [DamagePolicy::UntilDamage, DamagePolicy::SkipDamaged];
-
-fn open_with(disk: &SimDisk, policy: DamagePolicy) -> Result<Recovered, RecoveryError> {
-    let told = |source| RecoveryError::Io { operation: "open", file: DIR.to_owned(), source };
-    let dir = disk.open_dir(Path::new(DIR), true).map_err(told)?;
-    with_quarantine(disk, policy, |how| recover_with(&dir, LOG_ID, Some(how)))
-}
-
-fn with_quarantine<T>(disk: &SimDisk, policy: DamagePolicy, run: impl FnOnce(&OnDamage<'_>) -> T) -> T {
-    let quarantine =
-        |path: &str| -> std::io::Result<Arc<dyn LogDir>> { disk.open_dir(&Path::new(DIR).join(path), true) };
-    run(&OnDamage { policy, clock: Arc::new(SimClock::new()), quarantine: &quarantine })
-}
-
-/// Three segments: one rotated and sealed, with batches; one that a crash left without a seal; one that is not
-/// closed.
-fn log() -> (SimDisk, Vec<Written>) {
-    let disk = SimDisk::new();
-    let mut pen = Pen::new(&disk);
-    pen.records(&[b"first", &[1; 100]]).sync().round(&[&[(1, b"in"), (2, b"one"), (3, b"batch")]]).sync();
-    pen.idle_mark().rotate();
-    pen.records(&[b"second segment", &[2; 5000]]).sync().records(&[b"torn"]);
-    disk.write_raw(segment_path(6), pen.offset - 4070, &[0xFF; 60]);
-    let mut pen = Pen::reopen(&disk, pen.model);
-    pen.records(&[b"third segment", b"more", b"of", b"it"]).sync();
-    pen.round(&[&[(1, b"one more"), (1, b"batch")], &[(1, b"the end")]])
-        .sync()
-        .idle_mark()
-        .sync()
-        .idle_mark();
-    pen.sync();
-    (disk, pen.model)
-}
-
-fn image_of(disk: &SimDisk) -> SimDisk {
-    disk.crash_clone(0, Profile::Kept)
-}
 
 /// What a reader of the whole log gets.
 struct Read {
@@ -384,7 +345,21 @@ fn damaged_logs() -> Vec<(&'static str, SimDisk)> {
         damage(&image);
         image
     };
+    #[cfg(feature = "zstd")]
+    let packed = {
+        let image = image_of(&whole);
+        assert_eq!(pack_all(&image, 600), 2);
+        image
+    };
     vec![
+        #[cfg(feature = "zstd")]
+        ("a packed segment that cannot be opened, and one that was not removed", {
+            packed.flip_bit(path(&packed_name(1)), 100, 1);
+            packed.put_raw(segment_path(6), &whole.read_raw(segment_path(6)));
+            packed.write_raw(segment_path(6), 0, &[0; 4096]);
+            packed.flip_bit(segment_path(6), 4096 + 48 + 32, 1);
+            packed
+        }),
         (
             "a payload in the first segment",
             damaged(&|disk| disk.flip_bit(segment_path(1), 4096 + 48 + 32, 1)),

@@ -4,6 +4,7 @@
 
 pub mod keys;
 pub mod packing;
+pub mod repairing;
 pub mod tamper;
 
 use std::path::Path;

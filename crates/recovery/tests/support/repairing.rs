@@ -1,0 +1,53 @@
+//! Repairs on the simulated disk, and a log that is worth it.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use braidlog_recovery::{DamagePolicy, OnDamage, Recovered, RecoveryError, recover_with};
+use braidlog_sim::{Profile, SimClock, SimDisk};
+use braidlog_storage::{LogDir, Storage};
+
+use super::{DIR, LOG_ID, Pen, Written, segment_path};
+
+/// The policies that give something up.
+pub const LOSSY: [DamagePolicy; 2] = [DamagePolicy::UntilDamage, DamagePolicy::SkipDamaged];
+
+/// Opens the log for writing.
+pub fn open_with(disk: &SimDisk, policy: DamagePolicy) -> Result<Recovered, RecoveryError> {
+    let told = |source| RecoveryError::Io { operation: "open", file: DIR.to_owned(), source };
+    let dir = disk.open_dir(Path::new(DIR), true).map_err(told)?;
+    with_quarantine(disk, policy, |how| recover_with(&dir, LOG_ID, Some(how)))
+}
+
+/// Runs with what a repair needs.
+pub fn with_quarantine<T>(disk: &SimDisk, policy: DamagePolicy, run: impl FnOnce(&OnDamage<'_>) -> T) -> T {
+    let quarantine =
+        |path: &str| -> std::io::Result<Arc<dyn LogDir>> { disk.open_dir(&Path::new(DIR).join(path), true) };
+    run(&OnDamage { policy, clock: Arc::new(SimClock::new()), quarantine: &quarantine })
+}
+
+/// Three segments: one rotated and sealed, with batches; one that a crash left without a seal; one that is not
+/// closed.
+pub fn log() -> (SimDisk, Vec<Written>) {
+    let disk = SimDisk::new();
+    let mut pen = Pen::new(&disk);
+    pen.records(&[b"first", &[1; 100]]).sync().round(&[&[(1, b"in"), (2, b"one"), (3, b"batch")]]).sync();
+    pen.idle_mark().rotate();
+    pen.records(&[b"second segment", &[2; 5000]]).sync().records(&[b"torn"]);
+    disk.write_raw(segment_path(6), pen.offset - 4070, &[0xFF; 60]);
+    let mut pen = Pen::reopen(&disk, pen.model);
+    pen.records(&[b"third segment", b"more", b"of", b"it"]).sync();
+    pen.round(&[&[(1, b"one more"), (1, b"batch")], &[(1, b"the end")]])
+        .sync()
+        .idle_mark()
+        .sync()
+        .idle_mark();
+    pen.sync();
+    (disk, pen.model)
+}
+
+/// The disk as it is.
+pub fn image_of(disk: &SimDisk) -> SimDisk {
+    disk.crash_clone(0, Profile::Kept)
+}
