@@ -1,6 +1,6 @@
 //! Files of segments that were given up: which become spares, when they are used, and when they are given up.
 
-use braidlog_format::{Lsn, SegmentHeader, SegmentName};
+use braidlog_format::{SegmentHeader, SegmentName};
 use braidlog_sim::{Action, SimDisk};
 
 use super::small_log::{self, Engine, commit};
@@ -85,7 +85,7 @@ fn what_is_under_the_pen_or_no_segment_or_too_much_is_not_recycled() {
     let current = SegmentName(engine.last_lsn().next()).to_string();
     assert!(!engine.recycle(&current).unwrap());
     assert_eq!(engine.recycle("MANIFEST").unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
-    let missing = SegmentName(Lsn(1 << 40)).to_string();
+    let missing = SegmentName(SegmentName::parse(&olds[1]).unwrap().0.prev()).to_string();
     assert_eq!(engine.recycle(&missing).unwrap_err().kind(), std::io::ErrorKind::NotFound);
     assert_eq!(olds.map(|old| engine.recycle(&old).unwrap()), [true, true, false], "two wait at most");
     let used = disk.used_bytes();
