@@ -1,7 +1,7 @@
 //! A subscription from LSN 1 of a live log: sixteen writers, segments that end and are packed behind them, and crashes.
 //!
 //! On the simulated disk a follower takes an image of a crash whenever it likes: what it was given by then must be in the
-//! image, at the same LSN and byte for byte. In a process of its own ([`killed`]) it writes down what it was given, and
+//! image, at the same LSN and byte for byte. In a process of its own (`killed`) it writes down what it was given, and
 //! is killed.
 //!
 //! The rule: what a subscription gave is a prefix of the log, whatever crashes; without a crash, in the end, all of it.

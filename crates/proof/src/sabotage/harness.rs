@@ -90,7 +90,7 @@ pub const HARNESSES: &[Harness] = &[
     part("enumerate", &["enumerate", "--rounds", "60", "--threads", "1"]),
     part("kill", &["kill", "--rounds", "100"]),
     part("rot", &["rot", "--stride", "97", "--pairs", "500"]),
-    part("single", &["single", "--rounds", "100", "--threads", "1"]),
+    part("single", &["single", "--rounds", "400", "--threads", "1"]),
     models("models: failure", "failure"),
     models("models: flight", "flight"),
     models("models: flusher", "flusher"),
