@@ -649,3 +649,14 @@ fn is_believed(
 pub(crate) fn missing(lsns: LsnRange) -> Damage {
     chain::missing(lsns.first, lsns.last.next())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last one may end in zeros, which do not count as bytes that were written.
+    #[test]
+    fn a_record_of_which_only_a_part_is_left_counts() {
+        assert_eq!([0, 1, 31, 32, 33, 64].map(records_max), [0, 1, 1, 1, 2, 2]);
+    }
+}

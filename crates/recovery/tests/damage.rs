@@ -669,7 +669,14 @@ fn last_entry_that_the_successor_does_not_name_is_damage() {
     header.predecessor.as_mut().unwrap().last_checksum ^= 1;
     write_header(&disk, &segment(6), &header);
     let Err(RecoveryError::Damaged(damage)) = read_all(&disk) else { panic!("another segment stood there") };
-    assert_eq!((damage.cause, damage.segment), (DamageCause::LastEntryDiffers, segment(1)));
+    assert_eq!((damage.cause, &damage.segment), (DamageCause::LastEntryDiffers, &segment(1)));
+    // Who reads backward comes to that seam from the other side.
+    let reader = LogReader::open_read_only(open_dir(&disk)).unwrap();
+    let told = reader.iter_rev(Lsn(1), Lsn::MAX).unwrap().find_map(Result::err);
+    let Some(RecoveryError::Damaged(backward)) = told else {
+        panic!("another segment stood there: {told:?}")
+    };
+    assert_eq!((backward.cause, backward.segment), (damage.cause, damage.segment));
     let report = verified(&disk).unwrap();
     assert!(report.problems.iter().any(|problem| problem.what == DamageCause::LastEntryDiffers));
     assert_eq!(report.records, model.len() as u64);

@@ -281,3 +281,21 @@ impl Queues {
         may_make.then_some(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_of_two_failures_stands_whichever_came_first() {
+        for order in [[5, 9], [9, 5]] {
+            let board = Board::new(2, 1 << 20);
+            for lsn in order {
+                board.fail(Lsn(lsn), Failure::Application(lsn.to_string().into()));
+            }
+            assert_eq!(board.stopped_at(), Some(Lsn(5)));
+            assert_eq!([4, 5, 6, 9].map(|lsn| board.is_left_out(Lsn(lsn))), [false, true, true, true]);
+            assert_eq!(board.take_failure().map(|(lsn, _)| lsn), Some(Lsn(5)));
+        }
+    }
+}
