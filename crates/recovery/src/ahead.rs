@@ -33,6 +33,7 @@ use braidlog_storage::{AlignedBuf, IO_ALIGN, LogDir};
 
 use self::feed::Feed;
 pub(crate) use self::run::Run;
+use crate::locked::locked;
 use crate::scan::Position;
 
 /// Bytes of a buffer, at most; what is read at once.
@@ -227,7 +228,7 @@ impl Drop for Ahead {
 impl Shared {
     /// What the mutex guards is whole between any two statements.
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.queue)
     }
 
     /// What a thread does.

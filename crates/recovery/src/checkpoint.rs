@@ -19,7 +19,7 @@ pub(crate) mod select;
 pub(crate) mod writer;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
 use braidlog_format::{
@@ -29,6 +29,7 @@ use braidlog_format::{
 use braidlog_storage::{Clock, LogDir};
 use thiserror::Error;
 
+use crate::locked::locked;
 use crate::reserve::ReserveFor;
 use crate::restore::{Restore, RestoreError, RestoreHow, RestoreReport, Restoring};
 use crate::stream::StreamWriter;
@@ -493,9 +494,4 @@ impl Drop for Unfinished<'_> {
             }
         }
     }
-}
-
-/// What the mutexes guard is whole between any two statements, so a panic elsewhere does not spoil it.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

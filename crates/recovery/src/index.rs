@@ -9,9 +9,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use braidlog_format::{IndexPoint, Lsn, Place, SegmentHeader};
+
+use crate::locked::locked;
 
 /// The most bytes that are kept: with 64 KiB between two points of 16 bytes each, an index of almost 16 GiB in large
 /// segments.
@@ -124,7 +126,7 @@ impl Indexes {
 
     /// What the lock guards is whole between any two statements.
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.kept)
     }
 }
 

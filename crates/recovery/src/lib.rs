@@ -31,6 +31,7 @@ mod packed_file;
 mod segment_file;
 
 mod flip;
+mod locked;
 mod marks;
 mod seal;
 

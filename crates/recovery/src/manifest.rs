@@ -6,7 +6,7 @@
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use braidlog_format::{
     DecodeError, Flags, Incarnation, LogId, LossEntry, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
@@ -14,6 +14,7 @@ use braidlog_format::{
 };
 use braidlog_storage::{Clock, FileAccess, FileIo, LogDir};
 
+use crate::locked::locked;
 use crate::reserve::{Reserve, ReserveFor};
 use crate::stream::{StreamReader, StreamWriter};
 use crate::{Damage, DamageCause, ForeignFile, Loss, RecoveryError, chain};
@@ -514,11 +515,6 @@ impl ManifestStore {
         self.len.store(finished.bytes, Relaxed);
         Ok(())
     }
-}
-
-/// What the mutexes guard is whole between any two statements; a panic in somebody's edit spoils nothing.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

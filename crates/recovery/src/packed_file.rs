@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use braidlog_format::{
     COMPRESSION_FIELDS_LEN, DecodeError, ENTRY_HEADER_LEN, EntryHeader, ExtendedField, ExtendedFields, Flags,
@@ -24,6 +24,7 @@ use braidlog_storage::{AlignedBuf, IO_ALIGN, LogFile, read_full_at};
 use thiserror::Error;
 
 use crate::compression::{self, Refusal};
+use crate::locked::locked;
 use crate::stream;
 use crate::window::{GLANCE_LEN, Window};
 use crate::{DamageCause, PackedFault, RecoveryError};
@@ -310,11 +311,6 @@ impl LogFile for PackedFile {
 
 fn read_only() -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, "a packed segment is never written to")
-}
-
-/// What a panic elsewhere left of either list is whole.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads what stands around the frames.

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use braidlog_format::BLOCK_LEN;
 use braidlog_storage::LogFile;
+
+use crate::locked::locked;
 
 /// What stands in the place of a byte that cannot be read.
 const NOTHING: u8 = 0xA5;
@@ -30,13 +32,13 @@ impl Patient {
 
     /// Whether a block that could not be read reaches behind this offset.
     pub(crate) fn is_unreadable_behind(&self, offset: u64) -> bool {
-        let blocks = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let blocks = locked(&self.unreadable);
         blocks.last().is_some_and(|&block| block.saturating_add(BLOCK_LEN) > offset)
     }
 
     /// Whether the block at this offset could not be read.
     pub(crate) fn is_unreadable(&self, block: u64) -> bool {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
+        locked(&self.unreadable).contains(&block)
     }
 
     /// Reads block by block what could not be read at once.
@@ -55,7 +57,7 @@ impl Patient {
                 Err(error) if is_unreadable(&error) => {
                     piece.fill(NOTHING);
                     let block = at - at % BLOCK_LEN;
-                    self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(block);
+                    locked(&self.unreadable).insert(block);
                 }
                 Err(error) => return Err(error),
             }

@@ -5,9 +5,11 @@
 //! the pin is asked for, and there is none.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use braidlog_format::Lsn;
+
+use crate::locked::locked;
 
 /// The places of all readers of one open log. A clone is another handle on the same.
 #[derive(Clone, Debug)]
@@ -79,7 +81,7 @@ impl Pins {
 
     /// A pin that panicked elsewhere left the places whole.
     fn locked(&self) -> MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

@@ -4,7 +4,7 @@
 //! durable.
 
 use std::io::ErrorKind::NotFound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use braidlog_format::{Incarnation, Lsn};
 use braidlog_storage::LogDir;
@@ -12,6 +12,7 @@ use braidlog_storage::LogDir;
 use crate::chain::End;
 use crate::follow::Follower;
 use crate::index::{Indexes, WritersIndex};
+use crate::locked::locked;
 use crate::pins::Pin;
 use crate::replay::{self, Records};
 use crate::since;
@@ -296,10 +297,4 @@ impl LogReader {
         };
         Ok(visible.chain.segments.iter().map(info).collect())
     }
-}
-
-/// What the mutex guards is whole between any two statements, so a reader that panicked elsewhere does not
-/// spoil it.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

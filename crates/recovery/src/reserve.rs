@@ -11,10 +11,12 @@
 //! leaves is enough for all.
 
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use braidlog_format::{BLOCK_LEN, CHECKPOINT_RESERVE_NAME, MANIFEST_RESERVE_NAME, block_ceil};
 use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile, is_no_space};
+
+use crate::locked::locked;
 
 /// Bytes of each file at least: a manifest of some hundred segments, a checkpoint with little or no content.
 const RESERVE_LEN: u64 = 4 * BLOCK_LEN;
@@ -110,7 +112,7 @@ impl Reserve {
     }
 
     fn lens(&self) -> MutexGuard<'_, Lens> {
-        self.lens.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.lens)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use braidlog_format::{LogId, Lsn, ManifestCheckpoint};
 use braidlog_storage::LogDir;
@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::reader::{Cut, Part, Tick};
 use super::{CheckpointInfo, chain};
+use crate::locked::locked;
 use crate::{Damage, ForeignFile, Manifest, RecoveryError};
 
 /// A checkpoint that a recovery could not begin with.
@@ -98,11 +99,11 @@ pub struct KnownGood(Mutex<Option<(u64, u32)>>);
 impl KnownGood {
     /// That this one is good.
     pub(crate) fn set(&self, named: &ManifestCheckpoint) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((named.number, named.end_checksum));
+        *locked(&self.0) = Some((named.number, named.end_checksum));
     }
 
     fn is(&self, named: &ManifestCheckpoint) -> bool {
-        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *locked(&self.0);
         known == Some((named.number, named.end_checksum))
     }
 

@@ -17,6 +17,7 @@ use braidlog_format::Lsn;
 use super::Failure;
 use super::chunk::Chunk;
 use crate::RecordRef;
+use crate::locked::locked;
 
 /// Chunks that a thread can keep busy: one at work and some that wait.
 const CHUNKS_PER_THREAD: usize = 16;
@@ -98,7 +99,7 @@ impl Board {
 
     /// What the mutex guards is whole between any two statements.
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.queues)
     }
 
     /// The next chunk for a thread; `None` if there will be none.
@@ -132,7 +133,7 @@ impl Board {
 
     /// That this record was not applied.
     pub(super) fn fail(&self, lsn: Lsn, failure: Failure) {
-        let mut lowest = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lowest = locked(&self.failure);
         if lowest.as_ref().is_none_or(|&(known, _)| lsn < known) {
             *lowest = Some((lsn, failure));
         }
@@ -141,7 +142,7 @@ impl Board {
 
     /// The failure of the lowest LSN.
     pub(super) fn take_failure(&self) -> Option<(Lsn, Failure)> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        locked(&self.failure).take()
     }
 
     /// Whether this record is not to be applied any more.
