@@ -2,51 +2,23 @@
 //! meanwhile.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use braidlog::{
-    Compress, Compression, DamageCause, Event, HealthState, Lsn, Options, Retention, UpkeepTask, Wal,
-};
+use braidlog::{Compress, Compression, DamageCause, Event, HealthState, Lsn, Options, Retention, UpkeepTask};
 use braidlog_sim::{Fault, Op, SimClock, SimDisk};
 
 #[path = "support/small_log.rs"]
 mod small_log;
+#[path = "support/upkept.rs"]
+mod upkept;
 
 use small_log::{PATH, append, assert_reads, assert_records, fill, small};
+use upkept::Log;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-struct Log {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    wal: Wal,
-    events: Arc<Mutex<Vec<Event>>>,
-}
-
 impl Log {
-    fn open(with: impl Fn(Options) -> Options) -> Log {
-        Log::open_on(SimDisk::new(), Arc::new(SimClock::new()), with)
-    }
-
-    fn open_on(disk: SimDisk, clock: Arc<SimClock>, with: impl Fn(Options) -> Options) -> Log {
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let told = events.clone();
-        let options =
-            with(small(&disk, &clock)).on_event(move |event| told.lock().unwrap().push(event.clone()));
-        let wal = options.open(PATH).unwrap();
-        Log { disk, clock, wal, events }
-    }
-
-    fn reopen(self, with: impl Fn(Options) -> Options) -> Log {
-        self.wal.close().unwrap();
-        Log::open_on(self.disk, self.clock, with)
-    }
-
-    fn events(&self) -> Vec<Event> {
-        std::mem::take(&mut self.events.lock().unwrap())
-    }
-
     /// The base LSNs of segments that are compressed, and of those that are not. All records can be read.
     #[track_caller]
     fn segments(&self) -> (Vec<u64>, Vec<u64>) {

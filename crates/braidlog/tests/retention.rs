@@ -1,7 +1,7 @@
 //! What a log keeps and what it gives up: never what a checkpoint, a hold or a reader needs, whatever the limits are,
 //! whatever the clock says, and wherever it crashes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use braidlog::{
@@ -12,38 +12,15 @@ use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
 
 #[path = "support/small_log.rs"]
 mod small_log;
+#[path = "support/upkept.rs"]
+mod upkept;
 
 use small_log::{PATH, append, assert_reads, assert_records, bases, fill, small};
+use upkept::Log;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-struct Log {
-    disk: SimDisk,
-    clock: Arc<SimClock>,
-    wal: Wal,
-    events: Arc<Mutex<Vec<Event>>>,
-}
-
 impl Log {
-    fn open(with: impl Fn(Options) -> Options) -> Log {
-        Log::open_on(SimDisk::new(), Arc::new(SimClock::new()), with)
-    }
-
-    fn open_on(disk: SimDisk, clock: Arc<SimClock>, with: impl Fn(Options) -> Options) -> Log {
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let told = events.clone();
-        let options =
-            with(small(&disk, &clock)).on_event(move |event| told.lock().unwrap().push(event.clone()));
-        let wal = options.open(PATH).unwrap();
-        Log { disk, clock, wal, events }
-    }
-
-    /// Closes the log and opens it again.
-    fn reopen(self, with: impl Fn(Options) -> Options) -> Log {
-        self.wal.close().unwrap();
-        Log::open_on(self.disk, self.clock, with)
-    }
-
     /// What the upkeep does now; where the log starts then. All that it still has can be read.
     #[track_caller]
     fn maintained(&self) -> Lsn {
@@ -52,10 +29,6 @@ impl Log {
         assert_eq!(bases(&self.disk, PATH).first(), Some(&first.0));
         assert_records(self.wal.iter(..), first, self.wal.durable_lsn());
         first
-    }
-
-    fn events(&self) -> Vec<Event> {
-        std::mem::take(&mut self.events.lock().unwrap())
     }
 }
 
