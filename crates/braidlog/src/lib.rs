@@ -75,6 +75,7 @@ mod error;
 mod log;
 mod open;
 mod options;
+mod presets;
 mod wal;
 
 mod append;

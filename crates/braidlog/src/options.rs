@@ -19,10 +19,11 @@ use crate::{
 };
 
 const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
+pub(crate) const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
-/// How a log is opened. Made by [`Wal::options`]; set fields or chain the methods of the same names.
+/// How a log is opened. Made by [`Wal::options`], or by a [preset](#presets); set fields or chain the methods of the same
+/// names.
 ///
 /// A value lasts as long as the handle: the same directory may be opened with other options next time.
 ///

@@ -68,6 +68,16 @@ impl DurabilityMode {
         }
     }
 
+    /// How much a crash may cost: records that were accepted longer ago are durable, but for those of the round that is
+    /// under way, and those behind one whose writer was stopped before it had copied it. Zero where an append returns only
+    /// when its record is durable: what returned is not lost.
+    pub const fn loss_window(&self) -> Duration {
+        match self.durability() {
+            Durability::Synchronous | Durability::GroupCommit => Duration::ZERO,
+            Durability::Async => self.delay(),
+        }
+    }
+
     /// As many waiting records as end a hold, or start a background round.
     pub(crate) const fn batch_size(&self) -> u64 {
         match *self {
