@@ -2,10 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use braidlog_format::Lsn;
-use braidlog_recovery::LogReader;
+use braidlog_recovery::{LogReader, timestamp_ns};
 
 use crate::{Error, ErrorKind, ReadOnly, Records, Result, Wal};
 
@@ -48,7 +48,7 @@ impl ReadOnly {
 
 fn since(reader: &LogReader, path: &Arc<Path>, time: SystemTime, visible: Lsn) -> Result<Records> {
     loop {
-        let first = reader.first_since(nanoseconds(time), visible);
+        let first = reader.first_since(timestamp_ns(time), visible);
         let first = first.map_err(|error| Error::recovery(path, error))?;
         match Records::open(reader, path, first.., visible) {
             // The log was truncated just now: it starts later than it did.
@@ -56,9 +56,4 @@ fn since(reader: &LogReader, path: &Arc<Path>, time: SystemTime, visible: Lsn) -
             opened => return opened,
         }
     }
-}
-
-/// Nanoseconds since the Unix epoch, the nearest that a timestamp can have.
-fn nanoseconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -4,7 +4,7 @@
 mod keys;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use braidlog::{DurabilityMode, ErrorKind, Lsn, Options, Record, Recover, Replay, Retention, Target, Wal};
 use braidlog_sim::{Profile, Rng, SimClock, SimDisk};
@@ -66,11 +66,15 @@ fn any_point_lies_between_batches_and_nothing_behind_it_is_given() {
                 let older = all.partition_point(|record| record.timestamp_ns < time_ns);
                 let not_younger = all.partition_point(|record| record.timestamp_ns <= time_ns);
                 points.push((Target::time_ns(time_ns), whole(&all, not_younger)));
+                let moment = UNIX_EPOCH + Duration::from_nanos(time_ns);
+                points.push((Target::time(moment), whole(&all, not_younger)));
                 points.push((Target::time_ns(time_ns).exclusive(), whole(&all, older)));
             }
         }
         points.push((Target::when(|_| false), whole(&all, all.len())));
         points.push((Target::time_ns(0).exclusive(), Lsn::ZERO));
+        let long_ago = UNIX_EPOCH - Duration::from_secs(1);
+        points.push((Target::time(long_ago).exclusive(), Lsn::ZERO));
         points.push((Target::time_ns(u64::MAX), whole(&all, all.len())));
         wal.close().unwrap();
         let wal = options(&disk).open("log").unwrap();

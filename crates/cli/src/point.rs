@@ -4,7 +4,7 @@
 //! has named a point `1200` writes `name:1200`.
 
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use braidlog::{Lsn, Target};
 
@@ -72,13 +72,13 @@ fn moment(text: &str, now: SystemTime) -> Option<SystemTime> {
 }
 
 fn time(text: &str, now: SystemTime) -> Option<Target> {
-    let time = moment(text, now)?;
-    let since: Duration = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).ok().map(Target::time_ns)
+    moment(text, now).map(Target::time)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     fn read(text: &str) -> String {

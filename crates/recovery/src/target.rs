@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use braidlog_format::{Lsn, SegmentHeader};
 use thiserror::Error;
@@ -19,6 +20,11 @@ use crate::{Manifest, RecordRef, RecoveryError, replay};
 
 /// Records that are read at once to find the end of a batch, at first; each further look takes so many times as many.
 const LOOK: u64 = 64;
+
+/// A moment as a timestamp: nanoseconds since the Unix epoch, the nearest that a record can have.
+pub fn timestamp_ns(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
 
 /// A point in a log's time. Unless it is made [exclusive](Target::exclusive), the record at the point belongs to what
 /// lies before it.
@@ -51,6 +57,18 @@ impl Target {
     /// rounds. A time behind the last record is the end of the log.
     pub fn time_ns(time_ns: u64) -> Target {
         Target::of(At::TimeNs(time_ns))
+    }
+
+    /// As [`time_ns`](Target::time_ns), of a moment as the system tells it. What lies before the Unix epoch counts as the epoch.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// # use braidlog_recovery::Target;
+    /// let noon = UNIX_EPOCH + Duration::from_secs(43_200);
+    /// assert_eq!(Target::time(noon).to_string(), Target::time_ns(43_200_000_000_000).to_string());
+    /// ```
+    pub fn time(time: SystemTime) -> Target {
+        Target::time_ns(timestamp_ns(time))
     }
 
     /// The restore point of this name. It lies between two records, so inclusive and exclusive are the same.
