@@ -121,7 +121,7 @@ pub use policy::CheckpointPolicy;
 pub use read_only::{ReadOnly, Watcher, verify, verify_entries, verify_with};
 pub use records::Records;
 pub use recover::Recover;
-pub use repair::{Damaged, Repair, read_damaged, repair, salvage};
+pub use repair::{Damaged, Repair, read_damaged, read_damaged_with, repair, repair_with, salvage};
 pub use replay::Replay;
 pub use reverse::ReverseRecords;
 pub use subscription::{Subscription, SubscriptionStream};
@@ -138,10 +138,11 @@ pub use braidlog_format::{Incarnation, Kind, LogId, Lsn, LsnRange};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
     DamageCause, DamagePolicy, EntryVerdict, ForkReport, KeptBy, Loss, LossCause, Outcome, PackedFault,
-    PassedOver, PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport, RepairReport,
-    RepairedFile, ReplayProgress, Replayed, Restore, RestorePhase, RestoreProgress, RestoreReport,
-    RestoreTimes, Retention, Route, SalvageReport, SalvagedHeader, SegmentInfo, SegmentState, TailState,
-    Target, VerifyProgress, VerifyReport, VerifyTail, Warning, WhatBecame, partition_of,
+    PassedOver, PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport,
+    RepairProgress, RepairReport, RepairedFile, ReplayProgress, Replayed, Restore, RestorePhase,
+    RestoreProgress, RestoreReport, RestoreTimes, Retention, Route, SalvageReport, SalvagedHeader,
+    SegmentInfo, SegmentState, TailState, Target, VerifyProgress, VerifyReport, VerifyTail, Warning,
+    WhatBecame, partition_of,
 };
 
 /// The README's examples, compiled and run as doc tests.

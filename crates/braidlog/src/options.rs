@@ -264,7 +264,7 @@ impl Options {
     /// # Errors
     /// As [`read_damaged`](crate::read_damaged).
     pub fn read_damaged(&self, path: impl AsRef<Path>) -> Result<Damaged> {
-        repair::read_damaged_in(&*self.storage, path.as_ref(), self.on_damage)
+        repair::read_damaged_in(&*self.storage, path.as_ref(), self.on_damage, &mut |_| ())
     }
 
     /// Checks every byte of the log in the directory `path`, as [`verify_with`](crate::verify_with), in this

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use braidlog_format::Lsn;
 use braidlog_recovery::{
-    self as recovery, BoxError, DamagePolicy, DamagedLog, OnDamage, RecordRef, RepairReport, SalvageReport,
+    self as recovery, BoxError, DamagePolicy, DamagedLog, OnDamage, RecordRef, RepairProgress, RepairReport,
+    SalvageReport,
 };
 use braidlog_storage::{Clock, FileAccess, FileIo, LogDir, OsStorage, Storage, SystemClock};
 
@@ -87,6 +88,18 @@ impl Repair {
 /// damaged manifest; [`Io`](crate::ErrorKind::Io) and [`NoSpace`](crate::ErrorKind::NoSpace) from the system: call it
 /// again once the cause is gone.
 pub fn repair(path: impl AsRef<Path>, how: &Repair) -> Result<RepairReport> {
+    repair_with(path, how, |_| ())
+}
+
+/// As [`repair`], and tells how far it is: about once for each MiB that was read.
+///
+/// # Errors
+/// As [`repair`].
+pub fn repair_with(
+    path: impl AsRef<Path>,
+    how: &Repair,
+    mut progress: impl FnMut(&RepairProgress),
+) -> Result<RepairReport> {
     let path: Arc<Path> = path.as_ref().into();
     let opened = how.storage.open_dir(&path, false);
     let dir = opened.map_err(|source| Error::open("open the log's directory", &path, source))?;
@@ -95,14 +108,15 @@ pub fn repair(path: impl AsRef<Path>, how: &Repair) -> Result<RepairReport> {
         if live {
             return Err(Error::locked(&path));
         }
-        return recovery::repair_plan(&dir, how.policy).map_err(|error| Error::recovery(&path, error));
+        return recovery::repair_plan(&dir, how.policy, &mut progress)
+            .map_err(|error| Error::recovery(&path, error));
     }
     let lock = dir.try_lock();
     let lock = lock.map_err(|source| Error::open("lock the log's directory for writing", &path, source))?;
     let Some(_lock) = lock else { return Err(Error::locked(&path)) };
     let log_id = new_log_id(&path)?;
     with_quarantine(&how.storage, &path, how.policy, &how.clock, |on_damage| {
-        recovery::repair(&dir, log_id, on_damage)
+        recovery::repair(&dir, log_id, on_damage, &mut progress)
     })
     .map_err(|error| Error::recovery(&path, error))
 }
@@ -159,10 +173,27 @@ impl Damaged {
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for [`Refuse`](DamagePolicy::Refuse), which keeps nothing of a damaged
 /// log; and as a dry run of [`repair`].
 pub fn read_damaged(path: impl AsRef<Path>, policy: DamagePolicy) -> Result<Damaged> {
-    read_damaged_in(&OsStorage, path.as_ref(), policy)
+    read_damaged_with(path, policy, |_| ())
 }
 
-pub(crate) fn read_damaged_in(storage: &dyn Storage, path: &Path, policy: DamagePolicy) -> Result<Damaged> {
+/// As [`read_damaged`], and tells how far it is: about once for each MiB that was read.
+///
+/// # Errors
+/// As [`read_damaged`].
+pub fn read_damaged_with(
+    path: impl AsRef<Path>,
+    policy: DamagePolicy,
+    mut progress: impl FnMut(&RepairProgress),
+) -> Result<Damaged> {
+    read_damaged_in(&OsStorage, path.as_ref(), policy, &mut progress)
+}
+
+pub(crate) fn read_damaged_in(
+    storage: &dyn Storage,
+    path: &Path,
+    policy: DamagePolicy,
+    progress: &mut dyn FnMut(&RepairProgress),
+) -> Result<Damaged> {
     let path: Arc<Path> = path.into();
     if policy == DamagePolicy::Refuse {
         return Err(Error::option("policy", "refuse", "it must be until-damage or skip-damaged"));
@@ -172,7 +203,7 @@ pub(crate) fn read_damaged_in(storage: &dyn Storage, path: &Path, policy: Damage
     if dir.is_locked().map_err(|source| Error::open("look for a writer", &path, source))? {
         return Err(Error::locked(&path));
     }
-    let log = DamagedLog::open(&dir, policy).map_err(|error| Error::recovery(&path, error))?;
+    let log = DamagedLog::open(&dir, policy, progress).map_err(|error| Error::recovery(&path, error))?;
     Ok(Damaged { path, log })
 }
 

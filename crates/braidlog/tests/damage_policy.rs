@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use braidlog::{DamagePolicy, ErrorKind, Lsn, LsnRange, Options, Repair, Wal, WhatBecame, repair};
+use braidlog::{
+    DamagePolicy, ErrorKind, Lsn, LsnRange, Options, Repair, Wal, WhatBecame, repair, repair_with,
+};
 use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
 
 #[path = "support/small_log.rs"]
@@ -116,7 +118,13 @@ fn repair_needs_the_log_to_itself_and_a_dry_run_changes_nothing() {
     }
     drop(wal);
     let would = repair(PATH, &how(&disk, DamagePolicy::SkipDamaged).dry_run(true)).unwrap();
-    let done = repair(PATH, &how(&disk, DamagePolicy::SkipDamaged)).unwrap();
+    let mut told = Vec::new();
+    let done =
+        repair_with(PATH, &how(&disk, DamagePolicy::SkipDamaged), |now| told.push(now.clone())).unwrap();
+    assert!(told.is_sorted_by_key(|now| (now.segments_done, now.bytes_done)), "{told:?}");
+    let end = told.last().unwrap();
+    assert!(end.segments_done > 1 && end.bytes_done > 64 << 10, "{end:?}");
+    assert_eq!((end.segments_done, end.bytes_done), (end.segments_total, end.bytes_total));
     assert_eq!((&done.outcome, &done.files), (&would.outcome, &would.files));
     assert!(!done.quarantined.is_empty());
     assert!(repair(PATH, &how(&disk, DamagePolicy::SkipDamaged)).unwrap().is_clean());

@@ -7,7 +7,7 @@ use braidlog::{Lsn, ReverseRecords};
 use crate::args::{CatArgs, PolicyArg, PrintArgs};
 use crate::failure::Failure;
 use crate::log_dir;
-use crate::output::{self, Out};
+use crate::output::{self, Out, Printed};
 use crate::record;
 
 /// Runs the subcommand.
@@ -38,12 +38,13 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
     if from > to {
         return Ok(());
     }
-    let mut out = Out::stdout();
+    let (mut out, bar) = (Out::stdout(), Printed::of(from..=to));
     let printed = if args.reverse {
-        print_reverse(&mut out, log.iter_rev(from..=to)?, &args.print)
+        print_reverse(&mut out, log.iter_rev(from..=to)?, &args.print, &bar)
     } else {
-        record::print_all(&mut out, &mut log.iter(from..=to)?, &args.print)
+        record::print_all(&mut out, &mut log.iter(from..=to)?, &args.print, &bar)
     };
+    bar.finish();
     // What stands before damage is shown before the damage is told.
     out.flush()?;
     printed
@@ -52,10 +53,17 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
 /// Prints what a policy keeps of a damaged log.
 fn print_damaged(args: &CatArgs, policy: PolicyArg) -> Result<(), Failure> {
     log_dir::require_log(&args.dir)?;
-    let log = braidlog::read_damaged(&args.dir, policy.into())?;
-    let mut records = log.iter(Lsn(args.from)..=args.to.map_or(Lsn::MAX, Lsn));
-    let mut out = Out::stdout();
-    let printed = record::print_all(&mut out, &mut records, &args.print);
+    // All of it is read before the first record is printed.
+    let (bar, told) = output::repair_progress();
+    let log = braidlog::read_damaged_with(&args.dir, policy.into(), told);
+    bar.finish_and_clear();
+    let log = log?;
+    let range = Lsn(args.from)..=args.to.map_or(Lsn::MAX, Lsn);
+    let shown = (*range.start()).max(log.first_lsn())..=(*range.end()).min(log.last_lsn());
+    let (mut out, bar) = (Out::stdout(), Printed::of(shown));
+    let mut records = log.iter(range);
+    let printed = record::print_all(&mut out, &mut records, &args.print, &bar);
+    bar.finish();
     out.flush()?;
     for loss in records.losses() {
         output::note(format_args!("passed over: records {}: {}", loss.lsns, loss.account));
@@ -63,9 +71,16 @@ fn print_damaged(args: &CatArgs, policy: PolicyArg) -> Result<(), Failure> {
     printed
 }
 
-fn print_reverse(out: &mut Out, mut records: ReverseRecords, print: &PrintArgs) -> Result<(), Failure> {
+fn print_reverse(
+    out: &mut Out,
+    mut records: ReverseRecords,
+    print: &PrintArgs,
+    bar: &Printed,
+) -> Result<(), Failure> {
     while let Some(record) = records.next_ref() {
-        record::print(out, &record?, print)?;
+        let record = record?;
+        record::print(out, &record, print)?;
+        bar.reach(record.lsn, true);
     }
     Ok(())
 }

@@ -3,9 +3,11 @@
 //! Nothing here panics when the reader of a pipe has gone: standard output then ends the command quietly
 //! ([`Failure::ClosedPipe`]), standard error is simply no longer heard.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use braidlog::{Lsn, RepairProgress};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -60,14 +62,63 @@ pub fn progress(bytes_total: Option<u64>) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A progress bar for the reading of a damaged log, and what moves it.
+pub fn repair_progress() -> (ProgressBar, impl FnMut(&RepairProgress)) {
+    let bar = progress(Some(0));
+    let shown = bar.clone();
+    let told = move |now: &RepairProgress| {
+        shown.set_length(now.bytes_total);
+        shown.set_position(now.bytes_done);
+        shown.set_message(now.segment.clone());
+    };
+    (bar, told)
+}
+
 /// A progress bar on standard error, in steps; invisible unless that is a terminal.
 pub fn steps(total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {msg}");
     let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     // A step takes seconds: the clock goes on meanwhile.
-    bar.enable_steady_tick(Duration::from_millis(250));
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(250));
+    }
     bar
+}
+
+/// A progress bar for records that are printed: on standard error, in LSNs of a range; invisible unless that is a terminal and
+/// standard output is none, where the records themselves show how far it is.
+pub struct Printed {
+    bar: ProgressBar,
+    range: RangeInclusive<u64>,
+}
+
+impl Printed {
+    /// Of the LSNs of this range.
+    pub fn of(range: RangeInclusive<Lsn>) -> Printed {
+        let range = range.start().0..=range.end().0;
+        let bar = if io::stdout().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            steps(range.end().saturating_sub(*range.start()).saturating_add(1))
+        };
+        Printed { bar, range }
+    }
+
+    /// The record with this LSN is printed, and with it all between it and the end of the range at which it began.
+    pub fn reach(&self, lsn: Lsn, is_reverse: bool) {
+        // A record takes less time than drawing does.
+        if lsn.0.is_multiple_of(1024) {
+            let (first, last) = (self.range.start(), self.range.end());
+            let done = if is_reverse { last.saturating_sub(lsn.0) } else { lsn.0.saturating_sub(*first) };
+            self.bar.set_position(done.saturating_add(1));
+        }
+    }
+
+    /// There is nothing more to print.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// `12345` as `12,345`.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{Format, PrintArgs};
 use crate::failure::Failure;
-use crate::output::{self, Out};
+use crate::output::{self, Out, Printed};
 
 /// A record as JSON.
 #[derive(Serialize)]
@@ -28,10 +28,17 @@ struct Json<'a> {
     payload_hex: Option<String>,
 }
 
-/// Prints what `records` gives.
-pub fn print_all(out: &mut Out, records: &mut Records, print: &PrintArgs) -> Result<(), Failure> {
+/// Prints what `records` gives, and shows how far it is.
+pub fn print_all(
+    out: &mut Out,
+    records: &mut Records,
+    print: &PrintArgs,
+    bar: &Printed,
+) -> Result<(), Failure> {
     while let Some(record) = records.next_ref() {
-        self::print(out, &record?, print)?;
+        let record = record?;
+        self::print(out, &record, print)?;
+        bar.reach(record.lsn, false);
     }
     Ok(())
 }

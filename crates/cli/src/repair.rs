@@ -62,7 +62,11 @@ pub fn run(args: &RepairArgs) -> Result<(), Failure> {
     };
     let mut out = Out::stdout();
     for policy in policies {
-        let report = braidlog::repair(&args.dir, &Repair::new(policy.into()).dry_run(args.dry_run))?;
+        let (bar, told) = output::repair_progress();
+        let how = Repair::new(policy.into()).dry_run(args.dry_run);
+        let report = braidlog::repair_with(&args.dir, &how, told);
+        bar.finish_and_clear();
+        let report = report?;
         let repaired = Repaired::new(args, &report);
         if args.json {
             out.json(&repaired)?;

@@ -8,7 +8,7 @@ use braidlog::{Lsn, Subscription};
 use crate::args::{PrintArgs, TailArgs};
 use crate::failure::Failure;
 use crate::log_dir;
-use crate::output::Out;
+use crate::output::{Out, Printed};
 use crate::record;
 
 /// Runs the subcommand.
@@ -20,7 +20,10 @@ pub fn run(args: &TailArgs) -> Result<(), Failure> {
     let printed = if args.follow {
         follow(&mut out, log.subscribe(next)?, &args.print)
     } else {
-        record::print_all(&mut out, &mut log.iter(next..=last)?, &args.print)
+        let bar = Printed::of(next..=last);
+        let printed = record::print_all(&mut out, &mut log.iter(next..=last)?, &args.print, &bar);
+        bar.finish();
+        printed
     };
     // What stands before damage is shown before the damage is told.
     out.flush()?;

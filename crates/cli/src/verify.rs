@@ -65,7 +65,7 @@ struct Problem {
 /// Runs the subcommand.
 pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     log_dir::require_log(&args.dir)?;
-    let bar = output::progress(None);
+    let bar = output::progress(Some(0));
     let told = |progress: VerifyProgress| {
         bar.set_length(progress.bytes_total);
         bar.set_position(progress.bytes_done);

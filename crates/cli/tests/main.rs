@@ -14,3 +14,4 @@ mod points;
 mod quiet;
 mod repair;
 mod tail;
+mod terminal;

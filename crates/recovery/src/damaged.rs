@@ -12,7 +12,7 @@ use crate::mend::mend;
 use crate::plan::{Action, DamagePolicy, Outcome, Part, Planned, RepairPlan, not_in_its_place, plan};
 use crate::quarantine::Quarantine;
 use crate::replay::planned::PlannedParts;
-use crate::survey::{Survey, missing, survey};
+use crate::survey::{RepairProgress, Survey, missing, survey};
 use crate::{Loss, Manifest, Problem, Records, RecoveryError, dir};
 
 /// Opens a directory of the quarantine, which is made if need be; its path is given from the directory of the log.
@@ -140,12 +140,16 @@ pub struct DamagedLog {
 }
 
 impl DamagedLog {
-    /// Looks at all of the log in `dir`, which nobody writes.
+    /// Looks at all of the log in `dir`, which nobody writes. `progress` is called about once for each MiB.
     ///
     /// # Errors
     /// As [`repair`].
-    pub fn open(dir: &Arc<dyn LogDir>, policy: DamagePolicy) -> Result<DamagedLog, RecoveryError> {
-        let (_, survey, plan) = look(dir, policy)?;
+    pub fn open(
+        dir: &Arc<dyn LogDir>,
+        policy: DamagePolicy,
+        progress: &mut dyn FnMut(&RepairProgress),
+    ) -> Result<DamagedLog, RecoveryError> {
+        let (_, survey, plan) = look(dir, policy, progress)?;
         Ok(DamagedLog {
             dir: Arc::clone(dir),
             parts: Arc::new(PlannedParts::of(&survey, &plan)),
@@ -176,7 +180,8 @@ impl DamagedLog {
     }
 }
 
-/// Repairs the log in `dir`, if it is damaged. The caller holds the directory's lock.
+/// Repairs the log in `dir`, if it is damaged. The caller holds the directory's lock. `progress` is called about once for each
+/// MiB that was read.
 ///
 /// # Errors
 /// [`RecoveryError::Newer`] and [`RecoveryError::Foreign`], whatever the policy: nothing was changed.
@@ -185,8 +190,9 @@ pub fn repair(
     dir: &Arc<dyn LogDir>,
     new_log_id: LogId,
     how: &OnDamage<'_>,
+    progress: &mut dyn FnMut(&RepairProgress),
 ) -> Result<RepairReport, RecoveryError> {
-    let (manifest, survey, plan) = look(dir, how.policy)?;
+    let (manifest, survey, plan) = look(dir, how.policy, progress)?;
     let mut report = RepairReport::of(&survey, &plan);
     if how.policy != DamagePolicy::Refuse && !plan.is_empty() {
         let incarnation = Incarnation(survey.incarnation.0.saturating_add(1));
@@ -200,18 +206,23 @@ pub fn repair(
 ///
 /// # Errors
 /// As [`repair`].
-pub fn repair_plan(dir: &Arc<dyn LogDir>, policy: DamagePolicy) -> Result<RepairReport, RecoveryError> {
-    let (_, survey, plan) = look(dir, policy)?;
+pub fn repair_plan(
+    dir: &Arc<dyn LogDir>,
+    policy: DamagePolicy,
+    progress: &mut dyn FnMut(&RepairProgress),
+) -> Result<RepairReport, RecoveryError> {
+    let (_, survey, plan) = look(dir, policy, progress)?;
     Ok(RepairReport::of(&survey, &plan))
 }
 
 fn look(
     dir: &Arc<dyn LogDir>,
     policy: DamagePolicy,
+    progress: &mut dyn FnMut(&RepairProgress),
 ) -> Result<(Manifest, Survey, RepairPlan), RecoveryError> {
     let listing = dir::list(dir)?;
     let manifest = Manifest::load(dir)?;
-    let survey = survey(dir, &listing, &manifest)?;
+    let survey = survey(dir, &listing, &manifest, progress)?;
     let plan = plan(&survey, policy);
     Ok((manifest, survey, plan))
 }

@@ -122,6 +122,7 @@ pub use reverse::ReverseRecords;
 pub use rewrite::{SegmentWriter, WrittenSegment};
 pub use salvage::{SalvageError, SalvageReport, SalvagedHeader, salvage};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
+pub use survey::RepairProgress;
 pub use target::{Target, TargetError, resolve, timestamp_ns};
 pub use truncate::{Disposed, Truncation, truncate};
 pub use verify::{

@@ -106,7 +106,9 @@ pub fn recover_with(
 ) -> Result<Recovered, RecoveryError> {
     let started = Instant::now();
     let repaired = match on_damage.filter(|how| how.policy != DamagePolicy::Refuse) {
-        Some(how) => Some(damaged::repair(dir, new_log_id, how)?).filter(|report| !report.is_clean()),
+        Some(how) => {
+            Some(damaged::repair(dir, new_log_id, how, &mut |_| ())?).filter(|report| !report.is_clean())
+        }
         None => None,
     };
     let listing = dir::list(dir)?;

@@ -25,6 +25,11 @@ use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
 use crate::{Damage, DamageCause, ForeignFile, Loss, Manifest, RecoveryError, chain, salt, seal};
 
+pub use progress::RepairProgress;
+use progress::Teller;
+
+mod progress;
+
 /// What there is of a log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Survey {
@@ -102,7 +107,8 @@ impl Surveyed {
     }
 }
 
-/// Reads all of the log that these files are, whose manifest says no less than `manifest`.
+/// Reads all of the log that these files are, whose manifest says no less than `manifest`. `progress` is told about once for
+/// each MiB.
 ///
 /// # Errors
 /// [`RecoveryError::Newer`], [`RecoveryError::Foreign`]: no policy goes on there. [`RecoveryError::Io`].
@@ -110,6 +116,7 @@ pub(crate) fn survey(
     dir: &Arc<dyn LogDir>,
     listing: &Listing,
     manifest: &Manifest,
+    progress: &mut dyn FnMut(&RepairProgress),
 ) -> Result<Survey, RecoveryError> {
     let files = listing.segments_from(manifest.log_start);
     let headers = files.iter().map(|file| Opened::open(dir, *file)).collect::<Result<Vec<_>, _>>()?;
@@ -123,9 +130,12 @@ pub(crate) fn survey(
         incarnation: manifest.newest_incarnation().unwrap_or_default(),
         repeated: listing.repeated.clone(),
     };
+    let mut told = Teller::new(progress, headers.iter().map(|opened| opened.plain_len));
     for (index, opened) in headers.iter().enumerate() {
         let next = headers.get(index + 1);
-        let surveyed = opened.survey(dir, next, manifest, &mut found)?;
+        told.begin(&opened.file.name());
+        let surveyed = opened.survey(dir, next, manifest, &mut found, &mut told)?;
+        told.end(opened.plain_len);
         found.files.push(surveyed);
     }
     found.bound = found.bound.max(found.acknowledged);
@@ -158,33 +168,34 @@ struct Opened {
     found: Option<Box<SegmentHeader>>,
     /// What is wrong with it.
     cause: Option<DamageCause>,
+    /// Bytes of it, as it was before it was packed.
+    plain_len: u64,
 }
 
 impl Opened {
     fn open(dir: &Arc<dyn LogDir>, file: SegmentFile) -> Result<Opened, RecoveryError> {
-        let lost =
-            |salt, cause| Opened { file, state: HeaderState::Lost(salt), found: None, cause: Some(cause) };
+        let opened = |state, found, cause| Opened { file, state, found, cause, plain_len: file.len };
+        let lost = |salt, cause| opened(HeaderState::Lost(salt), None, Some(cause));
         let (mut window, patient) = match Window::open_patient(dir, &file.name(), STREAM_LEN) {
             // A packed file in which nobody can find his way.
             Err(RecoveryError::Damaged(damage)) => return Ok(lost(None, damage.cause)),
             opened => opened?,
         };
+        let plain_len = window.len();
         let header = header_in(&mut window)?;
-        Ok(match header {
+        let opened = match header {
             HeaderFound::Valid(header) if header.base != file.base => Opened {
                 cause: Some(DamageCause::Misnamed { base: header.base }),
                 found: Some(header),
                 ..lost(None, DamageCause::HeaderMissing)
             },
             HeaderFound::Valid(header) if header.incarnation.0 < u64::MAX => {
-                Opened { file, state: HeaderState::Good(header.clone()), found: Some(header), cause: None }
+                opened(HeaderState::Good(header.clone()), Some(header), None)
             }
             HeaderFound::Valid(header) => {
                 Opened { found: Some(header.clone()), ..lost(Some(header.salt), DamageCause::HeaderMissing) }
             }
-            HeaderFound::NotStarted => {
-                Opened { file, state: HeaderState::NotStarted, found: None, cause: None }
-            }
+            HeaderFound::NotStarted => opened(HeaderState::NotStarted, None, None),
             HeaderFound::Invalid(error) => {
                 lost(salt::solve(&mut window, file.base)?, DamageCause::Header(error))
             }
@@ -199,7 +210,8 @@ impl Opened {
                     (salt, _) => lost(salt, DamageCause::HeaderMissing),
                 }
             }
-        })
+        };
+        Ok(Opened { plain_len, ..opened })
     }
 
     /// The header that the next file names this segment by.
@@ -214,6 +226,7 @@ impl Opened {
         next: Option<&Opened>,
         manifest: &Manifest,
         found: &mut Survey,
+        told: &mut Teller<'_>,
     ) -> Result<Surveyed, RecoveryError> {
         let name = self.file.name();
         let named = self.named_by(next);
@@ -281,6 +294,7 @@ impl Opened {
             is_settled: self.is_settled(manifest),
             found,
             surveyed: &mut surveyed,
+            told,
         };
         reading.read()?;
         if header.base != self.file.base {
@@ -351,6 +365,7 @@ pub(crate) fn survey_alone(
         losses: Vec::new(),
     };
     let mut found = Survey::default();
+    let nobody = &mut |_: &RepairProgress| ();
     let reading = Reading {
         name,
         header,
@@ -362,6 +377,7 @@ pub(crate) fn survey_alone(
         is_settled: false,
         found: &mut found,
         surveyed: &mut surveyed,
+        told: &mut Teller::new(nobody, [].into_iter()),
     };
     reading.read()?;
     // Where it ends is no damage: nobody says that there was more.
@@ -384,7 +400,7 @@ pub(crate) fn rebuilt(base: Lsn, salt: Salt) -> SegmentHeader {
 }
 
 /// A segment that is read.
-struct Reading<'a> {
+struct Reading<'a, 't> {
     name: &'a str,
     header: &'a SegmentHeader,
     scan: Scan,
@@ -399,6 +415,7 @@ struct Reading<'a> {
     is_settled: bool,
     found: &'a mut Survey,
     surveyed: &'a mut Surveyed,
+    told: &'a mut Teller<'t>,
 }
 
 /// Where whole batches end.
@@ -418,7 +435,7 @@ impl Run {
     }
 }
 
-impl Reading<'_> {
+impl Reading<'_, '_> {
     fn read(mut self) -> Result<(), RecoveryError> {
         let mut run = Run::from(self.scan.at);
         // Whether the next records may be the rest of a batch of which some are lost.
@@ -427,6 +444,7 @@ impl Reading<'_> {
         let mut synced_offset = 0;
         loop {
             let at = self.scan.at;
+            self.told.reach(at.offset);
             if let Some(limit) = self.limit.filter(|&limit| at.next > limit) {
                 if at.batch_open && !dropping {
                     self.damage(&at, limit, DamageCause::BatchCut);

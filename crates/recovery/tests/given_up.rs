@@ -79,7 +79,8 @@ fn a_last_segment_of_which_nothing_proves_itself_gives_no_lsn_again() {
         let image = image_of(&disk);
         image.inject(Fault::eio(Op::Read).on(&segment(8)).forever());
         let dir = open_dir(&image);
-        with_quarantine(&image, policy, |how| braidlog_recovery::repair(&dir, LOG_ID, how)).unwrap();
+        with_quarantine(&image, policy, |how| braidlog_recovery::repair(&dir, LOG_ID, how, &mut |_| ()))
+            .unwrap();
         image.clear_faults();
         repaired(&image, policy, model.len() as u64, "none of it can be read");
     }
@@ -143,13 +144,21 @@ fn a_repair_that_crashed_is_made_with_another_policy_and_tells_what_that_one_gav
             let image = image_of(&disk);
             let dir = open_dir(&image);
             image.inject(Fault::eio(Op::Any).nth(n).forever());
-            let died = with_quarantine(&image, first, |how| braidlog_recovery::repair(&dir, LOG_ID, how));
+            let died = with_quarantine(&image, first, |how| {
+                braidlog_recovery::repair(&dir, LOG_ID, how, &mut |_| ())
+            });
             image.clear_faults();
             if died.is_ok() {
                 break;
             }
             crashes += 1;
-            repaired(&image, second, 14, &format!("{first} failed at operation {n}"));
+            let context = format!("{first} failed at operation {n}");
+            let refusing = image_of(&image);
+            if let Ok(found) = recovered(&refusing) {
+                assert_told_as_recorded(&refusing, &found.report.losses, &context);
+            }
+            let found = repaired(&image, second, 14, &context);
+            assert_told_as_recorded(&image, &found.report.losses, &context);
         }
         assert!(crashes > 20, "{first}: {crashes}");
     }

@@ -71,8 +71,8 @@ fn check(damaged: &SimDisk, model: &[Written], policy: DamagePolicy, context: &s
     let context = format!("{policy}: {context}");
     let before = files(damaged);
     let refused = recovered(&image_of(damaged)).err();
-    let planned = repair_plan(&open_dir(damaged), policy).unwrap();
-    let log = DamagedLog::open(&open_dir(damaged), policy).unwrap();
+    let planned = repair_plan(&open_dir(damaged), policy, &mut |_| ()).unwrap();
+    let log = DamagedLog::open(&open_dir(damaged), policy, &mut |_| ()).unwrap();
     let mut records = log.iter(Lsn::FIRST, Lsn::MAX);
     let unrepaired: Vec<_> = records.by_ref().map(|record| record.unwrap()).collect();
     let passed = ranges_of(records.losses());
@@ -206,7 +206,7 @@ fn bytes_that_cannot_be_read_are_a_hole_like_any_other() {
         let image = image_of(&disk);
         image.inject(Fault::eio(Op::Read).on(&segment(6)).forever());
         let dir = open_dir(&image);
-        let report = with_quarantine(&image, policy, |how| repair(&dir, LOG_ID, how)).unwrap();
+        let report = with_quarantine(&image, policy, |how| repair(&dir, LOG_ID, how, &mut |_| ())).unwrap();
         image.clear_faults();
         recovered(&image).unwrap();
         assert!(report.files.iter().any(|file| file.name == segment(6) && file.what != WhatBecame::Kept));
