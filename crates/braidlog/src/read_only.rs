@@ -12,7 +12,7 @@ use std::time::Duration;
 use braidlog_format::Lsn;
 use braidlog_recovery as recovery;
 use braidlog_recovery::{
-    EntryVerdict, KnownGood, LogReader, Record, SegmentInfo, VerifyHow, VerifyProgress, VerifyReport,
+    EntryVerdict, KnownGood, LogReader, Loss, Record, SegmentInfo, VerifyHow, VerifyProgress, VerifyReport,
 };
 use braidlog_storage::{Clock, LogDir, OsStorage, Storage, SystemClock, Watch};
 
@@ -209,6 +209,15 @@ impl ReadOnly {
     /// As [`ReadOnly::last_lsn`].
     pub fn segments(&self) -> Result<Vec<SegmentInfo>> {
         self.reader.segments().map_err(|error| self.error(error))
+    }
+
+    /// LSNs that were given up when the log was [repaired](crate::repair()), in LSN order: no record has them, and none ever
+    /// will. Each costs one small read, which finds that the log records it.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::last_lsn`].
+    pub fn losses(&self) -> Result<Vec<Loss>> {
+        self.reader.losses().map_err(|error| self.error(error))
     }
 
     /// Whether somebody has the log open for writing now.

@@ -72,6 +72,8 @@ fn a_damaged_log_opens_with_a_policy_and_goes_on_above_what_was_lost() {
         let report = wal.recovery_report();
         assert!(report.repaired.is_none());
         assert_eq!(report.losses.iter().map(|loss| loss.lsns).collect::<Vec<_>>(), [lost]);
+        let reader = options(&disk).open_read_only(PATH).unwrap();
+        assert_eq!(reader.losses().unwrap(), report.losses);
         assert_eq!(lsns(&wal), ([expected, vec![last.0 + 1]].concat(), vec![lost]));
         drop(wal);
         let verified = options(&disk).verify(PATH, |_| ()).unwrap();

@@ -36,8 +36,21 @@ struct Stat {
     /// When the newest segment was created, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     newest_segment: Option<String>,
+    /// LSNs that repairs gave up, in LSN order.
+    losses: Vec<Loss>,
     /// Tails that recovery cut off and kept.
     torn_files: Vec<String>,
+}
+
+/// LSNs that were given up.
+#[derive(Serialize)]
+struct Loss {
+    first_lsn: u64,
+    last_lsn: u64,
+    /// The opening of the log that gave them up.
+    incarnation: u64,
+    /// What was found where.
+    account: String,
 }
 
 /// Runs the subcommand.
@@ -74,8 +87,16 @@ fn look(dir: &Path) -> Result<Stat, Failure> {
         plain_bytes: segments.iter().map(|segment| segment.plain_bytes).sum(),
         created: segments.first().map(|segment| output::rfc3339(segment.created_at_ns)),
         newest_segment: segments.last().map(|segment| output::rfc3339(segment.created_at_ns)),
+        losses: log.losses()?.into_iter().map(Loss::from).collect(),
         torn_files: log_dir::names(dir)?.into_iter().filter(|name| name.ends_with(".torn")).collect(),
     })
+}
+
+impl From<braidlog::Loss> for Loss {
+    fn from(loss: braidlog::Loss) -> Loss {
+        let braidlog::Loss { lsns, incarnation, account, .. } = loss;
+        Loss { first_lsn: lsns.first.0, last_lsn: lsns.last.0, incarnation: incarnation.0, account }
+    }
 }
 
 fn print(out: &mut Out, stat: &Stat) -> Result<(), Failure> {
@@ -110,6 +131,11 @@ fn print(out: &mut Out, stat: &Stat) -> Result<(), Failure> {
     if let (Some(oldest), Some(newest)) = (&stat.created, &stat.newest_segment) {
         out.line(format_args!("created      {oldest}"))?;
         out.line(format_args!("newest file  {newest}"))?;
+    }
+    for Loss { first_lsn, last_lsn, incarnation, account } in &stat.losses {
+        out.line(format_args!(
+            "lost         LSN {first_lsn}..={last_lsn}, given up by opening {incarnation}: {account}"
+        ))?;
     }
     for name in &stat.torn_files {
         out.line(format_args!("torn tail    {name}, cut off by recovery and kept"))?;

@@ -72,6 +72,14 @@ fn a_repaired_log_opens_again_and_says_what_was_lost() {
     assert_eq!(verified.code, Some(0), "{verified:?}");
     let json = verified.json();
     assert!(json["losses"][0].as_str().unwrap().contains("3000"), "{json}");
+    let stat = run(["stat", arg(dir.path()), "--json"]).json();
+    assert_eq!(
+        (&stat["losses"][0]["first_lsn"], &stat["losses"][0]["last_lsn"]),
+        (&3000.into(), &3000.into())
+    );
+    assert!(stat["losses"][0]["account"].as_str().unwrap().contains(&segment), "{stat}");
+    let stat = run(["stat", arg(dir.path())]);
+    assert!(stat.text().contains("lost         LSN 3000..=3000, given up by opening "), "{stat:?}");
     let cat = run(["cat", arg(dir.path())]);
     let expected: String = lines().lines().filter(|line| !line.starts_with("line 3000 ")).fold(
         String::new(),

@@ -4,8 +4,14 @@
 //! it and tells, and no later record gets one of these LSNs.
 
 use std::fmt;
+use std::sync::Arc;
 
 use braidlog_format::{Incarnation, LossEntry, LsnRange};
+use braidlog_storage::LogDir;
+
+use crate::index::Indexes;
+use crate::replay::{Records, bases};
+use crate::{Damage, Manifest, RecoveryError};
 
 /// LSNs that were given up: no record has them, and none ever will.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -28,6 +34,37 @@ pub enum LossCause {
     Damage = 1,
     /// A file was missing.
     FileMissing = 2,
+}
+
+/// The losses of which the manifest speaks and that the segments record, by one small read for each. A repair names them in the
+/// manifest before it touches a file, so one that was interrupted may have named some that it never came to: where the
+/// records still stand nothing was lost, and where they are still damaged `on_damage` hears of it. What lay in segments that
+/// the log has given up since is taken from the manifest.
+pub(crate) fn recorded(
+    dir: &Arc<dyn LogDir>,
+    manifest: &Manifest,
+    on_damage: &mut dyn FnMut(Damage) -> Result<(), RecoveryError>,
+) -> Result<Vec<Loss>, RecoveryError> {
+    if manifest.losses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (indexes, bases) = (Arc::new(Indexes::default()), bases(dir)?);
+    let mut told = Vec::new();
+    for loss in &manifest.losses {
+        let first = loss.lsns.first;
+        if first < manifest.log_start {
+            told.push(loss.clone());
+            continue;
+        }
+        let mut records = Records::new(dir, &indexes, Arc::clone(&bases), first, first, None);
+        match records.find_next() {
+            Ok(_) if records.losses().is_empty() => {}
+            Ok(_) => told.push(loss.clone()),
+            Err(RecoveryError::Damaged(damage)) => on_damage(damage)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(told)
 }
 
 impl Loss {

@@ -8,6 +8,8 @@
 //! 3. Damaged files are put into the quarantine too; then each is written anew under a name that an opening removes,
 //!    synced, and takes the place of the old one. Those that are missing are made in the same way.
 //!
+//! An opening tells a loss once its segment records it, so what step 1 says is no more than a plan until then.
+//!
 //! A crash between any two steps leaves a log that is refused, or reads as it did before; the same policy
 //! then comes to the same files. Each rewritten file is right beside the old ones and beside the new ones: its last record
 //! keeps the checksum by which the next header names it.
@@ -20,8 +22,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use braidlog_format::{
-    LogId, LsnRange, PackedName, Predecessor, Salt, SegmentHeader, UserMetadata, checksum::crc32,
-    prepared_name,
+    LogId, PackedName, Predecessor, Salt, SegmentHeader, UserMetadata, checksum::crc32, prepared_name,
 };
 use braidlog_storage::{Clock, LogDir};
 
@@ -72,15 +73,12 @@ fn note_losses(
     let store = ManifestStore::new(Arc::clone(dir), Arc::clone(clock), log_id, Arc::new(manifest));
     store.change(|manifest| {
         manifest.durable = manifest.durable.max(plan.bound);
-        // A repair with another policy that never came to its end may have said more than was given up.
-        let overlap = |one: LsnRange, other: LsnRange| one.first <= other.last && other.first <= one.last;
-        manifest.losses.retain(|said| !plan.outcome.kept.iter().any(|&kept| overlap(kept, said.lsns)));
-        for loss in plan.losses() {
-            if !manifest.losses.iter().any(|known| known.lsns == loss.lsns) {
-                manifest.losses.push(loss.clone());
-            }
-        }
-        manifest.losses.sort_by_key(|loss| (loss.lsns.first, loss.lsns.last));
+        // The plan accounts for every LSN from the log's start on, what was given up earlier among them. So it takes the
+        // place of what was said before, also by a repair that never came to its end: no LSN is told twice.
+        let start = manifest.log_start;
+        manifest.losses.retain(|said| said.lsns.last < start);
+        manifest.losses.extend(plan.outcome.earlier.iter().chain(plan.losses()).cloned());
+        manifest.losses.sort_by_key(|loss| loss.lsns.first);
     })?;
     Ok(())
 }

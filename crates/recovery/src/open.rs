@@ -10,7 +10,7 @@ use crate::chain::{self, Chain, End};
 use crate::tail::{self, Tail, TailEnd};
 use crate::window::{GLANCE_LEN, Window};
 use crate::{
-    DamagePolicy, Loss, Manifest, OnDamage, RecoveryError, RepairReport, damaged, dir, repair, seal,
+    DamagePolicy, Loss, Manifest, OnDamage, RecoveryError, RepairReport, damaged, dir, loss, repair, seal,
 };
 
 /// A log that is ready to be written on.
@@ -40,7 +40,8 @@ pub struct RecoveryReport {
     pub last_lsn: Lsn,
     /// How the last segment ended.
     pub tail: TailState,
-    /// LSNs that were given up, by this opening or earlier ones, in LSN order: no record has them, and none ever will.
+    /// LSNs that were given up, by this opening or earlier ones, in LSN order, each told once: no record has them, and none
+    /// ever will. What an interrupted repair only meant to give up is not among them.
     pub losses: Vec<Loss>,
     /// What this opening repaired; `None` if it did not have to, or might not.
     pub repaired: Option<RepairReport>,
@@ -136,6 +137,7 @@ pub fn recover_with(
         next_lsn => next_lsn,
     };
     let not_started = chain.check_not_started(next_lsn)?;
+    let losses = loss::recorded(dir, &manifest, &mut chain::refuse)?;
 
     // The verdicts are in: from here on files change.
     repair::remove_prepared(dir, &listing)?;
@@ -169,7 +171,7 @@ pub fn recover_with(
         first_lsn: manifest.log_start,
         last_lsn: next_lsn.prev(),
         tail: state,
-        losses: manifest.losses.clone(),
+        losses,
         repaired,
         damaged_seals,
         removed_prepared: listing.prepared,

@@ -17,7 +17,7 @@ use crate::pins::Pin;
 use crate::replay::{self, Records};
 use crate::since;
 use crate::visible::Visible;
-use crate::{Pins, Record, RecoveryError, ReverseRecords};
+use crate::{Loss, Manifest, Pins, Record, RecoveryError, ReverseRecords, loss};
 
 /// How often a file that is gone is looked for again.
 const TRIES_MAX: u32 = 8;
@@ -137,6 +137,15 @@ impl LogReader {
         let mut visible = locked(&self.visible);
         visible.look(&self.dir)?;
         Ok(visible.last)
+    }
+
+    /// LSNs that were given up, in LSN order: those of which the manifest speaks and that the segments record. Where a segment is
+    /// damaged there, reading says so, and not this.
+    ///
+    /// # Errors
+    /// See [`RecoveryError`].
+    pub fn losses(&self) -> Result<Vec<Loss>, RecoveryError> {
+        loss::recorded(&self.dir, &Manifest::load(&self.dir)?, &mut |_| Ok(()))
     }
 
     /// The record with this LSN; `None` if it lies beyond `up_to` or is not visible.

@@ -13,7 +13,7 @@ use braidlog_sim::{Fault, Op, SimDisk};
 use support::packing::store_of;
 #[cfg(feature = "zstd")]
 use support::packing::{pack_all, packed_name};
-use support::repairing::{LOSSY, image_of, log, open_with, with_quarantine};
+use support::repairing::{LOSSY, assert_told_as_recorded, image_of, log, open_with, with_quarantine};
 use support::{LOG_ID, Pen, entries_of, header_of, open_dir, recovered, segment, segment_path, verified};
 
 /// Where the record with this LSN stands in the segment with this base, whose records are all there.

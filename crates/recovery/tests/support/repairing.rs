@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use braidlog_recovery::{DamagePolicy, OnDamage, Recovered, RecoveryError, recover_with};
+use braidlog_format::Lsn;
+use braidlog_recovery::{DamagePolicy, LogReader, Loss, OnDamage, Recovered, RecoveryError, recover_with};
 use braidlog_sim::{Profile, SimClock, SimDisk};
 use braidlog_storage::{LogDir, Storage};
 
-use super::{DIR, LOG_ID, Pen, Written, segment_path};
+use super::{DIR, LOG_ID, Pen, Written, open_dir, segment_path};
 
 /// The policies that give something up.
 pub const LOSSY: [DamagePolicy; 2] = [DamagePolicy::UntilDamage, DamagePolicy::SkipDamaged];
@@ -45,6 +46,17 @@ pub fn log() -> (SimDisk, Vec<Written>) {
         .idle_mark();
     pen.sync();
     (disk, pen.model)
+}
+
+/// Asserts that the losses that an opening told are those that the log records, each LSN once, in order.
+pub fn assert_told_as_recorded(disk: &SimDisk, told: &[Loss], context: &str) {
+    let reader = LogReader::open_read_only(open_dir(disk)).unwrap();
+    let last = reader.last_visible().unwrap().0;
+    let is_lost = |lsn: &u64| matches!(reader.read(Lsn(*lsn), Lsn::MAX), Err(RecoveryError::Lost(_)));
+    let recorded: Vec<u64> = (1..=last).filter(is_lost).collect();
+    let lsns: Vec<u64> = told.iter().flat_map(|loss| loss.lsns.first.0..=loss.lsns.last.0).collect();
+    assert_eq!(lsns, recorded, "{context}: {told:?}");
+    assert_eq!(reader.losses().unwrap(), told, "{context}");
 }
 
 /// The disk as it is.
