@@ -235,6 +235,7 @@ fn check_extended(payload: &[u8]) -> bool {
             ExtendedField::Compression { algorithm, plain_len } => {
                 kind == 4 && algorithm == value[0] && u64::from(plain_len) == naive::number(&value[1..])
             }
+            ExtendedField::Sequence(number) => kind == 5 && number == naive::number(value),
             ExtendedField::Ignorable(found, bytes) => kind >= 128 && found == kind && bytes == value,
             _ => false,
         };

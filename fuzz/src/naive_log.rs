@@ -483,8 +483,9 @@ fn step<'a>(segment: &Segment<'a>, walk: &mut Walk<'a>) -> Result<(), Stop> {
     if fields.lsn != walk.next || fields.lsn > LSN_MAX || fields.timestamp_ns < walk.timestamp_ns {
         return Err(Stop::Bytes);
     }
-    // Compressed and extended payloads are what this version's reader cannot follow.
-    if fields.flags & 6 != 0 && fields.kind != 251 {
+    // Compressed payloads are what this version's reader cannot follow, and so are fields that it does not know.
+    let is_newer = fields.flags & 2 != 0 || (fields.flags & 4 != 0 && !naive::has_fields_of_record(payload));
+    if is_newer && fields.kind != 251 {
         return Err(Stop::Newer);
     }
     if fields.kind == 251 {
@@ -512,7 +513,8 @@ fn step<'a>(segment: &Segment<'a>, walk: &mut Walk<'a>) -> Result<(), Stop> {
     walk.timestamp_ns = fields.timestamp_ns;
     if fields.kind < 240 || (243..=250).contains(&fields.kind) {
         let Fields { lsn, timestamp_ns, checksum, .. } = fields;
-        walk.records.push(Record { fields, payload });
+        let proper = if fields.flags & 4 != 0 { naive::extended(payload).map(|(_, proper)| proper) } else { None };
+        walk.records.push(Record { fields, payload: proper.unwrap_or(payload) });
         walk.last = Some(LastEntry { at, lsn, timestamp_ns, checksum, lost: false });
         walk.next += 1;
         walk.batch_open = fields.flags & 1 != 0;

@@ -1,6 +1,9 @@
 //! One append, as it is asked for: the payload and whatever differs from the log's defaults.
 
-use braidlog_engine::Durability;
+use std::io::IoSlice;
+
+use braidlog_engine::{Durability, EngineError, EntryParts};
+use braidlog_format::{Kind, RecordFields};
 
 /// A record to append, with its own kind or durability.
 ///
@@ -14,15 +17,42 @@ use braidlog_engine::Durability;
 #[derive(Clone, Copy, Debug)]
 #[must_use = "it is appended by `append_with`"]
 pub struct Append<'a> {
-    pub(crate) payload: &'a [u8],
+    payload: Payload<'a>,
+    fields: RecordFields,
     pub(crate) kind: u8,
     pub(crate) durability: Option<Durability>,
+}
+
+/// The bytes of a record, in one piece or several.
+#[derive(Clone, Copy, Debug)]
+enum Payload<'a> {
+    One(&'a [u8]),
+    Pieces(&'a [IoSlice<'a>]),
 }
 
 impl<'a> Append<'a> {
     /// A record of kind 0 with the durability of the log's mode. The payload may be empty.
     pub fn new<P: AsRef<[u8]> + ?Sized>(payload: &'a P) -> Append<'a> {
-        Append { payload: payload.as_ref(), kind: 0, durability: None }
+        Append::of(Payload::One(payload.as_ref()))
+    }
+
+    /// A record whose payload is these pieces, one behind the other. They are copied into the log from where they are.
+    ///
+    /// ```
+    /// # use braidlog::{Append, Wal};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let wal = Wal::options().open(dir.path())?;
+    /// use std::io::IoSlice;
+    /// let lsn = wal.append_with(Append::vectored(&[IoSlice::new(b"head"), IoSlice::new(b"body")]))?;
+    /// assert_eq!(wal.read(lsn)?.unwrap().payload, b"headbody");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn vectored(pieces: &'a [IoSlice<'a>]) -> Append<'a> {
+        Append::of(Payload::Pieces(pieces))
+    }
+
+    fn of(payload: Payload<'a>) -> Append<'a> {
+        Append { payload, fields: RecordFields::default(), kind: 0, durability: None }
     }
 
     /// Sets the kind: 0 to 239, the application's to give a meaning. The append refuses others.
@@ -35,5 +65,45 @@ impl<'a> Append<'a> {
     pub fn durability(mut self, durability: Durability) -> Append<'a> {
         self.durability = Some(durability);
         self
+    }
+
+    /// Notes with the record which version of a schema its payload has: given back in
+    /// [`RecordRef::fields`](crate::RecordRef#structfield.fields). Costs 8 bytes.
+    pub fn schema(mut self, version: u32) -> Append<'a> {
+        self.fields.schema = Some(version);
+        self
+    }
+
+    /// The payload of a record that is in one piece and carries nothing else.
+    #[inline]
+    pub(crate) fn plain(&self) -> Option<&'a [u8]> {
+        match self.payload {
+            Payload::One(payload) if self.fields.is_empty() => Some(payload),
+            _ => None,
+        }
+    }
+
+    /// Hands the entry over in pieces.
+    ///
+    /// # Errors
+    /// [`EngineError::ReservedKind`]: the log's own kinds are no caller's.
+    pub(crate) fn with_parts<T>(
+        &self,
+        take: impl FnOnce(EntryParts<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let kind = Kind(self.kind);
+        if !kind.is_user() {
+            return Err(EngineError::ReservedKind { kind: kind.0 });
+        }
+        let fields = self.fields.encode();
+        let one;
+        let pieces = match self.payload {
+            Payload::One(payload) => {
+                one = [IoSlice::new(payload)];
+                &one
+            }
+            Payload::Pieces(pieces) => pieces,
+        };
+        take(EntryParts { kind, fields: &fields, pieces })
     }
 }

@@ -6,7 +6,7 @@ use braidlog_engine::{BatchBuf, Commit, Durability, How, Wait};
 use braidlog_format::{Kind, LsnRange};
 
 use crate::log::LogRef;
-use crate::{AppendError, Result, Ticket};
+use crate::{Append, AppendError, Result, Ticket};
 
 /// Records that are appended as one: their LSNs follow one another without a gap, no reader sees some of
 /// them without the others, and recovery keeps all or none.
@@ -44,7 +44,7 @@ impl Batch {
         self
     }
 
-    /// Adds a record.
+    /// Adds a record. [`Batch::push_with`] has more to say about it.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if `kind` is above 239, or if the batch would be
@@ -52,6 +52,17 @@ impl Batch {
     /// before.
     pub fn push(&mut self, kind: u8, payload: impl AsRef<[u8]>) -> Result<&mut Batch> {
         self.records.push(Kind(kind), payload.as_ref()).map_err(|error| self.log.error(error))?;
+        Ok(self)
+    }
+
+    /// Adds a record with pieces or a schema; when it is durable is the batch's to say, so the record's own durability is not
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    pub fn push_with(&mut self, append: Append<'_>) -> Result<&mut Batch> {
+        let pushed = append.with_parts(|parts| self.records.push_parts(&parts));
+        pushed.map_err(|error| self.log.error(error))?;
         Ok(self)
     }
 

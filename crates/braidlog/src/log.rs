@@ -105,8 +105,16 @@ impl Log {
     #[inline]
     pub(crate) fn append(&self, append: Append<'_>, stripe: Option<usize>, wait: Wait) -> Result<Lsn> {
         let durability = append.durability.unwrap_or(self.durability);
-        let how = How { stripe, wait, commit: Commit::Wait(durability) };
-        self.engine.append(Kind(append.kind), append.payload, how).map_err(|error| self.error(error))
+        self.place(append, How { stripe, wait, commit: Commit::Wait(durability) })
+    }
+
+    #[inline]
+    fn place(&self, append: Append<'_>, how: How) -> Result<Lsn> {
+        let appended = match append.plain() {
+            Some(payload) => self.engine.append(Kind(append.kind), payload, how),
+            None => append.with_parts(|parts| self.engine.append_parts(parts, how)),
+        };
+        appended.map_err(|error| self.error(error))
     }
 
     /// Appends if there is room now, and then waits as long as the durability that is asked for takes.
@@ -123,8 +131,7 @@ impl Log {
     #[inline]
     pub(crate) fn submit(&self, append: Append<'_>, stripe: Option<usize>) -> Result<Lsn> {
         let durability = append.durability.unwrap_or(self.durability);
-        let how = How { stripe, wait: Wait::Never, commit: Commit::Later(durability) };
-        self.engine.append(Kind(append.kind), append.payload, how).map_err(|error| self.error(error))
+        self.place(append, How { stripe, wait: Wait::Never, commit: Commit::Later(durability) })
     }
 
     pub(crate) fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange> {

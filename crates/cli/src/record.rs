@@ -21,6 +21,14 @@ struct Json<'a> {
     kind: u8,
     /// Whether the next record belongs to the same atomic batch.
     batch_continues: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<u32>,
     len: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a str>,
@@ -65,6 +73,10 @@ pub fn write_record(out: &mut dyn Write, format: Format, record: &RecordRef<'_>)
                 timestamp_ns: record.timestamp_ns,
                 kind: record.kind.0,
                 batch_continues: record.batch_continues,
+                transaction: record.fields.transaction().map(|id| id.to_string()),
+                stream: record.fields.stream(),
+                sequence: record.fields.sequence(),
+                schema: record.fields.schema(),
                 len: record.payload.len(),
                 payload: text,
                 payload_hex: text.is_none().then(|| hex(record.payload)),

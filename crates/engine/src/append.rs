@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use braidlog_format::checksum::crc32;
+use braidlog_format::checksum::{crc32, crc32_of_pieces};
 use braidlog_format::{BLOCK_LEN, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN};
 use braidlog_storage::is_no_space;
 
-use crate::batch::{BatchBuf, check_kind, check_len};
+use crate::batch::{BatchBuf, check_kind, check_len, check_payload_len, check_takes_lsn};
 use crate::coordinator::Want;
 use crate::error::EngineError;
 use crate::primitive::thread;
 use crate::settings::Durability;
 use crate::shared::Shared;
 use crate::space::{Gate, SEAL_RESERVE};
-use crate::stripe::Content;
+use crate::stripe::{Content, EntryParts};
 use crate::stripes::Placed;
 
 /// How long a caller is prepared to wait.
@@ -80,6 +80,15 @@ impl Shared {
         check_len(payload.len() as u64, self.settings.max_record_bytes)?;
         let content = Content::Record { kind, payload, checksum: crc32(payload) };
         self.append_content(&content, how).map(|lsns| lsns.first)
+    }
+
+    /// Appends one entry in pieces. Its kind may be one of the log's own.
+    pub(crate) fn append_parts(&self, parts: EntryParts<'_>, how: How) -> Result<Lsn, EngineError> {
+        check_takes_lsn(parts.kind)?;
+        check_len(parts.proper_len(), self.settings.max_record_bytes)?;
+        let payload_len = check_payload_len(parts.payload_len())?;
+        let checksum = crc32_of_pieces(parts.all());
+        self.append_content(&Content::Parts { parts, payload_len, checksum }, how).map(|lsns| lsns.first)
     }
 
     /// Appends an atomic batch.

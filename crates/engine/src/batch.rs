@@ -1,11 +1,13 @@
 //! A batch being gathered: entries in their form on disk, so that committing it is one copy.
 
 use std::cell::Cell;
+use std::io::IoSlice;
 
-use braidlog_format::checksum::crc32;
+use braidlog_format::checksum::crc32_of_pieces;
 use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, entry_len, padded_len};
 
 use crate::error::EngineError;
+use crate::stripe::EntryParts;
 
 /// What each entry of a batch but the first counts against the limit beside its payload.
 const ENTRY_OVERHEAD: u64 = 40;
@@ -35,14 +37,24 @@ impl BatchBuf {
         BatchBuf { body, last: 0, count: 0, payload_bytes: 0, max_bytes }
     }
 
-    /// Adds an entry.
+    /// Adds a record.
     ///
     /// # Errors
     /// [`EngineError::ReservedKind`] and [`EngineError::TooLarge`]; the batch is as it was before.
     pub fn push(&mut self, kind: Kind, payload: &[u8]) -> Result<(), EngineError> {
         check_kind(kind)?;
-        let payload_bytes = self.payload_bytes + payload.len() as u64;
+        self.push_parts(&EntryParts { kind, fields: &[], pieces: &[IoSlice::new(payload)] })
+    }
+
+    /// Adds an entry in pieces. Its kind may be one of the log's own.
+    ///
+    /// # Errors
+    /// As [`BatchBuf::push`].
+    pub fn push_parts(&mut self, parts: &EntryParts<'_>) -> Result<(), EngineError> {
+        check_takes_lsn(parts.kind)?;
+        let payload_bytes = self.payload_bytes + parts.proper_len();
         check_len(payload_bytes + ENTRY_OVERHEAD * self.count, self.max_bytes)?;
+        let payload_len = check_payload_len(parts.payload_len())?;
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("batch_not_bound") {
             self.last = self.body.len();
@@ -51,14 +63,13 @@ impl BatchBuf {
             EntryHeader::add_flags_unplaced(previous, Flags::BATCH_CONTINUES);
         }
         self.last = self.body.len();
-        let header = EntryHeader::encode_unplaced(kind, Flags::NONE, payload.len() as u32, crc32(payload));
-        self.body.reserve(entry_len(payload.len() as u64) as usize);
+        let checksum = crc32_of_pieces(parts.all());
+        let header = EntryHeader::encode_unplaced(parts.kind, parts.flags(), payload_len, checksum);
+        self.body.reserve(entry_len(u64::from(payload_len)) as usize);
         self.body.extend_from_slice(&header);
-        self.body.extend_from_slice(payload);
-        let padding = padded_len(payload.len() as u64) as usize - payload.len();
-        if padding > 0 {
-            self.body.extend_from_slice(&[0; 8][..padding]);
-        }
+        parts.all().for_each(|piece| self.body.extend_from_slice(piece));
+        let padding = padded_len(u64::from(payload_len)) - u64::from(payload_len);
+        self.body.extend_from_slice(&[0; 8][..padding as usize]);
         self.count += 1;
         self.payload_bytes = payload_bytes;
         Ok(())
@@ -108,6 +119,17 @@ impl Drop for BatchBuf {
 
 pub(crate) fn check_kind(kind: Kind) -> Result<(), EngineError> {
     if kind.is_user() { Ok(()) } else { Err(EngineError::ReservedKind { kind: kind.0 }) }
+}
+
+/// Whether an entry of this kind can be appended by those who build on the engine.
+pub(crate) fn check_takes_lsn(kind: Kind) -> Result<(), EngineError> {
+    if kind.takes_lsn() { Ok(()) } else { Err(EngineError::ReservedKind { kind: kind.0 }) }
+}
+
+/// The length of a payload with its fields, as a header has it.
+pub(crate) fn check_payload_len(len: u64) -> Result<u32, EngineError> {
+    let max = u64::from(u32::MAX);
+    u32::try_from(len).map_err(|_| EngineError::TooLarge { len, max })
 }
 
 pub(crate) fn check_len(len: u64, max: u64) -> Result<(), EngineError> {

@@ -23,6 +23,7 @@ use crate::primitive::{Mutex, TriedMutex};
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
 use crate::space::Gate;
+use crate::stripe::EntryParts;
 use crate::watch::WatchKey;
 use crate::{flight, flusher, maintenance};
 
@@ -118,6 +119,15 @@ impl Engine {
     #[inline]
     pub fn append(&self, kind: Kind, payload: &[u8], how: How) -> Result<Lsn, EngineError> {
         self.shared.append(kind, payload, how)
+    }
+
+    /// Appends one entry in pieces, copied into the log where they are. Its kind may be one of the log's own that take
+    /// an LSN.
+    ///
+    /// # Errors
+    /// As [`Engine::append`].
+    pub fn append_parts(&self, parts: EntryParts<'_>, how: How) -> Result<Lsn, EngineError> {
+        self.shared.append_parts(parts, how)
     }
 
     /// Appends an atomic batch: recovered whole or not at all.

@@ -65,4 +65,5 @@ pub use failure::{FailedOperation, Failure};
 pub use live::LiveIndex;
 pub use metrics::{Health, HealthState, LatencySnapshot, Metrics};
 pub use settings::{Durability, DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
+pub use stripe::EntryParts;
 pub use watch::WatchKey;

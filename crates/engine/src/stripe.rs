@@ -22,8 +22,9 @@
 pub(crate) mod overflow;
 mod ring;
 
-use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, entry_len};
-use braidlog_format::{Flags, Kind, Lsn};
+use std::io::IoSlice;
+
+use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, Lsn, entry_len, padded_len};
 use crossbeam_utils::CachePadded;
 
 use crate::lsn::LsnAllocator;
@@ -35,11 +36,45 @@ use ring::Ring;
 /// Bytes of a frame's header in a ring.
 pub(crate) const FRAME_HEADER_LEN: u64 = 16;
 
+/// One entry that takes an LSN, as it is to be appended: its payload in pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryParts<'a> {
+    /// The user's, or one of the log's own that takes an LSN.
+    pub kind: Kind,
+    /// The bytes of its extended fields; empty in a plain entry.
+    pub fields: &'a [u8],
+    /// The pieces of its payload proper, in order.
+    pub pieces: &'a [IoSlice<'a>],
+}
+
+impl EntryParts<'_> {
+    pub(crate) fn flags(&self) -> Flags {
+        if self.fields.is_empty() { Flags::NONE } else { Flags::EXTENDED }
+    }
+
+    /// Bytes of the payload proper.
+    pub(crate) fn proper_len(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// Bytes of the payload, fields included.
+    pub(crate) fn payload_len(&self) -> u64 {
+        self.fields.len() as u64 + self.proper_len()
+    }
+
+    /// Fields and pieces.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.fields).chain(self.pieces.iter().map(|piece| &**piece))
+    }
+}
+
 /// What is to be put in a ring: one record, or the body of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Content<'a> {
     /// One record and the CRC-32 of its payload.
     Record { kind: Kind, payload: &'a [u8], checksum: u32 },
+    /// One record in pieces, the bytes of its payload and their CRC-32.
+    Parts { parts: EntryParts<'a>, payload_len: u32, checksum: u32 },
     /// A batch: `count` entries in their form on disk, headers unplaced.
     Batch { body: &'a [u8], count: u64 },
 }
@@ -48,7 +83,7 @@ impl Content<'_> {
     /// How many LSNs it takes.
     pub(crate) fn count(&self) -> u64 {
         match self {
-            Content::Record { .. } => 1,
+            Content::Record { .. } | Content::Parts { .. } => 1,
             Content::Batch { count, .. } => *count,
         }
     }
@@ -57,6 +92,7 @@ impl Content<'_> {
     pub(crate) fn body_len(&self) -> u64 {
         match self {
             Content::Record { payload, .. } => entry_len(payload.len() as u64),
+            Content::Parts { payload_len, .. } => entry_len(u64::from(*payload_len)),
             Content::Batch { body, .. } => body.len() as u64,
         }
     }
@@ -71,6 +107,11 @@ impl Content<'_> {
                 if padding > 0 {
                     each(&[0; 8][..padding as usize]);
                 }
+            }
+            Content::Parts { parts, payload_len, checksum } => {
+                each(&EntryHeader::encode_unplaced(parts.kind, parts.flags(), payload_len, checksum));
+                parts.all().for_each(&mut each);
+                each(&[0; 8][..(padded_len(u64::from(payload_len)) - u64::from(payload_len)) as usize]);
             }
             Content::Batch { body, .. } => each(body),
         }

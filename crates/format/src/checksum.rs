@@ -19,6 +19,13 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// CRC-32 of `pieces`, one behind the other.
+pub fn crc32_of_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    let mut hasher = FRESH.clone();
+    pieces.into_iter().for_each(|piece| hasher.update(piece));
+    hasher.finalize()
+}
+
 /// CRC-32 of `bytes`, continuing from `seed`.
 ///
 /// An entry's header checksum is seeded with its segment's salt and its place in the file, so that a

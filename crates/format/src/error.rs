@@ -47,6 +47,12 @@ pub enum DecodeError {
         /// The kind found.
         kind: u8,
     },
+    /// The entry has an extended field that this version does not define and may not skip.
+    #[error("extended field {number} is not known")]
+    NewerField {
+        /// The type found.
+        number: u8,
+    },
     /// The header's checksum does not match: damaged, stale, moved, or never written.
     #[error("header checksum is {found:#010x}, computed {computed:#010x}")]
     HeaderChecksum {
@@ -83,6 +89,7 @@ impl DecodeError {
                 | DecodeError::NewerChecksum { .. }
                 | DecodeError::NewerFlags { .. }
                 | DecodeError::NewerKind { .. }
+                | DecodeError::NewerField { .. }
         )
     }
 }

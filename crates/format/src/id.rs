@@ -129,6 +129,49 @@ impl fmt::Display for Incarnation {
     }
 }
 
+/// The id of a transaction, from 1. No other transaction of the log has it.
+///
+/// It is made of the opening of the log that began the transaction and of a number in that opening, and is written
+/// `opening.number`: `3.17`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TxId(pub u64);
+
+impl TxId {
+    /// Low bits of an id that count in one opening. So a log can be opened 4 million times, and have 4 million million transactions
+    /// in each.
+    const NUMBER_BITS: u32 = 42;
+
+    /// The id of the transaction `number`, from 1, of this opening; `None` if either is too large.
+    pub const fn new(opening: Incarnation, number: u64) -> Option<TxId> {
+        if opening.0 >> (64 - TxId::NUMBER_BITS) != 0 || number >> TxId::NUMBER_BITS != 0 {
+            return None;
+        }
+        Some(TxId(opening.0 << TxId::NUMBER_BITS | number))
+    }
+
+    /// The opening of the log that began it.
+    pub const fn opening(self) -> Incarnation {
+        Incarnation(self.0 >> TxId::NUMBER_BITS)
+    }
+
+    /// Its number in that opening, from 1.
+    pub const fn number(self) -> u64 {
+        self.0 & ((1 << TxId::NUMBER_BITS) - 1)
+    }
+}
+
+impl fmt::Display for TxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.opening(), self.number())
+    }
+}
+
+impl fmt::Debug for TxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TxId({self})")
+    }
+}
+
 /// 32 random bits per life of a segment file, mixed into each entry's checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Salt(pub u32);

@@ -31,8 +31,11 @@ pub use checkpoint::{
 };
 pub use entry::{ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, entry_len, padded_len};
 pub use error::DecodeError;
-pub use extended::{COMPRESSION_FIELDS_LEN, ExtendedField, ExtendedFields, ZSTD, compression_fields};
-pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt};
+pub use extended::{
+    COMPRESSION_FIELDS_LEN, EncodedFields, ExtendedField, ExtendedFields, FieldsRef, RecordFields, ZSTD,
+    compression_fields,
+};
+pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt, TxId};
 pub use kind::{Flags, Kind};
 pub use loss::{LOSS_LEN, LossEntry};
 pub use manifest::{

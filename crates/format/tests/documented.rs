@@ -388,10 +388,11 @@ fn extended_fields_are_as_documented() {
         ExtendedField::Stream(0x8272_6252_4232_2212),
         ExtendedField::Schema(0x4333_2313),
         ExtendedField::Compression { algorithm: 0x14, plain_len: 0x5444_3424 },
+        ExtendedField::Sequence(0x8575_6555_4535_2515),
     ];
     assert_eq!(fields.collect::<Result<Vec<_>, _>>().unwrap(), expected);
     let names: Vec<_> = rows.iter().map(|row| row[2].as_str()).collect();
-    assert_eq!(names, ["transaction", "stream", "schema", "compression"]);
+    assert_eq!(names, ["transaction", "stream", "schema", "compression", "sequence"]);
 
     for number in 0..=u8::MAX {
         let field = [3, 0, number, 1, 0xEE];

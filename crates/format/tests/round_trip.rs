@@ -94,6 +94,7 @@ fn field() -> impl Strategy<Value = (u8, Vec<u8>)> {
         any::<[u8; 8]>().prop_map(|value| (2, value.to_vec())),
         any::<[u8; 4]>().prop_map(|value| (3, value.to_vec())),
         any::<[u8; 5]>().prop_map(|value| (4, value.to_vec())),
+        any::<[u8; 8]>().prop_map(|value| (5, value.to_vec())),
         (128_u8.., vec(any::<u8>(), 0..=255)),
     ]
 }
@@ -106,6 +107,7 @@ fn meaning((number, value): &(u8, Vec<u8>)) -> ExtendedField<'_> {
         2 => ExtendedField::Stream(number_at(0)),
         3 => ExtendedField::Schema(number_at(0) as u32),
         4 => ExtendedField::Compression { algorithm: value[0], plain_len: number_at(1) as u32 },
+        5 => ExtendedField::Sequence(number_at(0)),
         &number => ExtendedField::Ignorable(number, value),
     }
 }

@@ -11,7 +11,8 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use braidlog_format::{
-    EntryHeader, Flags, IndexPoint, Kind, Lsn, LsnRange, Place, SEGMENT_HEADER_LEN, SegmentHeader,
+    EntryHeader, FieldsRef, Flags, IndexPoint, Kind, Lsn, LsnRange, Place, RecordFields, SEGMENT_HEADER_LEN,
+    SegmentHeader,
 };
 use braidlog_storage::{IO_ALIGN, LogDir};
 
@@ -49,15 +50,31 @@ pub struct RecordRef<'a> {
     pub kind: Kind,
     /// Whether the next record belongs to the same batch.
     pub batch_continues: bool,
+    /// What it carries beside its payload: nothing, in a plain record.
+    pub fields: FieldsRef<'a>,
     /// Its bytes, proved by their checksum.
     pub payload: &'a [u8],
 }
 
-impl RecordRef<'_> {
+impl<'a> RecordRef<'a> {
+    /// The record of an entry with this header.
+    #[inline]
+    pub(crate) fn new(header: &EntryHeader, fields: FieldsRef<'a>, payload: &'a [u8]) -> RecordRef<'a> {
+        RecordRef {
+            lsn: header.lsn,
+            timestamp_ns: header.timestamp_ns,
+            kind: header.kind,
+            batch_continues: header.flags.contains(Flags::BATCH_CONTINUES),
+            fields,
+            payload,
+        }
+    }
+
     /// The record with bytes of its own.
     pub fn to_owned(&self) -> Record {
-        let RecordRef { lsn, timestamp_ns, kind, batch_continues, payload } = *self;
-        Record { lsn, timestamp_ns, kind, batch_continues, payload: payload.to_vec() }
+        let RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload } = *self;
+        let (fields, payload) = (fields.to_owned(), payload.to_vec());
+        Record { lsn, timestamp_ns, kind, batch_continues, fields, payload }
     }
 }
 
@@ -72,6 +89,8 @@ pub struct Record {
     pub kind: Kind,
     /// As [`RecordRef::batch_continues`].
     pub batch_continues: bool,
+    /// As [`RecordRef::fields`].
+    pub fields: RecordFields,
     /// As [`RecordRef::payload`].
     pub payload: Vec<u8>,
 }
@@ -260,13 +279,9 @@ impl Records {
     /// The record that was found last.
     #[inline]
     pub(crate) fn lend(&self, found: &Found) -> RecordRef<'_> {
-        RecordRef {
-            lsn: found.header.lsn,
-            timestamp_ns: found.header.timestamp_ns,
-            kind: found.header.kind,
-            batch_continues: found.header.flags.contains(Flags::BATCH_CONTINUES),
-            payload: self.open.as_ref().map_or(&[], |open| open.scan.payload(found)),
-        }
+        let content = self.open.as_ref().map(|open| open.scan.content(found));
+        let (fields, payload) = content.unwrap_or_default();
+        RecordRef::new(&found.header, fields, payload)
     }
 
     /// The next record, if it follows in the window. `None` decides nothing: [`advance`](Records::advance) does.

@@ -8,7 +8,7 @@ use std::iter::FusedIterator;
 use std::ops::Range;
 use std::sync::Arc;
 
-use braidlog_format::{IndexPoint, Kind, Lsn};
+use braidlog_format::{FieldsRef, IndexPoint, Kind, Lsn};
 use braidlog_storage::LogDir;
 
 use crate::index::Indexes;
@@ -58,7 +58,9 @@ struct Kept {
     timestamp_ns: u64,
     kind: Kind,
     batch_continues: bool,
-    /// Where its payload lies in the piece's.
+    /// Where its fields lie among the piece's payloads.
+    fields: Range<usize>,
+    /// Where its payload lies there.
     payload: Range<usize>,
 }
 
@@ -102,9 +104,10 @@ impl ReverseRecords {
             }
             self.read_piece();
         }
-        let Kept { lsn, timestamp_ns, kind, batch_continues, payload } = self.piece.records.pop()?;
+        let Kept { lsn, timestamp_ns, kind, batch_continues, fields, payload } = self.piece.records.pop()?;
+        let fields = FieldsRef::of_bytes(self.piece.payloads.get(fields).unwrap_or(&[]));
         let payload = self.piece.payloads.get(payload).unwrap_or(&[]);
-        Some(Ok(RecordRef { lsn, timestamp_ns, kind, batch_continues, payload }))
+        Some(Ok(RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload }))
     }
 
     /// LSNs of the range that were given up, as far as this has read, from the last to the first.
@@ -140,12 +143,15 @@ impl ReverseRecords {
         let is_seam = next <= self.last && self.bases.binary_search(&next).is_ok();
         let mut records = self.records(from, if is_seam { next } else { self.to });
         while let Some(found) = records.find_next()? {
-            let RecordRef { lsn, timestamp_ns, kind, batch_continues, payload } = records.lend(&found);
+            let RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload } =
+                records.lend(&found);
             if lsn <= self.to {
                 let begin = self.piece.payloads.len();
+                self.piece.payloads.extend_from_slice(fields.as_bytes());
+                let fields = begin..self.piece.payloads.len();
                 self.piece.payloads.extend_from_slice(payload);
-                let payload = begin..self.piece.payloads.len();
-                self.piece.records.push(Kept { lsn, timestamp_ns, kind, batch_continues, payload });
+                let payload = fields.end..self.piece.payloads.len();
+                self.piece.records.push(Kept { lsn, timestamp_ns, kind, batch_continues, fields, payload });
             }
         }
         for loss in records.losses().iter().rev() {

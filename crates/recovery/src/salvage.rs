@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use braidlog_format::{
-    ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryHeader, Flags, Incarnation, LogId, Lsn, LsnRange, SEGMENT_HEADER_LEN,
-    Salt,
+    ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryHeader, Incarnation, LogId, Lsn, LsnRange, SEGMENT_HEADER_LEN, Salt,
 };
 use braidlog_storage::LogDir;
 
@@ -142,13 +141,8 @@ fn give(
         let Step::Entry(found) = scan.step()? else { break };
         if found.header.kind.takes_lsn() {
             *count += 1;
-            let record = RecordRef {
-                lsn: found.header.lsn,
-                timestamp_ns: found.header.timestamp_ns,
-                kind: found.header.kind,
-                batch_continues: found.header.flags.contains(Flags::BATCH_CONTINUES),
-                payload: scan.payload(&found),
-            };
+            let (fields, payload) = scan.content(&found);
+            let record = RecordRef::new(&found.header, fields, payload);
             let lsn = record.lsn;
             take(record).map_err(|source| SalvageError::Application { lsn, source })?;
         }

@@ -10,7 +10,7 @@
 //! One [`Window`]. It grows only to an entry whose header proved itself and that fits into the file.
 
 use braidlog_format::{
-    DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Kind, LossEntry, Lsn, Predecessor,
+    DecodeError, ENTRY_HEADER_LEN, Entry, EntryHeader, FieldsRef, Flags, Kind, LossEntry, Lsn, Predecessor,
     SEGMENT_HEADER_LEN, Salt, SegmentHeader, SyncMark, padded_len,
 };
 use braidlog_storage::AlignedBuf;
@@ -20,9 +20,9 @@ use crate::seal::SealFacts;
 use crate::window::Window;
 use crate::{Loss, RecoveryError};
 
-/// The flags that this reader can follow. A compressed or extended payload is not the caller's bytes as they
-/// stand; the format knows both, and no writer of this version makes them.
-const UNDERSTOOD: Flags = Flags::BATCH_CONTINUES.with(Flags::IGNORABLE);
+/// The flags that this reader can follow. A compressed payload is not the caller's bytes as they stand; the format knows it,
+/// and no writer of this version makes one.
+const UNDERSTOOD: Flags = Flags::BATCH_CONTINUES.with(Flags::IGNORABLE).with(Flags::EXTENDED);
 
 /// A scan of one segment.
 #[derive(Debug)]
@@ -272,6 +272,7 @@ impl Scan {
         if !proved {
             header.check_payload(payload, padding).ok()?;
         }
+        check_fields(&header, payload).ok()?;
         self.at.accept(&header, EntryHeader::stored_checksum(head)).ok()?;
         Some(Found { header, offset })
     }
@@ -311,6 +312,7 @@ impl Scan {
             Kind::LOSS => self.at.accept_loss(&entry),
             _ => self.at.accept(&header, entry.checksum),
         };
+        let accepted = accepted.and_then(|()| check_fields(&header, entry.payload));
         match accepted.and_then(|()| check_evidence(&entry, &before)) {
             Ok(None) => Ok(Step::Entry(Found { header, offset })),
             Ok(Some(facts)) => {
@@ -349,6 +351,17 @@ impl Scan {
         let from = ENTRY_HEADER_LEN as usize;
         let to = from.saturating_add(found.header.payload_len as usize);
         self.window.at(found.offset).get(from..to).unwrap_or(&[])
+    }
+
+    /// The fields and the payload proper of the record that the last step found.
+    #[inline]
+    pub(crate) fn content(&self, found: &Found) -> (FieldsRef<'_>, &[u8]) {
+        let payload = self.payload(found);
+        if !found.header.flags.contains(Flags::EXTENDED) {
+            return (FieldsRef::default(), payload);
+        }
+        // The step has looked at them.
+        FieldsRef::split(payload).unwrap_or_default()
     }
 
     /// The recorded loss that the last step found; `None` if that was another entry.
@@ -405,6 +418,20 @@ impl Scan {
             (behind.offset <= self.window.len()).then_some(ProvedHeader { header, checksum })
         });
         Stop::Invalid(error, proved)
+    }
+}
+
+/// Whether the extended fields of an entry, if it has any, can be followed. The entry has proved itself, so fields that cannot be
+/// are what another version wrote, and no damage.
+#[inline]
+fn check_fields(header: &EntryHeader, payload: &[u8]) -> Result<(), DecodeError> {
+    if !header.flags.contains(Flags::EXTENDED) {
+        return Ok(());
+    }
+    match FieldsRef::split(payload) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_newer() => Err(error),
+        Err(_) => Err(DecodeError::NewerFlags { bits: header.flags.bits() }),
     }
 }
 

@@ -194,7 +194,7 @@ impl<'a> Hands<'a> {
     /// or would have been, had not a record failed: then this one is left out.
     #[inline]
     pub(super) fn put(&mut self, thread: usize, partition: Option<usize>, record: &RecordRef<'_>) -> bool {
-        let len = record.payload.len();
+        let len = record.fields.as_bytes().len() + record.payload.len();
         match self.chunks.get_mut(thread) {
             Some(Some(chunk)) if chunk.has_room(len) => {
                 chunk.push(partition, record);
@@ -209,7 +209,7 @@ impl<'a> Hands<'a> {
 
     #[cold]
     fn put_into_next(&mut self, thread: usize, partition: Option<usize>, record: &RecordRef<'_>) {
-        let is_large = record.payload.len() > self.board.chunk_len;
+        let is_large = record.fields.as_bytes().len() + record.payload.len() > self.board.chunk_len;
         let mut queues = self.board.queues();
         self.hand_over(&mut queues, thread);
         loop {

@@ -3,7 +3,7 @@
 //! The rule: a chunk's memory is made once and used again; it never grows but for a record that is larger than the chunk,
 //! and is made small again after that.
 
-use braidlog_format::{Kind, Lsn};
+use braidlog_format::{FieldsRef, Kind, Lsn};
 
 use crate::RecordRef;
 
@@ -16,7 +16,7 @@ pub(super) struct Chunk {
     /// Bytes of payloads for which there is room.
     len: usize,
     heads: Vec<Head>,
-    /// Their payloads, one behind the other.
+    /// Their fields and payloads, one behind the other.
     bytes: Vec<u8>,
 }
 
@@ -24,6 +24,8 @@ pub(super) struct Chunk {
 struct Head {
     lsn: Lsn,
     timestamp_ns: u64,
+    /// Where its fields end, and its payload begins.
+    fields_end: usize,
     /// Where its payload ends.
     end: usize,
     /// The partition; `None` for all.
@@ -43,7 +45,7 @@ impl Chunk {
         len + records_in(len) * size_of::<Head>()
     }
 
-    /// Whether there is room for a record with a payload of `len` bytes.
+    /// Whether there is room for a record with a payload, fields included, of `len` bytes.
     #[inline]
     pub(super) fn has_room(&self, len: usize) -> bool {
         self.heads.len() < records_in(self.len) && self.bytes.len().saturating_add(len) <= self.len
@@ -52,11 +54,13 @@ impl Chunk {
     /// Copies a record, for which there is room or memory is made.
     #[inline]
     pub(super) fn push(&mut self, partition: Option<usize>, record: &RecordRef<'_>) {
-        let RecordRef { lsn, timestamp_ns, kind, batch_continues, payload } = *record;
+        let RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload } = *record;
+        self.bytes.extend_from_slice(fields.as_bytes());
+        let fields_end = self.bytes.len();
         self.bytes.extend_from_slice(payload);
         let partition = partition.map(|partition| u32::try_from(partition).unwrap_or(u32::MAX));
         let end = self.bytes.len();
-        self.heads.push(Head { lsn, timestamp_ns, end, partition, kind, batch_continues });
+        self.heads.push(Head { lsn, timestamp_ns, fields_end, end, partition, kind, batch_continues });
     }
 
     /// The first record's LSN.
@@ -68,11 +72,12 @@ impl Chunk {
     pub(super) fn records(&self) -> impl Iterator<Item = (Option<usize>, RecordRef<'_>)> {
         let mut from = 0;
         self.heads.iter().map(move |head| {
-            let &Head { lsn, timestamp_ns, end, partition, kind, batch_continues } = head;
-            let payload = self.bytes.get(from..end).unwrap_or(&[]);
+            let &Head { lsn, timestamp_ns, fields_end, end, partition, kind, batch_continues } = head;
+            let fields = FieldsRef::of_bytes(self.bytes.get(from..fields_end).unwrap_or(&[]));
+            let payload = self.bytes.get(fields_end..end).unwrap_or(&[]);
             from = end;
             let partition = partition.map(|partition| partition as usize);
-            (partition, RecordRef { lsn, timestamp_ns, kind, batch_continues, payload })
+            (partition, RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload })
         })
     }
 
