@@ -1,8 +1,8 @@
 //! A verification at work: every segment from its header to its end, on and on behind what is damaged.
 //!
 //! The rule: it goes on wherever something proves itself. Behind a damaged payload that is the next entry, for
-//! the header tells where it stands; behind a damaged header it is the next sync mark or seal, which tells the
-//! next LSN.
+//! the header tells where it stands; behind a damaged header it is the first entry of any kind that is right in its place,
+//! and only the LSNs between are lost.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use braidlog_format::{EntryHeader, Flags, Kind, Lsn, LsnRange, Predecessor, Stre
 use braidlog_storage::LogDir;
 
 use crate::chain::{Chain, End, HeaderFound, Segment, header_in};
-use crate::marks::{Behind, find_restart, look_behind};
+use crate::marks::{Behind, find_entry, find_restart, look_behind};
 use crate::packed_file::PackedFile;
 use crate::scan::{Found, Scan, Step, Stop};
 use crate::tail::cause_of;
@@ -387,20 +387,21 @@ impl Check<'_> {
         lost_to: Option<Lsn>,
     ) -> Result<bool, RecoveryError> {
         let (offset, first, cause) = (scan.at.offset, scan.at.next, cause_of(&scan.window, stop, &scan.at));
-        let restart = match stop {
+        let end = segment.end.last().unwrap_or(Lsn::MAX);
+        let behind = match stop {
             Stop::Seal(_) => None,
             Stop::Invalid(_, Some(proved)) => {
                 scan.skip(proved);
                 None
             }
-            _ => find_restart(&mut scan.window, &segment.header, &scan.at)?,
+            _ => find_entry(&mut scan.window, &scan.at, end)?,
         };
-        if let Some(restart) = restart {
-            scan.resume(restart.offset, restart.next);
+        if let Some(behind) = behind {
+            scan.resume(behind.offset, behind.header.lsn);
         }
         let goes_on = scan.at.offset > offset;
         let last = if goes_on { scan.at.next.prev() } else { lost_to.unwrap_or(first.prev()) };
-        let last = segment.end.last().map_or(last, |end| last.min(end));
+        let last = last.min(end);
         let entry = match stop {
             Stop::Invalid(_, Some(proved)) => Some((proved.header.kind, proved.header.payload_len)),
             _ => None,

@@ -13,7 +13,7 @@ use braidlog_format::{
 };
 
 use crate::RecoveryError;
-use crate::scan::{Position, check_mark};
+use crate::scan::{Found, Position, check_mark};
 use crate::seal::{self, SealFacts};
 use crate::window::Window;
 
@@ -136,6 +136,51 @@ pub(crate) fn find_restart(
         at = next_block(at);
     }
     Ok(None)
+}
+
+/// The first entry behind the place where a scan stopped that proves itself and may stand there, in a segment that ends with
+/// the LSN `last`. Whatever stands between was something else, of which the LSNs between were.
+pub(crate) fn find_entry(
+    window: &mut Window,
+    stopped: &Position,
+    last: Lsn,
+) -> Result<Option<Found>, RecoveryError> {
+    let mut offset = stopped.offset.saturating_add(ENTRY_ALIGN);
+    while offset < window.len() {
+        window.fill(offset, ENTRY_HEADER_LEN)?;
+        let Some(bytes) = window.at(offset).first_chunk() else { break };
+        let lsn = EntryHeader::stored_lsn(bytes);
+        // The LSN first: of all that stands there, hardly anything gets past it.
+        if lsn >= stopped.next
+            && lsn <= last.next()
+            && let Ok(header) = EntryHeader::decode(bytes, stopped.salt, offset)
+            && header.timestamp_ns >= stopped.timestamp_ns
+            && is_believed(window, stopped, offset, &header)?
+        {
+            return Ok(Some(Found { header, offset }));
+        }
+        offset = offset.saturating_add(ENTRY_ALIGN);
+    }
+    Ok(None)
+}
+
+/// Whether an entry behind the place where a scan stopped, whose header proves itself, is one. A checksum alone fits by chance
+/// once in 2^32 places: so either the payload proves itself too, or the LSN is one that as many bytes can have taken.
+fn is_believed(
+    window: &mut Window,
+    stopped: &Position,
+    offset: u64,
+    header: &EntryHeader,
+) -> Result<bool, RecoveryError> {
+    let need = header.entry_len();
+    if offset.saturating_add(need) > window.len() {
+        return Ok(false);
+    }
+    if header.lsn.0 - stopped.next.0 <= (offset - stopped.offset) / ENTRY_HEADER_LEN {
+        return Ok(true);
+    }
+    window.fill(offset, need)?;
+    Ok(Entry::decode(window.at(offset), stopped.salt, offset).is_ok())
 }
 
 /// An entry that says something about the bytes before it.

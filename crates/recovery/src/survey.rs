@@ -11,16 +11,16 @@
 use std::sync::Arc;
 
 use braidlog_format::{
-    ENTRY_ALIGN, ENTRY_HEADER_LEN, Entry, EntryHeader, Flags, Incarnation, Kind, LogId, Lsn, LsnRange,
-    PACKED_FRAME_MAX, PACKED_FRAMES_MAX, Predecessor, Salt, SegmentHeader, SyncMark, UserMetadata,
+    ENTRY_HEADER_LEN, Flags, Incarnation, Kind, LogId, Lsn, LsnRange, PACKED_FRAME_MAX, PACKED_FRAMES_MAX,
+    Predecessor, Salt, SegmentHeader, SyncMark, UserMetadata,
 };
 use braidlog_storage::LogDir;
 
 use crate::chain::{HeaderFound, header_in};
 use crate::dir::{Listing, SegmentFile};
-use crate::marks::{Behind, look_behind};
+use crate::marks::{Behind, find_entry, look_behind};
 use crate::patient::Patient;
-use crate::scan::{Found, LastEntry, Position, Scan, Step, Stop};
+use crate::scan::{LastEntry, Position, Scan, Step, Stop};
 use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
 use crate::{Damage, DamageCause, ForeignFile, Loss, Manifest, RecoveryError, chain, salt, seal};
@@ -569,35 +569,12 @@ impl Reading<'_, '_> {
             self.scan.skip(proved);
             return Ok(Some(self.scan.at.batch_open));
         }
-        let Some(found) = self.find_entry()? else { return Ok(None) };
+        let limit = self.limit.unwrap_or(Lsn::MAX);
+        let Some(found) = find_entry(&mut self.scan.window, &at, limit)? else { return Ok(None) };
         self.scan.go_on_at(found.offset, found.header.lsn);
         let drops =
             if found.header.lsn == at.next { at.batch_open } else { found.header.kind != Kind::SYNC_MARK };
         Ok(Some(drops))
-    }
-
-    /// The first entry behind the place where the scan stands that proves itself and may stand there.
-    fn find_entry(&mut self) -> Result<Option<Found>, RecoveryError> {
-        let at = self.scan.at;
-        let last = self.limit.map_or(Lsn::MAX, Lsn::next);
-        let window = &mut self.scan.window;
-        let mut offset = at.offset.saturating_add(ENTRY_ALIGN);
-        while offset < window.len() {
-            window.fill(offset, ENTRY_HEADER_LEN)?;
-            let Some(bytes) = window.at(offset).first_chunk() else { break };
-            let lsn = EntryHeader::stored_lsn(bytes);
-            // The LSN first: of all that stands there, hardly anything gets past it.
-            if lsn >= at.next
-                && lsn <= last
-                && let Ok(header) = EntryHeader::decode(bytes, at.salt, offset)
-                && header.timestamp_ns >= at.timestamp_ns
-                && is_believed(window, &at, offset, &header)?
-            {
-                return Ok(Some(Found { header, offset }));
-            }
-            offset = offset.saturating_add(ENTRY_ALIGN);
-        }
-        Ok(None)
     }
 
     /// Nothing behind the scan proves itself. In the last segment each 32 bytes that are left there may have been a record.
@@ -642,25 +619,6 @@ impl Reading<'_, '_> {
         let lsns = LsnRange { first: told.min(last.next()), last };
         self.surveyed.damage.push(Damage { segment: self.name.to_owned(), offset: at.offset, lsns, cause });
     }
-}
-
-/// Whether an entry behind the place where a scan stopped, whose header proves itself, is one. A checksum alone fits by chance
-/// once in 2^32 places: so either the payload proves itself too, or the LSN is one that as many bytes can have taken.
-fn is_believed(
-    window: &mut Window,
-    stopped: &Position,
-    offset: u64,
-    header: &EntryHeader,
-) -> Result<bool, RecoveryError> {
-    let need = header.entry_len();
-    if offset.saturating_add(need) > window.len() {
-        return Ok(false);
-    }
-    if header.lsn.0 - stopped.next.0 <= (offset - stopped.offset) / ENTRY_HEADER_LEN {
-        return Ok(true);
-    }
-    window.fill(offset, need)?;
-    Ok(Entry::decode(window.at(offset), stopped.salt, offset).is_ok())
 }
 
 /// A file that is missing, or has nothing of what its name says.

@@ -200,6 +200,12 @@ impl Link<'_> {
         (index..count).find(|&index| !self.is_right(index)).unwrap_or(count)
     }
 
+    /// The first entry behind the wrong one with this index that has a right header and an LSN that the segment can have.
+    pub(super) fn next_header(&self, index: usize, last: u64) -> Option<usize> {
+        let spans = &self.segment.spans;
+        (index + 1..spans.len()).find(|&behind| spans[behind].lsn <= last + 1 && self.is_header_right(behind))
+    }
+
     /// The first right mark or seal behind the wrong entry with this index.
     pub(super) fn next_evidence(&self, index: usize) -> Option<usize> {
         (index + 1..self.segment.spans.len()).find(|&behind| {

@@ -8,7 +8,7 @@
 //!   up to the first wrong entry. There it is damaged if a right mark or seal behind vouches for the place, and
 //!   ends there, less a batch that is not whole, if none does.
 //! * Reading stops with an error at the first wrong entry before the last record, and lends nothing wrong.
-//! * Verifying goes on behind each: behind a wrong payload at the next entry, else at the next right mark or seal.
+//! * Verifying goes on behind each: behind a wrong payload at the next entry, else at the next right header of one.
 
 use braidlog::ErrorKind;
 
@@ -306,7 +306,7 @@ fn pass(link: &Link<'_>, index: usize, until: u64, verified: &mut Verified) -> O
     let (goes_on, next) = if link.is_header_right(index) {
         (Some(index + 1), wrong.next_lsn())
     } else {
-        let restart = link.next_evidence(index);
+        let restart = link.next_header(index, until);
         (restart, restart.map_or(until + 1, |restart| spans[restart].lsn))
     };
     let last = until.min(next - 1);
