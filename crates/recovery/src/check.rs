@@ -11,9 +11,10 @@ use braidlog_format::{EntryHeader, Flags, Kind, Lsn, LsnRange, Predecessor, Stre
 use braidlog_storage::LogDir;
 
 use crate::chain::{Chain, End, HeaderFound, Segment, header_in};
-use crate::marks::{Behind, find_entry, find_restart, look_behind};
+use crate::marks::{Behind, Lookout, find_entry, find_restart, look_behind};
 use crate::packed_file::PackedFile;
 use crate::scan::{Found, Scan, Step, Stop};
+use crate::survey::{PLACES_MAX, together};
 use crate::tail::cause_of;
 use crate::verdict::{Facts, Place, Verdict, judge};
 use crate::verify::{
@@ -45,7 +46,7 @@ pub(crate) fn check_segments(
             let told = progress_of(chain);
             let mut on_entry = on_entry.map(|on_entry| move |entry: &EntryVerdict<'_>| on_entry(entry));
             let on_entry = on_entry.as_mut().map(|on_entry| on_entry as &mut OnEntry<'_>);
-            let mut check = Check { dir, manifest, progress, on_entry, told, report };
+            let mut check = Check { dir, manifest, progress, on_entry, told, report, places: 0 };
             for segment in &chain.segments {
                 check.tell(segment);
                 check.segment_unless_truncated(segment)?;
@@ -97,6 +98,8 @@ struct Check<'a> {
     /// What was told last.
     told: VerifyProgress,
     report: VerifyReport,
+    /// Damaged places of the segment until now.
+    places: usize,
 }
 
 impl Check<'_> {
@@ -115,6 +118,7 @@ impl Check<'_> {
     }
 
     fn segment(&mut self, segment: &Segment) -> Result<(), RecoveryError> {
+        self.places = 0;
         let is_last = segment.end == End::Open;
         if is_last {
             // Unless it is found to end well.
@@ -261,12 +265,14 @@ impl Check<'_> {
         // Up to here something that was seen already vouches for every byte.
         let mut vouched_offset = 0;
         let mut looked_again = None;
+        let mut lookout = Lookout::default();
         while let Some(stop) = self.walk(segment, scan, None)? {
             let offset = scan.at.offset;
             let behind = match stop {
                 Stop::Seal(_) | Stop::Newer(_) => Behind::default(),
                 _ if offset < vouched_offset => Behind::vouching_for(&scan.at),
-                _ => look_behind(&mut scan.window, &segment.header, &scan.at)?,
+                _ if self.report.live => look_behind(&mut scan.window, &segment.header, &scan.at)?,
+                _ => lookout.look_behind(&mut scan.window, &segment.header, &scan.at)?,
             };
             vouched_offset = vouched_offset.max(behind.synced_offset);
             let verdict = judge(Facts::of_stop(Place::Last, &stop, &behind, scan.at.batch_open));
@@ -445,7 +451,12 @@ impl Check<'_> {
         if braidlog_sabotage::is("verify_keeps_quiet") {
             return;
         }
-        self.report.problems.push(Problem { segment: segment.name.clone(), offset, lsns, what });
+        let told = self.report.problems.last_mut().filter(|_| self.places >= PLACES_MAX);
+        match told {
+            Some(last) => last.lsns = together(last.lsns, lsns),
+            None => self.report.problems.push(Problem { segment: segment.name.clone(), offset, lsns, what }),
+        }
+        self.places += 1;
     }
 
     fn count(&mut self, segment: &Segment, entry: &EntryHeader) {

@@ -58,48 +58,104 @@ pub(crate) fn look_behind(
     header: &SegmentHeader,
     stopped: &Position,
 ) -> Result<Behind, RecoveryError> {
-    let mut behind = Behind::default();
-    let mut at = stopped.offset;
-    while at < window.len() {
-        let next = next_block(at);
-        window.fill(at, next - at)?;
-        let block = window.at(at);
-        let block = block.get(..(next - at) as usize).unwrap_or(block);
-        if let Some(last) = last_nonzero(block) {
-            let recycled = header.recycled;
-            #[cfg(braidlog_sabotage)]
-            let recycled = recycled && !braidlog_sabotage::is("recycled_flag_ignored");
-            let left_to = if recycled {
-                last_of_this_life(window, header, at, next)?
-            } else {
-                Some(at + last as u64 + 1)
-            };
-            behind.left_to = behind.left_to.max(left_to);
-            if at > stopped.offset
-                && let Some(evidence) = evidence_at(window, header, at)?
-                && evidence.covers(stopped)
-            {
-                behind.vouched = behind.vouched.max(Some(evidence.durable()));
-                behind.synced_offset = behind.synced_offset.max(evidence.synced_offset());
-            }
-        }
-        at = next;
-    }
-    Ok(behind)
+    Ok(Seen::from(window, header, stopped.offset)?.behind(stopped))
 }
 
-/// Where the last entry of a recycled file's present life ends, of those that begin between `at` and `next`; `None` if
-/// none does. Only headers are looked at: a crash may have left an entry without its payload.
+/// Looks behind one place of a file after another, going forward, and reads what is there once: a file that nobody writes, and
+/// that may have a hole in every block.
+#[derive(Debug, Default)]
+pub(crate) struct Lookout(Option<Seen>);
+
+impl Lookout {
+    /// As [`look_behind`]; no place lies before the first one that was asked for.
+    pub(crate) fn look_behind(
+        &mut self,
+        window: &mut Window,
+        header: &SegmentHeader,
+        stopped: &Position,
+    ) -> Result<Behind, RecoveryError> {
+        let seen = match self.0.take() {
+            Some(seen) => seen,
+            None => Seen::from(window, header, stopped.offset)?,
+        };
+        Ok(self.0.insert(seen).behind(stopped))
+    }
+}
+
+/// What stands in a file from some offset on.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Where the last thing begins that a crash left, and where they all end.
+    left: Option<(u64, u64)>,
+    /// What vouches, but for what another one covers: so it is one as a rule, the last.
+    vouching: Vec<Vouching>,
+}
+
+impl Seen {
+    fn from(window: &mut Window, header: &SegmentHeader, offset: u64) -> Result<Seen, RecoveryError> {
+        let mut seen = Seen::default();
+        let mut at = offset;
+        while at < window.len() {
+            let next = next_block(at);
+            window.fill(at, next - at)?;
+            let block = window.at(at);
+            let block = block.get(..(next - at) as usize).unwrap_or(block);
+            if let Some(last) = last_nonzero(block) {
+                let recycled = header.recycled;
+                #[cfg(braidlog_sabotage)]
+                let recycled = recycled && !braidlog_sabotage::is("recycled_flag_ignored");
+                let left = if recycled {
+                    last_of_this_life(window, header, at, next)?
+                } else {
+                    let last = at + last as u64;
+                    Some((last, last + 1))
+                };
+                if let Some((start, end)) = left {
+                    let end_before = seen.left.map_or(0, |(_, end)| end);
+                    seen.left = Some((start, end.max(end_before)));
+                }
+                if at > offset
+                    && let Some(evidence) = evidence_at(window, header, at)?
+                {
+                    seen.note(Vouching::of(&evidence));
+                }
+            }
+            at = next;
+        }
+        Ok(seen)
+    }
+
+    fn note(&mut self, new: Vouching) {
+        if !self.vouching.iter().any(|known| new.is_covered_by(known)) {
+            self.vouching.retain(|known| !known.is_covered_by(&new));
+            self.vouching.push(new);
+        }
+    }
+
+    /// What it says of a place. What vouches for one stands behind it.
+    fn behind(&self, stopped: &Position) -> Behind {
+        let left_to = self.left.filter(|(start, _)| *start >= stopped.offset).map(|(_, end)| end);
+        let mut behind = Behind { left_to, ..Behind::default() };
+        for vouching in self.vouching.iter().filter(|vouching| vouching.covers(stopped)) {
+            behind.vouched = behind.vouched.max(Some(vouching.durable));
+            behind.synced_offset = behind.synced_offset.max(vouching.synced_offset);
+        }
+        behind
+    }
+}
+
+/// Where the last entry of a recycled file's present life begins and ends, of those that begin between `at` and `next`; `None`
+/// if none does. Only headers are looked at: a crash may have left an entry without its payload.
 fn last_of_this_life(
     window: &mut Window,
     header: &SegmentHeader,
     at: u64,
     next: u64,
-) -> Result<Option<u64>, RecoveryError> {
+) -> Result<Option<(u64, u64)>, RecoveryError> {
     window.fill(at, next - at + ENTRY_HEADER_LEN)?;
     let len = window.len();
     let bytes = window.at(at);
-    let mut end = None;
+    let mut last = None;
     for offset in (at..next).step_by(ENTRY_ALIGN as usize) {
         let Some(head) = bytes.get((offset - at) as usize..).and_then(|rest| rest.first_chunk()) else {
             break;
@@ -108,10 +164,10 @@ fn last_of_this_life(
         if is_of_this_life(header, len, EntryHeader::stored_lsn(head))
             && let Ok(found) = EntryHeader::decode(head, header.salt, offset)
         {
-            end = Some(offset.saturating_add(found.entry_len()).min(len));
+            last = Some((offset, offset.saturating_add(found.entry_len()).min(len)));
         }
     }
-    Ok(end)
+    Ok(last)
 }
 
 /// Whether the present life of a file of `len` bytes can have given this LSN, or named it as the next: those of
@@ -213,13 +269,33 @@ impl Evidence {
             Evidence::Seal(facts) => facts.offset,
         }
     }
+}
+
+/// What an entry says that vouches for others.
+#[derive(Clone, Copy, Debug)]
+struct Vouching {
+    next: Lsn,
+    durable: Lsn,
+    synced_offset: u64,
+}
+
+impl Vouching {
+    fn of(evidence: &Evidence) -> Vouching {
+        let (next, durable) = (evidence.next(), evidence.durable());
+        Vouching { next, durable, synced_offset: evidence.synced_offset() }
+    }
 
     /// Whether it says that the byte at which the scan stopped was synced. One that denies what the scan has
     /// read, or that the segment before was complete, says nothing.
     fn covers(&self, stopped: &Position) -> bool {
-        self.synced_offset() > stopped.offset
-            && self.durable() >= stopped.base.prev()
-            && self.next() >= stopped.next
+        self.synced_offset > stopped.offset
+            && self.durable >= stopped.base.prev()
+            && self.next >= stopped.next
+    }
+
+    /// Whether another one covers whatever this one does, and says no less of it.
+    fn is_covered_by(&self, other: &Vouching) -> bool {
+        self.next <= other.next && self.durable <= other.durable && self.synced_offset <= other.synced_offset
     }
 }
 

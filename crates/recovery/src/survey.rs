@@ -4,6 +4,11 @@
 //! *piece*; whether the LSNs between pieces were acknowledged is told by whatever was durable: marks, seals, the headers
 //! of later segments, the manifest. A torn tail is judged as recovery judges it, and is no damage.
 //!
+//! # Limits
+//! A log may have a hole in every block. What is kept of it is at most [`PIECES_MAX`] pieces, and the first and the last one of
+//! each segment: of more than that the shortest are given up with the holes beside them. The damaged places of a segment are
+//! told one by one up to [`PLACES_MAX`], and behind these as one.
+//!
 //! # Batches
 //! A batch with a lost record is lost as a whole. Behind a place where nobody knows what was lost, the first records may
 //! be the rest of a batch; they count only behind the next end of one, or behind a sync mark, which begins a round.
@@ -18,16 +23,19 @@ use braidlog_storage::LogDir;
 
 use crate::chain::{HeaderFound, header_in};
 use crate::dir::{Listing, SegmentFile};
-use crate::marks::{Behind, find_entry, look_behind};
+use crate::marks::{Behind, Lookout, find_entry, look_behind};
 use crate::patient::Patient;
 use crate::scan::{LastEntry, Position, Scan, Step, Stop};
 use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
 use crate::{Damage, DamageCause, ForeignFile, Loss, Manifest, RecoveryError, chain, salt, seal};
 
+use pieces::thin;
+pub(crate) use pieces::{PIECES_MAX, PLACES_MAX, Piece, together};
 pub use progress::RepairProgress;
 use progress::Teller;
 
+mod pieces;
 mod progress;
 
 /// What there is of a log.
@@ -89,17 +97,6 @@ pub(crate) enum HeaderState {
     NotStarted,
 }
 
-/// Entries of one segment that prove themselves, one behind the other, whole batches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Piece {
-    /// Where a scan of them begins.
-    pub(crate) from: Position,
-    /// The file offset behind them.
-    pub(crate) to: u64,
-    /// Their LSNs, what was given up earlier among them.
-    pub(crate) lsns: LsnRange,
-}
-
 impl Surveyed {
     /// The header, if it is good.
     pub(crate) fn good_header(&self) -> Option<&SegmentHeader> {
@@ -137,6 +134,7 @@ pub(crate) fn survey(
         let surveyed = opened.survey(dir, next, manifest, &mut found, &mut told)?;
         told.end(opened.plain_len);
         found.files.push(surveyed);
+        thin(found.files.iter_mut().map(|file| &mut file.pieces));
     }
     found.bound = found.bound.max(found.acknowledged);
     Ok(found)
@@ -292,9 +290,12 @@ impl Opened {
             named,
             durable: if limit.is_none() { manifest.durable.max(packed_last) } else { Lsn::ZERO },
             is_settled: self.is_settled(manifest),
+            told_to: surveyed.damage.last().map_or(Lsn::ZERO, |damage| damage.lsns.last.next()),
             found,
             surveyed: &mut surveyed,
             told,
+            places: 0,
+            thins: true,
         };
         reading.read()?;
         if header.base != self.file.base {
@@ -378,6 +379,10 @@ pub(crate) fn survey_alone(
         found: &mut found,
         surveyed: &mut surveyed,
         told: &mut Teller::new(nobody, [].into_iter()),
+        places: 0,
+        told_to: Lsn::ZERO,
+        // Whoever looks for what is left of a single file is given all of it.
+        thins: false,
     };
     reading.read()?;
     // Where it ends is no damage: nobody says that there was more.
@@ -416,6 +421,12 @@ struct Reading<'a, 't> {
     found: &'a mut Survey,
     surveyed: &'a mut Surveyed,
     told: &'a mut Teller<'t>,
+    /// Damaged places until now.
+    places: usize,
+    /// Every LSN before this one is one of a damaged place or of a piece.
+    told_to: Lsn,
+    /// Whether there may be too many pieces to keep.
+    thins: bool,
 }
 
 /// Where whole batches end.
@@ -442,6 +453,7 @@ impl Reading<'_, '_> {
         let mut dropping = false;
         // Everything before this offset was synced, says something behind a place that was passed.
         let mut synced_offset = 0;
+        let mut lookout = Lookout::default();
         loop {
             let at = self.scan.at;
             self.told.reach(at.offset);
@@ -502,7 +514,7 @@ impl Reading<'_, '_> {
             }
             let behind = match &stop {
                 _ if self.limit.is_some() || at.offset < synced_offset => Behind::vouching_for(&at),
-                _ => look_behind(&mut self.scan.window, self.header, &at)?,
+                _ => lookout.look_behind(&mut self.scan.window, self.header, &at)?,
             };
             synced_offset = synced_offset.max(behind.synced_offset);
             let is_damage = behind.vouched.is_some()
@@ -607,6 +619,9 @@ impl Reading<'_, '_> {
         if to.next > from.next {
             let lsns = LsnRange { first: from.next, last: to.next.prev() };
             self.surveyed.pieces.push(Piece { from, to: to.offset, lsns });
+            if self.thins && self.surveyed.pieces.len() > 2 * PIECES_MAX {
+                thin([&mut self.surveyed.pieces]);
+            }
             self.surveyed.last = to.last;
             self.bound(lsns.last);
         }
@@ -615,9 +630,16 @@ impl Reading<'_, '_> {
     /// Notes a damaged place, which costs the LSNs behind the last piece up to `last`.
     fn damage(&mut self, at: &Position, last: Lsn, cause: DamageCause) {
         let kept = self.surveyed.pieces.last().map_or(self.header.base, |piece| piece.lsns.last.next());
-        let told = self.surveyed.damage.iter().map(|damage| damage.lsns.last.next()).fold(kept, Lsn::max);
-        let lsns = LsnRange { first: told.min(last.next()), last };
-        self.surveyed.damage.push(Damage { segment: self.name.to_owned(), offset: at.offset, lsns, cause });
+        let lsns = LsnRange { first: kept.max(self.told_to).min(last.next()), last };
+        self.told_to = self.told_to.max(last.next());
+        match self.surveyed.damage.last_mut().filter(|_| self.places >= PLACES_MAX) {
+            Some(last) => last.lsns = together(last.lsns, lsns),
+            None => {
+                let segment = self.name.to_owned();
+                self.surveyed.damage.push(Damage { segment, offset: at.offset, lsns, cause });
+            }
+        }
+        self.places += 1;
     }
 }
 

@@ -83,7 +83,7 @@ fn check_one(
     progress: &mut dyn FnMut(VerifyProgress),
 ) -> Result<VerifyReport, RecoveryError> {
     let told = progress_of(chain);
-    let mut check = Check { dir, manifest, progress, on_entry: None, told, report: blank };
+    let mut check = Check { dir, manifest, progress, on_entry: None, told, report: blank, places: 0 };
     check.tell(segment);
     check.segment_unless_truncated(segment)?;
     Ok(check.report)
