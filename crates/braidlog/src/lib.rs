@@ -134,7 +134,9 @@ pub use braidlog_engine::{
     Durability, DurabilityMode, FailedOperation, Failure, Health, HealthState, IoMode, LatencySnapshot,
     Metrics, OnIoError, SyncMethod,
 };
-pub use braidlog_format::{FieldsRef, Incarnation, Kind, LogId, Lsn, LsnRange, RecordFields, TxId};
+pub use braidlog_format::{
+    FieldsRef, Incarnation, Kind, LogId, Lsn, LsnIter, LsnRange, ParseIdError, RecordFields, TxId,
+};
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
     DamageCause, DamagePolicy, EntryVerdict, ForkReport, KeptBy, Loss, LossCause, Outcome, PackedFault,

@@ -1,7 +1,9 @@
 //! Numbers that must not be confused: each has a type of its own.
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::num::ParseIntError;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
 /// A log sequence number: the place of a record in the total order. Dense, and the first is 1.
@@ -24,9 +26,9 @@ impl Lsn {
         self.0
     }
 
-    /// The LSN after this one.
+    /// The LSN after this one. No log gives out one above [`Lsn::MAX`].
     pub const fn next(self) -> Lsn {
-        Lsn(self.0 + 1)
+        Lsn(self.0.saturating_add(1))
     }
 
     /// The LSN before this one; [`Lsn::ZERO`] has none and stays.
@@ -62,7 +64,17 @@ impl From<Lsn> for u64 {
 }
 
 /// A contiguous run of LSNs, both ends included; empty when `last < first`.
+///
+/// ```
+/// use braidlog_format::{Lsn, LsnRange};
+///
+/// let range = LsnRange::from(Lsn(3)..=Lsn(5));
+/// assert_eq!(range.into_iter().collect::<Vec<_>>(), [Lsn(3), Lsn(4), Lsn(5)]);
+/// assert!(range.contains(Lsn(4)));
+/// assert_eq!("3..=5".parse(), Ok(range));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LsnRange {
     /// The first LSN of the run.
     pub first: Lsn,
@@ -73,12 +85,12 @@ pub struct LsnRange {
 impl LsnRange {
     /// The run of `count` LSNs that starts at `first`.
     pub const fn with_count(first: Lsn, count: u64) -> LsnRange {
-        LsnRange { first, last: Lsn((first.0 + count).saturating_sub(1)) }
+        LsnRange { first, last: Lsn(first.0.saturating_add(count).saturating_sub(1)) }
     }
 
     /// How many LSNs the run holds.
     pub const fn count(self) -> u64 {
-        (self.last.0 + 1).saturating_sub(self.first.0)
+        self.last.0.saturating_add(1).saturating_sub(self.first.0)
     }
 
     /// Whether the run holds none.
@@ -92,10 +104,49 @@ impl LsnRange {
     }
 
     /// Each LSN of the run, in order.
-    pub fn iter(self) -> impl DoubleEndedIterator<Item = Lsn> {
-        (self.first.0..self.last.0 + 1).map(Lsn)
+    pub fn iter(self) -> LsnIter {
+        LsnIter(self.first.0..self.last.0.saturating_add(1))
     }
 }
+
+impl IntoIterator for LsnRange {
+    type Item = Lsn;
+    type IntoIter = LsnIter;
+
+    fn into_iter(self) -> LsnIter {
+        self.iter()
+    }
+}
+
+impl From<RangeInclusive<Lsn>> for LsnRange {
+    fn from(range: RangeInclusive<Lsn>) -> LsnRange {
+        LsnRange { first: *range.start(), last: *range.end() }
+    }
+}
+
+/// The LSNs of an [`LsnRange`], in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LsnIter(Range<u64>);
+
+impl Iterator for LsnIter {
+    type Item = Lsn;
+
+    fn next(&mut self) -> Option<Lsn> {
+        self.0.next().map(Lsn)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for LsnIter {
+    fn next_back(&mut self) -> Option<Lsn> {
+        self.0.next_back().map(Lsn)
+    }
+}
+
+impl FusedIterator for LsnIter {}
 
 impl fmt::Display for LsnRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,5 +231,34 @@ impl Salt {
     /// The seed of the header checksum of an entry that stands at `offset` of its file.
     pub const fn seed(self, offset: u64) -> u32 {
         self.0.wrapping_add((offset / 8) as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_hold_what_lies_between_their_ends() {
+        let range = LsnRange::with_count(Lsn(3), 4);
+        assert_eq!(range, LsnRange::from(Lsn(3)..=Lsn(6)));
+        assert_eq!(range.iter().rev().collect::<Vec<_>>(), [6, 5, 4, 3].map(Lsn));
+        assert_eq!((range.iter().count() as u64, range.count()), (4, 4));
+        assert!(range.contains(Lsn(3)) && range.contains(Lsn(6)));
+        assert!(!range.contains(Lsn(2)) && !range.contains(Lsn(7)));
+        let empty = LsnRange::with_count(Lsn(3), 0);
+        assert!(empty.is_empty() && empty.into_iter().next().is_none() && empty.count() == 0);
+    }
+
+    /// Numbers that no log gives out, but anybody may make.
+    #[test]
+    fn numbers_at_the_end_of_their_type_do_not_overflow() {
+        let end = Lsn(u64::MAX);
+        assert_eq!(end.next(), end);
+        assert_eq!(Lsn::ZERO.prev(), Lsn::ZERO);
+        let all = LsnRange { first: Lsn(2), last: end };
+        assert_eq!(all.count(), u64::MAX - 2);
+        assert_eq!(all.iter().next(), Some(Lsn(2)));
+        assert_eq!(LsnRange::with_count(end, 9).last, Lsn(u64::MAX - 1));
     }
 }

@@ -24,6 +24,7 @@ mod seal;
 mod segment_header;
 mod stream;
 mod tail;
+mod text;
 
 pub use checkpoint::{
     CHECKPOINT_CHUNK_MAX, CHECKPOINT_DATA, CHECKPOINT_HEAD, CHECKPOINT_HEAD_LEN, CHECKPOINT_RESERVE_NAME,
@@ -35,7 +36,7 @@ pub use extended::{
     COMPRESSION_FIELDS_LEN, EncodedFields, ExtendedField, ExtendedFields, FieldsRef, RecordFields, ZSTD,
     compression_fields,
 };
-pub use id::{Incarnation, LogId, Lsn, LsnRange, Salt, TxId};
+pub use id::{Incarnation, LogId, Lsn, LsnIter, LsnRange, Salt, TxId};
 pub use kind::{Flags, Kind};
 pub use loss::{LOSS_LEN, LossEntry};
 pub use manifest::{
@@ -58,6 +59,7 @@ pub use stream::{
     STREAM_END_LEN, STREAM_HEADER_LEN, STREAM_PAYLOAD_MAX, StreamEnd, StreamHeader, StreamKind,
 };
 pub use tail::LogTail;
+pub use text::ParseIdError;
 
 /// Bytes of the unit of writing: each round starts on a multiple of it, so that no byte of an entry
 /// covered by a completed sync is ever written again.
