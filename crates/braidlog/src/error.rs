@@ -84,7 +84,7 @@ enum Cause {
         value: String,
         limit: String,
     },
-    /// A call that the state of the log does not allow: why, and what it may be.
+    /// A call that the state of the log does not allow, or a configuration: why, and what it may be.
     Refused(String),
     Locked,
     Open {
@@ -209,6 +209,12 @@ impl Error {
     /// A call that the state of the log does not allow.
     pub(crate) fn refused(path: &Arc<Path>, what: String) -> Error {
         Error::new(Cause::Refused(what), Some(path))
+    }
+
+    /// A configuration that cannot be used: what in it, and why.
+    #[cfg(feature = "config")]
+    pub(crate) fn unfit(path: Option<&Arc<Path>>, what: String) -> Error {
+        Error::new(Cause::Refused(what), path)
     }
 
     pub(crate) fn closed(path: &Arc<Path>) -> Error {

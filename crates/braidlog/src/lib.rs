@@ -71,7 +71,10 @@
 //! Files and time come from traits in [`storage`], which [`Options`] takes. The crate `braidlog-sim` has a
 //! storage that loses and tears what was not synced, to crash-test what stands on a log.
 
+#[cfg(feature = "serde")]
+mod config;
 mod error;
+mod kinds;
 mod log;
 mod open;
 mod options;
@@ -115,6 +118,7 @@ pub use compress::{Compress, CompressProgress, CompressReport, Compression};
 pub use error::{AppendError, Error, ErrorKind, Result};
 pub use event::{Event, Listener, SizeState, UpkeepTask};
 pub use keeping::Hold;
+pub use kinds::Kinds;
 pub use options::Options;
 pub use points::RestorePoint;
 pub use policy::CheckpointPolicy;

@@ -15,7 +15,7 @@ use braidlog_storage::{Clock, LogDir, Storage};
 
 use crate::gate::{Gate, Inside};
 use crate::upkeep::Upkeep;
-use crate::{Append, Error, Result};
+use crate::{Append, Error, Kinds, Result};
 
 pub(crate) struct Log {
     pub(crate) path: Arc<Path>,
@@ -39,6 +39,8 @@ pub(crate) struct Log {
     /// What an append asks for that does not say.
     pub(crate) durability: Durability,
     pub(crate) max_record_bytes: u64,
+    /// The names of kinds.
+    pub(crate) kinds: Kinds,
     /// Whether the log may have threads of its own.
     pub(crate) background_threads: bool,
     /// Set when `close` is called.

@@ -77,6 +77,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         storage: options.storage.clone(),
         durability,
         max_record_bytes,
+        kinds: options.kinds.clone(),
         background_threads,
         closed,
     }))

@@ -15,7 +15,8 @@ use braidlog_storage::{Clock, OsStorage, Storage, SystemClock};
 
 use crate::event::Listener;
 use crate::{
-    CheckpointPolicy, Compression, Damaged, Error, Event, ReadOnly, Result, Wal, open, read_only, repair,
+    CheckpointPolicy, Compression, Damaged, Error, Event, Kinds, ReadOnly, Result, Wal, open, read_only,
+    repair,
 };
 
 const KIB: u64 = 1024;
@@ -137,6 +138,10 @@ pub struct Options {
     ///
     /// Default: 3. Minimum: 1. Maximum: 19.
     pub compression_level: i32,
+    /// Names for the kinds of records, to be looked up with [`Wal::kind`] and [`Wal::kind_name`].
+    ///
+    /// Default: none. Kinds 0 to 239; names of 1 to 64 bytes.
+    pub kinds: Kinds,
     /// Who is told what happens in the upkeep of the log. It is called by the log's maintenance thread, or by the
     /// thread that makes a call which does the work; meanwhile upkeep stands still, and nothing else does.
     ///
@@ -173,6 +178,7 @@ impl Default for Options {
             on_damage: DamagePolicy::Refuse,
             compression: Compression::Off,
             compression_level: 3,
+            kinds: Kinds::new(),
             on_event: None,
             storage: Arc::new(OsStorage),
             clock: Arc::new(SystemClock::new()),
@@ -214,6 +220,7 @@ impl Options {
         on_damage: DamagePolicy,
         compression: Compression,
         compression_level: i32,
+        kinds: Kinds,
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     }
@@ -323,6 +330,7 @@ impl Options {
             return Err(Error::option("compression", value, "this build has not the cargo feature `zstd`"));
         }
         level("compression_level", self.compression_level)?;
+        self.kinds.check()?;
         let user_metadata = UserMetadata::new(&self.user_metadata).ok_or_else(|| {
             let len = self.user_metadata.len();
             Error::option(

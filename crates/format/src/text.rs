@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::{Incarnation, Kind, LogId, Lsn, LsnRange};
+use crate::{Incarnation, Kind, LogId, LsnRange};
 
 /// A text that is not what was expected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -83,6 +83,7 @@ mod by_serde {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::*;
+    use crate::Lsn;
 
     macro_rules! number {
         ($($name:ident($inner:ty)),*) => { $(
@@ -126,6 +127,7 @@ mod by_serde {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Lsn;
 
     #[test]
     fn what_is_written_reads_back() {
