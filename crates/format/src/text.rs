@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::{Incarnation, Kind, LogId, LsnRange};
+use crate::{Incarnation, Kind, LogId, LsnRange, TxId};
 
 /// A text that is not what was expected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -53,6 +53,18 @@ impl FromStr for Incarnation {
     }
 }
 
+impl FromStr for TxId {
+    type Err = ParseIdError;
+
+    /// Reads `3.17`: the opening, and the number in it.
+    fn from_str(text: &str) -> Result<TxId, ParseIdError> {
+        let parsed = text
+            .split_once('.')
+            .and_then(|(opening, number)| TxId::new(opening.parse().ok()?, number.parse().ok()?));
+        parsed.ok_or(ParseIdError { expected: "the id of a transaction like 3.17" })
+    }
+}
+
 impl FromStr for Kind {
     type Err = ParseIdError;
 
@@ -75,7 +87,7 @@ impl From<Incarnation> for u64 {
     }
 }
 
-/// [`Lsn`], [`Incarnation`] and [`Kind`] are numbers, a range is a table of `first` and `last`. A [`LogId`] is text where
+/// [`Lsn`], [`Incarnation`], [`TxId`] and [`Kind`] are numbers, a range is a table of `first` and `last`. A [`LogId`] is text where
 /// people read it, and 16 bytes elsewhere.
 #[cfg(feature = "serde")]
 mod by_serde {
@@ -101,7 +113,7 @@ mod by_serde {
         )* };
     }
 
-    number!(Lsn(u64), Incarnation(u64), Kind(u8));
+    number!(Lsn(u64), Incarnation(u64), TxId(u64), Kind(u8));
 
     impl Serialize for LogId {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -141,6 +153,9 @@ mod tests {
             assert_eq!(LogId(id).to_string().parse(), Ok(LogId(id)));
             assert_eq!(LogId(id).to_string().to_uppercase().parse(), Ok(LogId(id)));
         }
+        for id in [TxId(0), TxId::new(Incarnation(3), 17).unwrap(), TxId(u64::MAX)] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
         for kind in [Kind(0), Kind::USER_MAX, Kind(255)] {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
@@ -157,6 +172,10 @@ mod tests {
         for text in ["", "0", &long[..31], &long, &"g".repeat(32), &format!("{}é", &long[..30])] {
             let error = text.parse::<LogId>().unwrap_err();
             assert_eq!(error.to_string(), "not 32 hexadecimal digits", "{text}");
+        }
+        for text in ["", "3", "3.", ".17", "3.17.1", "4194304.1", "1.4398046511104"] {
+            let error = text.parse::<TxId>().unwrap_err();
+            assert_eq!(error.to_string(), "not the id of a transaction like 3.17", "{text}");
         }
         assert!("256".parse::<Kind>().is_err());
         assert!("-1".parse::<Incarnation>().is_err());
