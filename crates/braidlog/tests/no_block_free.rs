@@ -2,6 +2,7 @@
 //! crashes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use braidlog::{ErrorKind, Lsn, Retention, Wal};
 use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
@@ -14,7 +15,7 @@ use small_log::{PATH, assert_reads, assert_records, payload, small};
 /// Bytes of a device that holds a handful of segments beside what the log needs ahead.
 const DEVICE_LEN: u64 = 9 << 20;
 /// The files of the reserve.
-const RESERVE: [&str; 2] = ["MANIFEST.reserve", "CHECKPOINT.reserve"];
+const RESERVE: [&str; 3] = ["MANIFEST.reserve", "MANIFEST.reserve2", "CHECKPOINT.reserve"];
 
 struct Full {
     disk: SimDisk,
@@ -25,9 +26,24 @@ struct Full {
 impl Full {
     /// A log that was never cut, of which nothing is kept in spare, on a device that it has filled.
     fn new() -> Full {
+        Full::with(Retention::keep_all())
+    }
+
+    fn with(retention: Retention) -> Full {
+        let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
+        disk.set_capacity(Some(DEVICE_LEN));
+        let wal = small(&disk, &clock).retention(retention).open(PATH).unwrap();
+        let full = Full { wal, disk, clock };
+        full.fill();
+        full
+    }
+
+    /// Such a log of which a hold keeps everything.
+    fn held() -> Full {
         let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
         disk.set_capacity(Some(DEVICE_LEN));
         let full = Full { wal: open(&disk, &clock), disk, clock };
+        full.wal.set_hold("replica", Lsn(1)).unwrap();
         full.fill();
         full
     }
@@ -87,15 +103,79 @@ fn a_log_without_one_free_block_takes_a_checkpoint_and_gives_space_back_again_an
 }
 
 #[test]
-fn the_manifest_is_changed_many_times_without_one_free_block() {
+fn a_checkpoint_and_a_truncation_need_no_block_that_becomes_free_between_them() {
     let full = Full::new();
+    let reserve = full.reserve();
     let last = full.wal.durable_lsn();
-    for lsn in 1..=last.0.min(20) {
+    // As on a file system that gives back late what was removed, and to whoever asks first.
+    full.disk.keep_freed_space(true);
+    full.wal.checkpoint(last, |_| Ok(())).unwrap();
+    let first = full.wal.truncate_before(last).unwrap();
+    assert!(first > Lsn(1));
+    assert!(full.reserve().is_empty(), "all of it was used");
+    full.disk.keep_freed_space(false);
+    assert!(full.wal.append(payload(last.next())).is_ok(), "there is space");
+    full.wal.set_hold("another", first).unwrap();
+    assert_eq!(full.reserve(), reserve, "what was used is there again");
+    full.wal.close().unwrap();
+    assert_reads(&small(&full.disk, &full.clock).open_read_only(PATH).unwrap());
+}
+
+#[test]
+fn a_hold_moves_and_goes_without_one_free_block() {
+    let full = Full::held();
+    let last = full.wal.durable_lsn();
+    for lsn in 1..=20 {
         full.wal.set_hold("replica", Lsn(lsn)).unwrap();
     }
     full.wal.checkpoint(last, |_| Ok(())).unwrap();
     let first = full.wal.truncate_before(Lsn(20)).unwrap();
     assert!(first > Lsn(1) && first <= Lsn(20), "{first}");
+    full.fill();
+    assert!(full.wal.release_hold("replica").unwrap());
+    full.free_itself("without the hold");
+}
+
+#[test]
+fn the_last_of_the_reserve_is_for_what_gives_space_back() {
+    let full = Full::held();
+    let reserve = full.reserve();
+    let last = full.wal.durable_lsn();
+    full.disk.keep_freed_space(true);
+    // These lead to no space.
+    let refused = [full.wal.set_hold("another", Lsn(5)), full.wal.restore_point("now").map(drop)];
+    for refused in refused {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoSpace);
+    }
+    assert_eq!(full.reserve(), reserve, "nothing of it was used");
+    full.wal.checkpoint(last, |_| Ok(())).unwrap();
+    // These lead to some, and would leave none for what does it.
+    let refused = [full.wal.set_hold("replica", last), full.wal.checkpoint(last, |_| Ok(())).map(drop)];
+    for refused in refused {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoSpace);
+    }
+    full.disk.keep_freed_space(false);
+    full.wal.set_hold("replica", last).unwrap();
+    full.disk.keep_freed_space(true);
+    let first = full.wal.truncate_before(last).unwrap();
+    assert!(first > Lsn(1));
+    full.disk.keep_freed_space(false);
+    assert!(full.wal.append(payload(last.next())).is_ok(), "there is space");
+}
+
+#[test]
+fn ages_that_find_no_space_to_be_saved_keep_no_segment_from_going() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let full = Full::with(Retention::segments(2).age(DAY));
+    let last = full.wal.durable_lsn();
+    full.clock.advance(2 * DAY);
+    full.disk.keep_freed_space(true);
+    full.wal.checkpoint(last, |_| Ok(())).unwrap();
+    let _ = full.wal.maintain();
+    assert!(full.wal.first_lsn() > Lsn(1));
+    full.disk.keep_freed_space(false);
+    full.wal.maintain().unwrap();
+    assert!(full.wal.append(payload(last.next())).is_ok(), "there is space");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub use id::{Incarnation, LogId, Lsn, LsnIter, LsnRange, Salt, TxId};
 pub use kind::{Flags, Kind};
 pub use loss::{LOSS_LEN, LossEntry};
 pub use manifest::{
-    MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAME, MANIFEST_TEXT_MAX, ManifestCheckpoint,
+    MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAMES, MANIFEST_TEXT_MAX, ManifestCheckpoint,
     ManifestEntry, ManifestFixed, ManifestHead,
 };
 pub use mark::{PadLen, SYNC_MARK_LEN, SyncMark, pad_len};

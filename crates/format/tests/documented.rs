@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use braidlog_format::{
     BLOCK_LEN, CHECKPOINT_RESERVE_NAME, CheckpointName, DecodeError, ENTRY_ALIGN, ENTRY_HEADER_LEN,
     EntryHeader, ExtendedField, ExtendedFields, FORMAT_VERSION, Flags, INDEX_POINTS_MAX, Incarnation,
-    IndexPoint, Kind, LogId, Lsn, MAGIC, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAME,
+    IndexPoint, Kind, LogId, Lsn, MAGIC, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAMES,
     MANIFEST_TEXT_MAX, PackedName, PadLen, Predecessor, SEGMENT_HEADER_LEN, STREAM_PAYLOAD_MAX,
     SYNC_MARK_LEN, Salt, Seal, SealView, SegmentHeader, SegmentName, SyncMark, TornName, USER_METADATA_MAX,
     UserMetadata, checksum, pad_len, parse_unfinished_packed, prepared_name, seal_len,
@@ -67,7 +67,8 @@ fn file_names_are_as_documented() {
             &*torn.to_string(),
             MANIFEST_NAME,
             MANIFEST_NEW_NAME,
-            MANIFEST_RESERVE_NAME,
+            MANIFEST_RESERVE_NAMES[0],
+            MANIFEST_RESERVE_NAMES[1],
             &*checkpoint.to_string(),
             &*unfinished_checkpoint_name(7),
             CHECKPOINT_RESERVE_NAME,
@@ -79,7 +80,7 @@ fn file_names_are_as_documented() {
     assert_eq!(PackedName::parse(examples[1]), Some(PackedName(Lsn(42))));
     assert_eq!(parse_unfinished_packed(examples[2]), Some(Lsn(42)));
     assert_eq!(TornName::parse(examples[4]), Some(torn));
-    assert_eq!(CheckpointName::parse(examples[8]), Some(checkpoint));
+    assert_eq!(CheckpointName::parse(examples[9]), Some(checkpoint));
 }
 
 fn sample_header() -> SegmentHeader {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use braidlog_format::{
-    CHECKPOINT_RESERVE_NAME, CheckpointName, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAME,
+    CHECKPOINT_RESERVE_NAME, CheckpointName, Lsn, MANIFEST_NAME, MANIFEST_NEW_NAME, MANIFEST_RESERVE_NAMES,
     PackedName, SegmentName, TornName, parse_unfinished_checkpoint, parse_unfinished_packed,
 };
 use braidlog_storage::LogDir;
@@ -13,7 +13,8 @@ use crate::{ForeignFile, RecoveryError};
 
 /// Files of the log that say nothing to whoever lists the directory: the lock, which is never deleted, the manifest, and
 /// the reserve.
-const OTHERS: [&str; 4] = ["LOCK", MANIFEST_NAME, MANIFEST_RESERVE_NAME, CHECKPOINT_RESERVE_NAME];
+const OTHERS: [&str; 5] =
+    ["LOCK", MANIFEST_NAME, MANIFEST_RESERVE_NAMES[0], MANIFEST_RESERVE_NAMES[1], CHECKPOINT_RESERVE_NAME];
 /// The directory in which repairs keep what was damaged.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// How a prepared file's name ends.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use braidlog_format::{
     DecodeError, Flags, Incarnation, LogId, LossEntry, Lsn, LsnRange, MANIFEST_NAME, MANIFEST_NEW_NAME,
-    MANIFEST_RESERVE_NAME, ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind,
+    ManifestCheckpoint, ManifestEntry, ManifestHead, StreamHeader, StreamKind,
 };
 use braidlog_storage::{Clock, FileAccess, FileIo, LogDir};
 
@@ -399,8 +399,8 @@ impl ManifestStore {
         }
     }
 
-    /// Has the log keep a few blocks, with which its manifest can be changed and a small checkpoint written though the
-    /// device has not one left. If it has none now, the log has none either, until there are.
+    /// Has the log keep a few blocks, with which a small checkpoint can be taken and the log cut though the device has not
+    /// one left. If it has none now, the log has none either, until there are.
     ///
     /// # Errors
     /// [`RecoveryError::Io`], for another reason than a lack of space.
@@ -412,15 +412,15 @@ impl ManifestStore {
         };
         self.len.store(len, Relaxed);
         let reserve = Arc::new(Reserve::new(Arc::clone(&self.dir)));
-        reserve.fill(len).map_err(RecoveryError::io("make", MANIFEST_RESERVE_NAME))?;
+        reserve.fill(len).map_err(RecoveryError::io("make", "the reserve"))?;
         self.reserve = Some(reserve);
         Ok(())
     }
 
-    /// Whether the log can be cut though the device has not one block left, as far as it keeps a reserve for that. If
-    /// not, what the log gives up is better given back than used again.
+    /// Whether the log can take a checkpoint and be cut though the device has not one block left, as far as it keeps a
+    /// reserve for that. If not, what the log gives up is better given back than used again.
     pub fn can_do_without_space(&self) -> bool {
-        self.reserve.as_ref().is_none_or(|reserve| reserve.has_manifest())
+        self.reserve.as_ref().is_none_or(|reserve| reserve.is_whole())
     }
 
     /// The reserve, for a stream.
@@ -446,25 +446,52 @@ impl ManifestStore {
     }
 
     /// Changes the manifest, durably, and gives the new one. Changes of several threads are made one after another; one
-    /// that changes nothing writes nothing.
+    /// that changes nothing writes nothing. It needs space, and leaves the reserve alone.
     ///
     /// # Errors
     /// [`RecoveryError::Io`]: [`current`](ManifestStore::current) is as before, and on disk stands the old manifest or
     /// the new one.
     pub fn change(&self, edit: impl FnOnce(&mut Manifest)) -> Result<Arc<Manifest>, RecoveryError> {
-        self.try_change(|manifest| {
+        self.try_change(None, |manifest| {
             edit(manifest);
             Ok(())
         })
     }
 
+    /// Sets a hold of this name, or moves the one that has it. One that moves forward may take of the reserve.
+    ///
+    /// # Errors
+    /// As [`change`](ManifestStore::change).
+    pub fn set_hold(&self, name: &str, lsn: Lsn) -> Result<(), RecoveryError> {
+        let allows = self.current().hold(name).is_some_and(|hold| hold.lsn <= lsn);
+        self.try_change(allows.then_some(ReserveFor::Allowance), |manifest| {
+            manifest.set_hold(name, lsn);
+            Ok(())
+        })
+        .map(|_: Arc<Manifest>| ())
+    }
+
+    /// Releases the hold of this name; whether there was one. It may take of the reserve.
+    ///
+    /// # Errors
+    /// As [`change`](ManifestStore::change).
+    pub fn release_hold(&self, name: &str) -> Result<bool, RecoveryError> {
+        let mut was_there = false;
+        self.try_change(Some(ReserveFor::Allowance), |manifest| {
+            was_there = manifest.release_hold(name);
+            Ok(())
+        })
+        .map(|_: Arc<Manifest>| was_there)
+    }
+
     /// As [`change`](ManifestStore::change), with an edit that may refuse: then nothing is written. What it checks is
-    /// still so when the change is durable.
+    /// still so when the change is durable. It may take of the reserve what `reserved` says.
     ///
     /// # Errors
     /// As [`change`](ManifestStore::change), and the edit's own.
-    pub fn try_change<E: From<RecoveryError>>(
+    pub(crate) fn try_change<E: From<RecoveryError>>(
         &self,
+        reserved: Option<ReserveFor>,
         edit: impl FnOnce(&mut Manifest) -> Result<(), E>,
     ) -> Result<Arc<Manifest>, E> {
         let mut tried = locked(&self.tried);
@@ -474,20 +501,27 @@ impl ManifestStore {
         if manifest == *before {
             return Ok(before);
         }
-        Ok(self.put(manifest, &mut tried)?)
+        Ok(self.put(manifest, reserved, &mut tried)?)
     }
 
     /// Writes `manifest` in place of what is there, durably, also if that says the same or nothing is there.
     pub(crate) fn replace(&self, manifest: Manifest) -> Result<Arc<Manifest>, RecoveryError> {
-        self.put(manifest, &mut locked(&self.tried))
+        self.put(manifest, None, &mut locked(&self.tried))
     }
 
-    fn put(&self, mut manifest: Manifest, tried: &mut u64) -> Result<Arc<Manifest>, RecoveryError> {
+    fn put(
+        &self,
+        mut manifest: Manifest,
+        reserved: Option<ReserveFor>,
+        tried: &mut u64,
+    ) -> Result<Arc<Manifest>, RecoveryError> {
+        // What could not be made behind the change before may be there by now.
+        self.refill_reserve();
         // A number is never used again: the file of a change that failed at its end may be the one on disk.
         *tried += 1;
         manifest.written = Some((self.log_id, *tried));
         let manifest = Arc::new(manifest);
-        self.write(&manifest, *tried)?;
+        self.write(&manifest, *tried, reserved)?;
         *locked(&self.current) = Arc::clone(&manifest);
         self.refill_reserve();
         Ok(manifest)
@@ -498,7 +532,12 @@ impl ManifestStore {
         locked(&self.truncation)
     }
 
-    fn write(&self, manifest: &Manifest, number: u64) -> Result<(), RecoveryError> {
+    fn write(
+        &self,
+        manifest: &Manifest,
+        number: u64,
+        reserved: Option<ReserveFor>,
+    ) -> Result<(), RecoveryError> {
         // What is written can be read: a bad value is the caller's error now, not a damaged log tomorrow.
         manifest.check().map_err(|error| {
             let source = std::io::Error::new(ErrorKind::InvalidInput, error);
@@ -506,7 +545,7 @@ impl ManifestStore {
         })?;
         let header = StreamHeader::new(StreamKind::Manifest, self.log_id, number, self.clock.wall_ns());
         let writer = StreamWriter::create(&self.dir, MANIFEST_NEW_NAME, header)?;
-        let mut writer = writer.with_reserve(self.reserve(ReserveFor::Manifest));
+        let mut writer = writer.with_reserve(reserved.and_then(|what| self.reserve(what)));
         for entry in manifest.entries() {
             let (fixed, text) = entry.encode();
             writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()])?;
@@ -601,7 +640,7 @@ mod tests {
         let disk = SimDisk::new();
         let store = store(&disk);
         store.change(fill).unwrap();
-        let refused = store.try_change(|manifest| {
+        let refused = store.try_change(None, |manifest| {
             manifest.log_start = Lsn(40);
             Err(RecoveryError::io("think", "it")(ErrorKind::Other.into()))
         });

@@ -1,19 +1,26 @@
 //! The reserve: a few blocks that a log keeps beside its files, for the day when its device has none left. What gives
-//! space back has to write first: a manifest to cut the log, a checkpoint without content to be allowed to.
+//! space back has to write first: a checkpoint without content, so that the log may be cut, a manifest that names it, and
+//! another manifest that cuts the log.
 //!
 //! The rule: a small stream that finds no space is written into blocks that the log holds already. A file of the reserve gets
 //! the stream's temporary name, is written over, cut to the stream's length and synced; from there on it is a stream like
 //! any other. No block is free in between that somebody else could take.
 //!
+//! # Invariant
+//! From a whole reserve a small checkpoint and the truncation behind it succeed, though not one block becomes free meanwhile.
+//! The blocks of the manifest that is replaced are no help: a file system may give them back late, and then to anybody. So
+//! there is a file for each manifest that this takes, nothing takes one that does not lead to a truncation, and the last
+//! one is for the truncation alone: see [`ReserveFor`]. What a truncation gives up is enough for all of it again.
+//!
+//! A file that has been a manifest does not come back into the reserve: a reader may have it open, and a copy may link it.
+//!
 //! Nothing is built upon a reserve, so nothing of it is ever synced. If a crash takes it, its blocks are free, and the next
-//! opening takes them again. A file that was on its way to a stream is rubbish like any stream that was not finished. What
-//! a change of the manifest leaves, the blocks of the one before, is as much as the next change needs; what a truncation
-//! leaves is enough for all.
+//! opening takes them again. A file that was on its way to a stream is rubbish like any stream that was not finished.
 
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
-use braidlog_format::{BLOCK_LEN, CHECKPOINT_RESERVE_NAME, MANIFEST_RESERVE_NAME, block_ceil};
+use braidlog_format::{BLOCK_LEN, CHECKPOINT_RESERVE_NAME, MANIFEST_RESERVE_NAMES, block_ceil};
 use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile, is_no_space};
 
 use crate::locked::locked;
@@ -25,94 +32,103 @@ const RESERVE_LEN: u64 = 4 * BLOCK_LEN;
 #[derive(Debug)]
 pub(crate) struct Reserve {
     dir: Arc<dyn LogDir>,
-    /// Bytes that each file has allocated, as this opening knows; 0: it is not there.
-    lens: Mutex<Lens>,
+    files: Mutex<Files>,
 }
 
-#[derive(Debug, Default)]
-struct Lens {
-    manifest: u64,
-    checkpoint: u64,
+/// The files, as this opening knows them.
+#[derive(Debug)]
+struct Files {
+    /// For manifests. The first is made before all others, and taken last.
+    manifests: [Kept; 2],
+    checkpoint: Kept,
 }
 
-/// What a file of the reserve is for.
+#[derive(Debug)]
+struct Kept {
+    name: &'static str,
+    /// Bytes that the file has allocated; 0: it is not there.
+    len: u64,
+}
+
+/// What may take a file of the reserve. Any other change of the manifest has to find space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ReserveFor {
-    /// The manifest, so that the log can be cut.
-    Manifest,
-    /// A small checkpoint, so that it may be.
+    /// A small checkpoint.
     Checkpoint,
+    /// A manifest without which the log may not be cut, and which leaves a file for the one that does it.
+    Allowance,
+    /// A manifest that cuts the log.
+    Cut,
 }
 
-impl ReserveFor {
-    fn name(self) -> &'static str {
-        match self {
-            ReserveFor::Manifest => MANIFEST_RESERVE_NAME,
-            ReserveFor::Checkpoint => CHECKPOINT_RESERVE_NAME,
-        }
-    }
-}
-
-impl Lens {
-    fn of(&mut self, what: ReserveFor) -> &mut u64 {
+impl Files {
+    /// What `what` may take.
+    fn choose(&mut self, what: ReserveFor) -> Option<&mut Kept> {
+        let [first, second] = &mut self.manifests;
+        let is_last = first.len == 0 || second.len == 0;
+        #[cfg(braidlog_sabotage)]
+        let is_last = is_last && !braidlog_sabotage::is("checkpoint_takes_the_last_reserve");
         match what {
-            ReserveFor::Manifest => &mut self.manifest,
-            ReserveFor::Checkpoint => &mut self.checkpoint,
+            ReserveFor::Checkpoint => Some(&mut self.checkpoint),
+            ReserveFor::Allowance if is_last => None,
+            ReserveFor::Allowance | ReserveFor::Cut if second.len > 0 => Some(second),
+            ReserveFor::Allowance | ReserveFor::Cut => Some(first),
         }
+        .filter(|kept| kept.len > 0)
     }
 }
 
 impl Reserve {
     /// The reserve of the log in `dir`, whose writer the caller is. It is empty until it is filled.
     pub(crate) fn new(dir: Arc<dyn LogDir>) -> Reserve {
-        Reserve { dir, lens: Mutex::default() }
+        let kept = |name| Kept { name, len: 0 };
+        let files =
+            Files { manifests: MANIFEST_RESERVE_NAMES.map(kept), checkpoint: kept(CHECKPOINT_RESERVE_NAME) };
+        Reserve { dir, files: Mutex::new(files) }
     }
 
-    /// Makes what is missing, for a manifest of `manifest_len` bytes; the manifest's part first. No space is no error: as
-    /// much is kept as there is.
+    /// Makes what is missing, for a manifest of `manifest_len` bytes: first what cuts the log, then what allows that. No
+    /// space is no error: as much is kept as there is.
     ///
     /// # Errors
     /// What the storage says otherwise.
     pub(crate) fn fill(&self, manifest_len: u64) -> io::Result<()> {
-        let mut lens = self.lens();
-        let needed = block_ceil(manifest_len);
+        let mut files = locked(&self.files);
+        let Files { manifests: [first, second], checkpoint } = &mut *files;
+        // A header, and entries.
+        let needed = block_ceil(manifest_len).max(2 * BLOCK_LEN);
         let wanted = RESERVE_LEN.max(needed.saturating_mul(2));
-        for (what, wanted, least) in
-            [(ReserveFor::Manifest, wanted, needed), (ReserveFor::Checkpoint, RESERVE_LEN, RESERVE_LEN)]
+        for (kept, wanted, least) in
+            [(first, wanted, needed), (checkpoint, RESERVE_LEN, RESERVE_LEN), (second, wanted, needed)]
         {
-            let len = lens.of(what);
             // What serves is let be, until it is much too small.
-            if *len < least.max(wanted / 2) {
-                *len = make(&self.dir, what.name(), wanted, least)?;
+            if kept.len < least.max(wanted / 2) {
+                kept.len = make(&self.dir, kept.name, wanted, least)?;
             }
         }
         Ok(())
     }
 
-    /// Whether the log can be cut on a device without a free block.
-    pub(crate) fn has_manifest(&self) -> bool {
-        self.lens().manifest > 0
+    /// Whether all of it is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        let files = locked(&self.files);
+        files.manifests.iter().chain([&files.checkpoint]).all(|kept| kept.len > 0)
     }
 
-    /// Gives a file of the reserve the name `name`, whatever has it, and opens it for writing; `None` if there is none. Its
-    /// blocks hold bytes that mean nothing, and it is longer than what is written to it.
+    /// Gives a file of the reserve the name `name`, whatever has it, and opens it for writing; `None` if there is none for
+    /// this. Its blocks hold bytes that mean nothing, and it is longer than what is written to it.
     ///
     /// # Errors
     /// What the storage says.
     pub(crate) fn take(&self, what: ReserveFor, name: &str) -> io::Result<Option<Arc<dyn LogFile>>> {
-        let mut lens = self.lens();
-        if std::mem::take(lens.of(what)) == 0 {
-            return Ok(None);
-        }
-        match self.dir.rename(what.name(), name, true) {
+        let mut files = locked(&self.files);
+        let Some(kept) = files.choose(what) else { return Ok(None) };
+        kept.len = 0;
+        match self.dir.rename(kept.name, name, true) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             renamed => renamed?,
         }
         self.dir.open(name, FileAccess::Write, FileIo::Buffered).map(Some)
-    }
-
-    fn lens(&self) -> MutexGuard<'_, Lens> {
-        locked(&self.lens)
     }
 }
 

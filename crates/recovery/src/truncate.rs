@@ -16,6 +16,7 @@ use braidlog_format::Lsn;
 use braidlog_storage::LogDir;
 
 use crate::dir::{self, Listing, path_of};
+use crate::reserve::ReserveFor;
 use crate::{ManifestStore, Pins, RecoveryError};
 
 /// What became of a file that is no part of the log any more.
@@ -70,7 +71,7 @@ pub fn truncate(
     if round_down(&listing, wanted, before.log_start) > before.log_start {
         sync_names(dir)?;
         let granted = pins.raise(wanted, |lsn| round_down(&listing, lsn, before.log_start));
-        let changed = store.change(|manifest| {
+        let changed = store.try_change(Some(ReserveFor::Cut), |manifest| {
             // A hold may have been set since.
             let start = round_down(&listing, granted.min(manifest.needed_from()), manifest.log_start);
             manifest.log_start = start;
@@ -79,6 +80,7 @@ pub fn truncate(
             manifest.ages.retain(|age| age.base >= start);
             // Nothing leads there any more.
             manifest.restore_points.retain(|point| point.lsn.next() >= start);
+            Ok::<(), RecoveryError>(())
         });
         pins.lower(store.current().log_start);
         changed?;
@@ -123,6 +125,8 @@ fn dispose_below(
     }
     if done.removed + done.recycled > 0 {
         dir.sync().map_err(RecoveryError::io("sync", path_of(dir)))?;
+        // A file system may give back what was removed only now.
+        store.refill_reserve();
     }
     Ok(done)
 }

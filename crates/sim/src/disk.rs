@@ -104,7 +104,19 @@ impl SimDisk {
         self.shared.state.lock().capacity = bytes;
     }
 
-    /// Bytes of space that files take, allocated or written; removed files count while they are open.
+    /// Whether space that files give back stays taken, as on a file system that first writes its journal; for longer than
+    /// any does. With `false` all of it is free, at once.
+    pub fn keep_freed_space(&self, is_kept: bool) {
+        let mut state = self.shared.state.lock();
+        let kept = std::mem::replace(&mut state.kept_pages, is_kept.then_some(0)).unwrap_or(0);
+        match &mut state.kept_pages {
+            Some(still_kept) => *still_kept = kept,
+            None => state.used_pages -= kept,
+        }
+    }
+
+    /// Bytes of space that files take, allocated or written; removed files count while they are open, and what is
+    /// [kept](SimDisk::keep_freed_space).
     pub fn used_bytes(&self) -> u64 {
         self.shared.state.lock().used_pages * PAGE as u64
     }

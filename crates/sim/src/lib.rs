@@ -58,7 +58,7 @@
 //!
 //! - *Faults*: [`SimDisk::inject`] a [`Fault`] into any kind of operation ([`Op`]): errors of any kind, `EINTR`, short
 //!   reads and writes, writes torn and failed, syncs that fail and lose, calls that hang; counted or at random.
-//!   Also [`SimDisk::set_capacity`], [`SimDisk::set_direct_supported`].
+//!   Also [`SimDisk::set_capacity`], [`SimDisk::keep_freed_space`], [`SimDisk::set_direct_supported`].
 //! - *Moments*: [`SimDisk::hold`] keeps operations under way until the [`Hold`] is released.
 //! - *Order*: [`SimDisk::reorder`] lets operations of several threads end in another order than they came.
 //! - *Protocols*: [`SimDisk::counts`], [`SimDisk::take_trace`].

@@ -32,6 +32,8 @@ pub(crate) struct State {
     /// In bytes.
     pub(crate) capacity: Option<u64>,
     pub(crate) used_pages: u64,
+    /// How many of them nobody has any more, if what is freed stays taken.
+    pub(crate) kept_pages: Option<u64>,
     pub(crate) is_direct_supported: bool,
     pub(crate) faults: Faults,
     pub(crate) holds: Holds,
@@ -46,6 +48,7 @@ impl State {
             next_sequence: 0,
             capacity: None,
             used_pages: 0,
+            kept_pages: None,
             is_direct_supported: true,
             faults: Faults::default(),
             holds: Holds::default(),
@@ -88,7 +91,9 @@ impl State {
         let mut node = node.lock();
         let before = node.charged_pages();
         let result = change(&mut node);
-        self.used_pages = self.used_pages + node.charged_pages() - before;
+        let after = node.charged_pages();
+        self.used_pages += after.saturating_sub(before);
+        self.free_pages(before.saturating_sub(after));
         result
     }
 
@@ -106,7 +111,14 @@ impl State {
         let mut node = node.lock();
         node.uses -= 1;
         if node.uses == 0 {
-            self.used_pages -= node.charged_pages();
+            self.free_pages(node.charged_pages());
+        }
+    }
+
+    fn free_pages(&mut self, pages: u64) {
+        match &mut self.kept_pages {
+            Some(kept) => *kept += pages,
+            None => self.used_pages -= pages,
         }
     }
 }

@@ -14,7 +14,7 @@ use braidlog_recovery::{
 use super::{Upkeep, with_space_of_spares};
 use crate::event::Event;
 use crate::log::Log;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// What a decision was made of. As long as all of it is the same, so is the decision, age aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +39,7 @@ impl Upkeep {
         }
         // Once the log closes, it is another's to do.
         let Ok(inside) = log.enter() else { return Ok(()) };
+        let noted;
         let event = {
             let _cutting = self.cut_lock();
             let manifest = self.plan.store.current();
@@ -51,7 +52,13 @@ impl Upkeep {
                 }
                 uptime => uptime,
             };
-            self.note_ages(&manifest, &mut extent, uptime)?;
+            noted = self.note_ages(&manifest, &mut extent, uptime);
+            // What finds no space to be saved does not keep what gives some from going.
+            if let Err(error) = &noted
+                && error.kind() != ErrorKind::NoSpace
+            {
+                return noted;
+            }
             let limits = self.limits(&extent);
             let Decision { start, kept_by } =
                 braidlog_recovery::retain(&limits, &extent.segments, &self.needs(log, &manifest), uptime);
@@ -62,7 +69,7 @@ impl Upkeep {
         self.state().seen = Some(seen);
         drop(inside);
         self.tell(event);
-        Ok(())
+        noted
     }
 
     /// Gives up the segments that lie wholly below `lsn`; where the log starts then.
@@ -134,15 +141,14 @@ impl Upkeep {
             );
             return Err(Error::refused(path, what));
         }
-        self.recovered(self.plan.store.change(|manifest| manifest.set_hold(name, lsn)))?;
+        self.recovered(self.plan.store.set_hold(name, lsn))?;
         self.ask();
         Ok(())
     }
 
     /// Releases a hold; whether there was one.
     pub(crate) fn release_hold(&self, name: &str) -> Result<bool> {
-        let mut was_there = false;
-        self.recovered(self.plan.store.change(|manifest| was_there = manifest.release_hold(name)))?;
+        let was_there = self.recovered(self.plan.store.release_hold(name))?;
         self.ask();
         Ok(was_there)
     }
