@@ -106,15 +106,15 @@ impl Shared {
                 }
                 _ => role.step(self, Want::Sync),
             };
+            let durable = self.waiters.durable();
+            if durable > told && durable < lsn {
+                // A gap before `lsn`, or a segment that ends before it and may wait for space. Who waits for what is
+                // durable must not wait for it too: giving the role up wakes them.
+                told = durable;
+                drop(role);
+                role = self.role();
+            }
             if stepped.gap && !stepped.progress {
-                // A gap before `lsn`. Who waits for what is durable before it must not wait for it too: giving the
-                // role up wakes them.
-                let durable = self.waiters.durable();
-                if durable > told {
-                    told = durable;
-                    drop(role);
-                    role = self.role();
-                }
                 // Its writer needs the processor, and then a handful of instructions.
                 thread::yield_now();
             }

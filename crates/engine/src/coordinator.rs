@@ -143,8 +143,9 @@ impl Coordinator {
             if !this.owes_mark(shared) {
                 return Ok(Stepped::default());
             }
-            this.make_room(shared, 0)?;
-            this.write_round(shared, None, Want::Sync)?;
+            if this.make_room(shared, 0)? {
+                this.write_round(shared, None, Want::Sync)?;
+            }
             Ok(Stepped { progress: true, gap: false })
         })
     }
@@ -155,8 +156,10 @@ impl Coordinator {
             if !this.segment.as_ref().is_some_and(Segment::holds_records) || !this.has_next(shared, 0) {
                 return Ok(Stepped::default());
             }
-            this.end_segment(shared)?;
-            this.begin_segment(shared, 0)?;
+            if this.is_durable_before_the_end(shared)? {
+                this.end_segment(shared)?;
+                this.begin_segment(shared, 0)?;
+            }
             Ok(Stepped { progress: true, gap: false })
         })
     }
@@ -215,9 +218,11 @@ impl Coordinator {
                 stepped.gap = true;
                 break;
             };
-            self.make_room(shared, next.body_len())?;
-            self.write_round(shared, Some(next), want)?;
             stepped.progress = true;
+            if !self.make_room(shared, next.body_len())? {
+                break;
+            }
+            self.write_round(shared, Some(next), want)?;
         }
         self.note_gap(shared, stepped);
         if want == Want::Sync && self.written > shared.waiters.durable() {
@@ -238,10 +243,11 @@ impl Coordinator {
         }
     }
 
-    /// Makes sure that the segment under the pen takes a round that begins with a frame of this body length.
-    fn make_room(&mut self, shared: &Shared, body_len: u64) -> Result<(), Failure> {
+    /// Makes sure that the segment under the pen takes a round that begins with a frame of this body length. If not, what
+    /// is written has become durable, and the role is to be given up before this is called again.
+    fn make_room(&mut self, shared: &Shared, body_len: u64) -> Result<bool, Failure> {
         let need = body_len + ROUND_OVERHEAD;
-        let Some(segment) = &self.segment else { return self.begin_segment(shared, need) };
+        let Some(segment) = &self.segment else { return self.begin_segment(shared, need).map(|()| true) };
         let fits = segment.room_behind(segment.offset()) >= need;
         let over = segment.offset() + need > shared.settings.segment_size;
         let aged = shared
@@ -252,12 +258,41 @@ impl Coordinator {
         let holds_records = segment.holds_records();
         let due = (aged && self.has_next(shared, need)) || (over && shared.space.has_prepared(need));
         if holds_records && (!fits || due) {
+            if !self.is_durable_before_the_end(shared)? {
+                return Ok(false);
+            }
             self.end_segment(shared)?;
             self.begin_segment(shared, need)?;
         } else if !fits {
             self.extend_segment(shared, need)?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the segment under the pen may be ended under this role: if all that is written was durable before. If not,
+    /// it is now. To end a segment and begin the next may have to wait for space, and who waits for what has become durable
+    /// under this role is woken when it is given up.
+    fn is_durable_before_the_end(&mut self, shared: &Shared) -> Result<bool, Failure> {
+        if self.written == shared.waiters.durable() {
+            return Ok(true);
+        }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("seal_before_sync") {
+            self.segment
+                .as_ref()
+                .expect("a segment is under the pen")
+                .write_seal(shared, self.last_timestamp_ns)?;
+        }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("end_of_segment_acks_before_its_sync") {
+            shared.waiters.advance(self.written);
+        }
+        self.sync(shared)?;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("durable_and_not_told_during_a_rotation") {
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Whether a file with this much room is there to follow an aged segment. If none can be made, the segment
@@ -329,23 +364,10 @@ impl Coordinator {
         })
     }
 
-    /// Syncs and seals the segment under the pen.
+    /// Syncs and seals the segment under the pen. What stands there beyond the durable LSN is a mark, or the log closes.
     fn end_segment(&mut self, shared: &Shared) -> Result<(), Failure> {
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("seal_before_sync") {
-            self.segment
-                .as_ref()
-                .expect("a segment is under the pen")
-                .write_seal(shared, self.last_timestamp_ns)?;
-        }
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("end_of_segment_acks_before_its_sync") {
-            shared.waiters.advance(self.written);
-        }
         self.sync(shared)?;
         let segment = self.segment.as_mut().expect("a segment is under the pen");
-        // Those whom the sync satisfied need not wait for the seal.
-        shared.committers.call_satisfied(shared.committers.last_sync());
         segment.seal(shared, self.last_timestamp_ns)?;
         if let Some(predecessor) = segment.as_predecessor(true) {
             self.predecessor = Some(predecessor);

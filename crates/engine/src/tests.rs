@@ -37,6 +37,8 @@ mod loom_tasks;
 mod loom_waiters;
 #[cfg(braidlog_loom)]
 mod loom_watch;
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+mod rotation;
 #[cfg(not(braidlog_shuttle))]
 mod small_log;
 #[cfg(not(any(braidlog_loom, braidlog_shuttle)))]

@@ -57,6 +57,7 @@ pub const BUGS: &[Bug] = &[
     bug("end_of_segment_acks_before_its_sync", "what a segment ends with is acknowledged before its last sync", "1", "single"),
     bug("watermark_of_what_was_drawn", "a sync acknowledges records that were appended while it ran", "1", "durability"),
     bug("failed_sync_tried_again", "a failed sync is tried again, and its success believed", "1, 7", "disk failure"),
+    bug("durable_and_not_told_during_a_rotation", "who waits for what the end of a segment made durable sleeps on while a full disk holds up the next one", "7", "rotation"),
     bug("panic_not_told", "a panic in the middle of a round leaves the log open", "7", "disk failure"),
     bug("flush_does_not_sync", "`flush` returns at once", "1", "durability"),
     bug("close_does_not_drain", "`close` leaves in the rings what was accepted", "1", "durability"),

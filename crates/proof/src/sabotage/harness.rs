@@ -82,6 +82,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("interrupted recovery", "recovery", "interrupted"),
     tests("reader", "recovery", "reader"),
     tests("recycled", "recovery", "recycled"),
+    only("rotation", "engine", "lib", &["rotation"]),
     only("spares", "engine", "lib", &["spares"]),
     tests("torn tail", "recovery", "torn_tail"),
     tests("retention", "braidlog", "retention"),
