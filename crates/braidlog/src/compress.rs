@@ -3,6 +3,7 @@
 //! The rule: nothing is lost by it. A compressed segment is written beside the original, synced, read back and compared,
 //! and only then the original goes; to every reader both are the same.
 
+use std::fmt;
 use std::time::Duration;
 
 use braidlog_format::Lsn;
@@ -91,20 +92,52 @@ pub struct CompressReport {
     pub plain_bytes: u64,
     /// Bytes of their files now.
     pub compressed_bytes: u64,
-    /// Segments that stay as they are because they would not be smaller by a sixteenth, or are larger than can be
-    /// compressed (2.5 GiB).
-    pub kept: usize,
+    /// Segments that stay as they are, and why.
+    pub kept: Vec<KeptSegment>,
     /// What is damaged, so that its segment stays as it is.
     pub damaged: Vec<Problem>,
     /// How long it took.
     pub duration: Duration,
 }
 
+/// A segment that stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct KeptSegment {
+    /// Its base LSN.
+    pub base: Lsn,
+    /// Why.
+    pub why: WhyKept,
+}
+
+/// Why a segment stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum WhyKept {
+    /// It would not be smaller by a sixteenth.
+    NotSmaller,
+    /// It is larger than can be compressed: 2.5 GiB. A smaller [`segment_size`](crate::Options#structfield.segment_size) makes
+    /// those to come small enough.
+    TooLarge,
+    /// The log gave it up, or somebody else compressed it, meanwhile.
+    Gone,
+}
+
+impl fmt::Display for WhyKept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhyKept::NotSmaller => "it would not be smaller by a sixteenth",
+            WhyKept::TooLarge => "it is larger than can be compressed, which is 2.5 GiB",
+            WhyKept::Gone => "it was given up or compressed meanwhile",
+        })
+    }
+}
+
 /// # Compression
 impl Wal {
     /// Compresses every finished segment that is not compressed yet, on this thread; the one under the pen is none.
     /// Appends go on meanwhile, and so do readers, in this process and in others. Every entry is checked on the way. What
-    /// is damaged stays as it is, and is told in the report.
+    /// is damaged stays as it is, and is told in the report; so does a segment of more than 2.5 GiB.
     ///
     /// The segments then are files that end in `.walz`, which whatever reads the log reads, if it is built with the cargo
     /// feature `zstd`.
@@ -112,12 +145,15 @@ impl Wal {
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) in a build without the cargo feature `zstd`;
     /// [`Closed`](crate::ErrorKind::Closed), also when the log is closed meanwhile; [`Io`](crate::ErrorKind::Io) and
-    /// [`NoSpace`](crate::ErrorKind::NoSpace) from the system. Nothing is lost by any of them.
+    /// [`NoSpace`](crate::ErrorKind::NoSpace) from the system. Nothing is lost by any of them. `InvalidInput` also on a thread
+    /// for which others may be waiting, and which would wait for them: in the progress of a compression, and while it writes a
+    /// checkpoint.
     pub fn compress(&self) -> Result<CompressReport> {
         self.compress_with(Compress::new(), |_| ())
     }
 
-    /// As [`Wal::compress`], of the segments that `how` says, and tells how far it is. `progress` must not compress itself.
+    /// As [`Wal::compress`], of the segments that `how` says, and tells how far it is. `progress` may call the log; what would have to
+    /// wait for this compression to end is refused there: another one, [`Wal::maintain`], [`Wal::close`].
     ///
     /// # Errors
     /// As [`Wal::compress`]; [`InvalidInput`](crate::ErrorKind::InvalidInput) for a level that there is not, too.
@@ -133,7 +169,6 @@ impl Wal {
             return Err(Error::refused(&self.log.path, what.to_owned()));
         }
         let pack = PackHow { level, ..PackHow::default() };
-        let _inside = self.log.enter()?;
         self.log.upkeep.compress_now(&self.log, how.before, pack, &mut progress)
     }
 }

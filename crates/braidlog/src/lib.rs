@@ -114,7 +114,7 @@ pub use append::Append;
 pub use backup::Backup;
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
-pub use compress::{Compress, CompressProgress, CompressReport, Compression};
+pub use compress::{Compress, CompressProgress, CompressReport, Compression, KeptSegment, WhyKept};
 pub use error::{AppendError, Error, ErrorKind, Result};
 pub use event::{Event, Listener, SizeState, UpkeepTask};
 pub use keeping::Hold;

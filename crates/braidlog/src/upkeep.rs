@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use braidlog_engine::{Chore, HealthState};
@@ -76,6 +77,8 @@ pub(crate) struct Upkeep {
     /// waits, and then sees where the log starts.
     cutting: Mutex<()>,
     compressing: Mutex<Compressing>,
+    /// Who compresses on order now.
+    compressing_by: Mutex<Option<ThreadId>>,
     state: Mutex<State>,
 }
 
@@ -188,6 +191,7 @@ impl Upkeep {
             turn: Turn::default(),
             cutting: Mutex::new(()),
             compressing: Mutex::default(),
+            compressing_by: Mutex::default(),
             state: Mutex::new(state),
             plan,
         }
@@ -202,9 +206,8 @@ impl Upkeep {
 
     /// Does all that is due now, whatever failed before. The first error is given; all is tried.
     pub(crate) fn maintain(&self, log: &Arc<Log>) -> Result<()> {
-        if log.checkpoints.is_writing_here() {
-            let what =
-                "this thread is writing a checkpoint, for which the upkeep may be waiting: do it afterwards";
+        if log.checkpoints.is_writing_here() || self.is_compressing_here() {
+            let what = "this thread is writing a checkpoint or compressing, for which the upkeep may be waiting: do it afterwards";
             return Err(Error::refused(&self.plan.path, what.to_owned()));
         }
         let Some(_turn) = self.turn.take() else { return Ok(()) };
@@ -217,7 +220,7 @@ impl Upkeep {
     pub(crate) fn pause(self: &Arc<Upkeep>) -> Pause {
         self.state().pauses += 1;
         // One that is under way ends first, unless it waits for this thread.
-        if !self.log().is_some_and(|log| log.checkpoints.is_writing_here()) {
+        if !self.is_compressing_here() && !self.log().is_some_and(|log| log.checkpoints.is_writing_here()) {
             drop(self.turn.take());
         }
         Pause(Arc::clone(self))

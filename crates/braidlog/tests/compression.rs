@@ -2,10 +2,13 @@
 //! meanwhile.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use braidlog::{Compress, Compression, DamageCause, Event, HealthState, Lsn, Options, Retention, UpkeepTask};
+use braidlog::{
+    Compress, Compression, DamageCause, ErrorKind, Event, HealthState, Lsn, Options, Retention, UpkeepTask,
+    Wal,
+};
 use braidlog_sim::{Fault, Op, SimClock, SimDisk};
 
 #[path = "support/small_log.rs"]
@@ -124,7 +127,7 @@ fn segments_are_compressed_on_order_up_to_where_it_says() {
     let how = Compress::new().before(Lsn(plain[2] + 1)).level(19);
     let report = log.wal.compress_with(how, |progress| told.push(progress)).unwrap();
     assert_eq!(log.segments().0, plain[..2]);
-    assert_eq!((report.compressed, report.kept, report.damaged.len()), (2, 0, 0));
+    assert_eq!((report.compressed, report.kept.len(), report.damaged.len()), (2, 0, 0));
     assert!(report.compressed_bytes < report.plain_bytes / 4);
     assert!(told.is_sorted_by_key(|progress| progress.bytes_done));
     let last = told.last().unwrap();
@@ -133,7 +136,7 @@ fn segments_are_compressed_on_order_up_to_where_it_says() {
     assert_eq!(log.segments(), (plain[..plain.len() - 1].to_vec(), plain[plain.len() - 1..].to_vec()));
     assert_eq!(rest.compressed, plain.len() - 3);
     let nothing = log.wal.compress().unwrap();
-    assert_eq!((nothing.compressed, nothing.kept, nothing.plain_bytes), (0, 0, 0));
+    assert_eq!((nothing.compressed, nothing.kept.len(), nothing.plain_bytes), (0, 0, 0));
     for level in [0, 20] {
         assert!(log.wal.compress_with(Compress::new().level(level), |_| ()).is_err());
     }
@@ -289,4 +292,66 @@ fn compressed_segments_are_given_up_and_their_files_are_not_used_again() {
     assert!(status.segments_removed > 3 && status.segments_recycled == 0, "{status:?}");
     fill(&log.wal, 2);
     log.maintained();
+}
+
+/// It waited for the lock that the compression holds which called it.
+#[test]
+fn what_would_wait_for_a_compression_is_refused_in_its_progress() {
+    let log = Log::open(|options| options);
+    fill(&log.wal, 4);
+    let wal = &log.wal;
+    let mut calls = 0;
+    let report = wal.compress_with(Compress::new(), |_| {
+        calls += 1;
+        for refused in [wal.compress().map(drop), wal.maintain(), wal.close()] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+        drop(wal.pause_maintenance());
+        // What waits for nobody goes on.
+        let lsn = wal.append(b"in between").unwrap();
+        wal.checkpoint(lsn, |_| Ok(())).unwrap();
+        wal.set_hold("progress", wal.first_lsn()).unwrap();
+        assert!(wal.read(lsn).unwrap().is_some());
+    });
+    assert!(calls > 0 && report.unwrap().compressed > 0);
+    // A panic there leaves nobody behind who compresses.
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        fill(wal, 2);
+        wal.compress_with(Compress::new(), |_| panic!("in the progress")).map(drop)
+    }));
+    assert!(caught.is_err());
+    assert!(wal.compress().unwrap().compressed > 0);
+    // Nor does a checkpoint begin one, which another compression may be waiting for.
+    let lsn = wal.durable_lsn();
+    let taken = wal.checkpoint(lsn, |_| Ok(wal.compress().map(drop)?));
+    assert_eq!(taken.unwrap_err().kind(), ErrorKind::Application);
+    log.wal.maintain().unwrap();
+    log.wal.close().unwrap();
+}
+
+#[test]
+fn whoever_hears_of_a_compressed_segment_may_close_the_log() {
+    for on_order in [false, true] {
+        let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
+        let handle: Arc<Mutex<Option<Wal>>> = Arc::default();
+        let (told, closed) = (handle.clone(), Arc::new(Mutex::new(Vec::new())));
+        let results = closed.clone();
+        let options = small(&disk, &clock).on_event(move |event| {
+            let is_compressed = matches!(event, Event::Compressed { .. });
+            let wal = if is_compressed { told.lock().unwrap().take() } else { None };
+            results.lock().unwrap().extend(wal.map(|wal| wal.close()));
+        });
+        let options = if on_order { options } else { at_once(options) };
+        let wal = options.open(PATH).unwrap();
+        fill(&wal, 4);
+        *handle.lock().unwrap() = Some(wal.clone());
+        if on_order {
+            assert!(wal.compress().unwrap().compressed > 0);
+        } else {
+            wal.maintain().unwrap();
+        }
+        let closed = closed.lock().unwrap();
+        assert!(matches!(closed[..], [Ok(())]), "{closed:?}");
+        assert_eq!(wal.append(b"more").unwrap_err().kind(), ErrorKind::Closed);
+    }
 }

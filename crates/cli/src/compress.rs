@@ -35,11 +35,19 @@ struct Done {
     plain_bytes: u64,
     /// And now.
     compressed_bytes: u64,
-    /// Segments that would not be smaller.
-    kept: usize,
+    /// Segments that stay as they are.
+    kept: Vec<Kept>,
     /// What is damaged, one line each.
     damaged: Vec<String>,
     seconds: f64,
+}
+
+/// A segment that stays as it is.
+#[derive(Serialize)]
+struct Kept {
+    /// Its base LSN.
+    base: u64,
+    why: String,
 }
 
 /// Runs the subcommand.
@@ -103,7 +111,11 @@ impl From<CompressReport> for Done {
             compressed: report.compressed,
             plain_bytes: report.plain_bytes,
             compressed_bytes: report.compressed_bytes,
-            kept: report.kept,
+            kept: report
+                .kept
+                .iter()
+                .map(|kept| Kept { base: kept.base.0, why: kept.why.to_string() })
+                .collect(),
             damaged: report.damaged.iter().map(ToString::to_string).collect(),
             seconds: report.duration.as_secs_f64(),
         }
@@ -124,6 +136,9 @@ fn print(out: &mut Out, compressed: &Compressed) -> Result<(), Failure> {
     for problem in &done.damaged {
         out.line(format_args!("damaged, and left as it is: {problem}"))?;
     }
+    for Kept { base, why } in &done.kept {
+        out.line(format_args!("left the segment from LSN {base} on as it was: {why}"))?;
+    }
     out.line(format_args!(
         "compressed {}, {} to {}, in {:.1} s",
         output::plural(done.compressed as u64, "segment"),
@@ -131,11 +146,5 @@ fn print(out: &mut Out, compressed: &Compressed) -> Result<(), Failure> {
         output::bytes(done.compressed_bytes),
         done.seconds
     ))?;
-    match done.kept {
-        0 => Ok(()),
-        kept => out.line(format_args!(
-            "{} would not be smaller and stayed as it was",
-            output::plural(kept as u64, "segment")
-        )),
-    }
+    Ok(())
 }

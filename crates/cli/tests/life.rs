@@ -9,7 +9,7 @@ use braidlog::storage::{Clock, SystemClock};
 use braidlog::{Append, Durability, Options, Retention, Wal};
 use tempfile::TempDir;
 
-use crate::support::{Ended, Live, arg, run};
+use crate::support::{Ended, Live, arg, run, run_with_input};
 
 /// A log of several segments of numbers.
 fn log(records: u64) -> TempDir {
@@ -366,4 +366,22 @@ fn estimate_tells_what_a_recovery_would_read() {
     assert!(
         seconds("at_least_seconds") <= seconds("seconds") && seconds("seconds") <= seconds("at_most_seconds")
     );
+}
+
+#[test]
+fn a_segment_that_is_too_large_to_be_compressed_is_told_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: String = (1..=4000).map(|n| format!("line {n} of a log that is compressed\n")).collect();
+    run_with_input(["write", arg(dir.path()), "--segment-size", "64K"], lines.as_bytes()).ok();
+    // A hole behind its seal takes no space.
+    let first = dir.path().join(format!("{:020}.wal", 1));
+    std::fs::File::options().write(true).open(&first).unwrap().set_len(3 << 30).unwrap();
+    let compressed = run(["compress", arg(dir.path()), "--all", "--json"]).json();
+    let kept = compressed["done"]["kept"].as_array().unwrap();
+    assert_eq!((kept.len(), &kept[0]["base"]), (1, &1.into()), "{compressed}");
+    assert!(kept[0]["why"].as_str().unwrap().contains("2.5 GiB"), "{compressed}");
+    assert!(compressed["done"]["compressed"].as_u64().unwrap() > 0, "{compressed}");
+    assert!(first.exists());
+    let text = run(["compress", arg(dir.path()), "--all"]);
+    assert!(text.text().contains("left the segment from LSN 1 on as it was: it is larger than"), "{text:?}");
 }

@@ -56,6 +56,20 @@ impl Default for PackHow {
     }
 }
 
+impl PackHow {
+    /// The longest segment that is packed, in bytes: 2.5 GiB with frames of 128 KiB. Its index is one entry, with a row for
+    /// each frame.
+    pub fn segment_max(&self) -> u64 {
+        // Header, seal, and entries that are cut may take a frame more each.
+        let frames = PACKED_FRAMES_MAX as u64 / 2 + 1;
+        frames * self.frame_len() as u64 - 1
+    }
+
+    fn frame_len(&self) -> usize {
+        self.frame_bytes.clamp(SEGMENT_HEADER_LEN as usize, FRAME_CUT)
+    }
+}
+
 /// A segment that was packed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -76,8 +90,10 @@ pub enum PackingEnd {
     Packed(Packed),
     /// It would not be smaller by a sixteenth, and stays as it is.
     NotSmaller(Packed),
-    /// It cannot be packed now, and stays as it is: it has no successor yet, it is packed already, it is larger than this
-    /// version packs, or the log has given it up.
+    /// It is larger than this version packs ([`PackHow::segment_max`]), and stays as it is.
+    TooLarge,
+    /// It cannot be packed now, and stays as it is: it has no successor yet, it is packed already, or the log has given it
+    /// up.
     NotNow,
 }
 
@@ -125,10 +141,9 @@ impl Packing {
         let named = named.filter(|named| named.base == base && named.last >= base);
         let mut window = Window::open_device(&dir, &name, STREAM_LEN)?;
         let plain_len = window.len();
-        let frame_len = how.frame_bytes.clamp(SEGMENT_HEADER_LEN as usize, FRAME_CUT);
-        // Header, seal, and entries that are cut may take a frame more each.
-        let is_small = plain_len / frame_len as u64 <= PACKED_FRAMES_MAX as u64 / 2;
-        let stage = match named.filter(|_| window.packed().is_none() && is_small) {
+        let frame_len = how.frame_len();
+        let stage = match named.filter(|_| window.packed().is_none()) {
+            Some(_) if plain_len > how.segment_max() => Stage::Ended(PackingEnd::TooLarge),
             Some(named) => {
                 let header = header_in(&mut window)?.expect(&name, base, named.last)?;
                 Stage::Writing(Box::new(Writing::begin(&dir, window, header, named, how.level, frame_len)?))

@@ -20,7 +20,7 @@ use support::packing::{
     bases, log, pack_all, pack_in_steps, packed_name, records, small_log, store_of, told,
 };
 use support::tamper::Tamper;
-use support::{Pen, disk_with, files, open_dir, path, recovered, segment, segment_path, verified};
+use support::{DIR, Pen, disk_with, files, open_dir, path, recovered, segment, segment_path, verified};
 
 #[test]
 fn packed_log_is_the_same_to_every_reader() {
@@ -280,6 +280,24 @@ fn what_cannot_or_need_not_be_packed_stays_as_it_is() {
     assert!(matches!(done, PackingEnd::Packed(packed) if packed.base == Lsn(all[0])));
     let again = pack_in_steps(&dir, &store, (all[0], all[1]), 4096, 1000).unwrap();
     assert_eq!(again, PackingEnd::NotNow);
+}
+
+#[test]
+fn a_segment_with_more_frames_than_an_index_holds_stays_as_it_is_and_is_called_too_large() {
+    let (disk, _, [base, next, _]) = small_log();
+    let how = PackHow { frame_bytes: 4096, ..PackHow::default() };
+    let (dir, name) = (open_dir(&disk), segment_path(base));
+    let store = store_of(&dir);
+    let bytes = disk.read_raw(&name);
+    for (len, is_too_large) in [(how.segment_max(), false), (how.segment_max() + 1, true)] {
+        // Space behind its seal, as a crash may leave it.
+        disk.put_raw(&name, &bytes);
+        disk.truncate_raw(&name, len);
+        let begun = Packing::begin(&dir, &store, Lsn(base), Lsn(next), how).unwrap().step(1).unwrap();
+        assert_eq!(begun == Some(PackingEnd::TooLarge), is_too_large, "{len}: {begun:?}");
+    }
+    assert!(disk.list_raw(DIR).iter().any(|(found, _)| *found == segment(base)));
+    assert_eq!(PackHow::default().segment_max() >> 29, 5, "2.5 GiB, as the documents say");
 }
 
 #[test]

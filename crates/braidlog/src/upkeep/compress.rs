@@ -1,17 +1,20 @@
 //! Compressing segments: those whose time has come, a step at a time, and on order.
 //!
 //! The rule: one segment is compressed at a time, by whoever has the lock: the chore for a step, who does it on order for
-//! all of it. No event is told under it. What is under way when the log closes is given up before its directory is.
+//! all of it. No event is told under it, nor inside of the directory, so a listener may call the log and close it. What is
+//! under way when the log closes is given up before its directory is. The progress of a compression on order is told under the
+//! lock: what would wait for the lock, or for somebody who may wait for it, is refused on that thread.
 
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError, TryLockError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use braidlog_format::Lsn;
 use braidlog_recovery::{Extent, PackHow, Packed, Packing, PackingEnd, Problem, RecoveryError};
 
 use super::{Seen, Upkeep};
-use crate::compress::{CompressProgress, CompressReport};
+use crate::compress::{CompressProgress, CompressReport, KeptSegment, WhyKept};
 use crate::event::Event;
 use crate::log::Log;
 use crate::{Error, Result};
@@ -38,10 +41,10 @@ impl Upkeep {
     /// Goes on for a step with the segment whose time has come; with all of them, to their ends, if it is `forced`.
     pub(super) fn compress_due(&self, log: &Log, forced: bool) -> Result<()> {
         let Some(age) = self.plan.compression.age() else { return Ok(()) };
-        // Once the log closes, it is another's to do.
-        let Ok(_inside) = log.enter() else { return Ok(()) };
         let how = PackHow { level: self.plan.compression_level, ..PackHow::default() };
         loop {
+            // Once the log closes, it is another's to do.
+            let Ok(inside) = log.enter() else { return Ok(()) };
             let began = self.plan.clock.monotonic();
             let stepped = {
                 let mut compressing = match self.compressing.try_lock() {
@@ -61,6 +64,7 @@ impl Upkeep {
                 }
                 stepped
             };
+            drop(inside);
             match stepped? {
                 None => return Ok(()),
                 Some(Some(PackingEnd::Packed(packed))) => self.compressed(&packed),
@@ -154,10 +158,16 @@ impl Upkeep {
         how: PackHow,
         progress: &mut dyn FnMut(CompressProgress),
     ) -> Result<CompressReport> {
+        if self.is_compressing_here() || log.checkpoints.is_writing_here() {
+            let what = "this thread is compressing or writing a checkpoint, for which others may be waiting: compress afterwards";
+            return Err(Error::refused(&self.plan.path, what.to_owned()));
+        }
+        let inside = log.enter()?;
         let began = self.plan.clock.monotonic();
         let mut report = CompressReport::default();
         let mut packed = Vec::new();
         let mut compressing = self.compressing();
+        let on_order = OnOrder::begin(self);
         // It may be at one of them, and begins anew.
         compressing.current = None;
         let segments = self.finished()?.into_iter();
@@ -179,7 +189,7 @@ impl Upkeep {
                     report.compressed_bytes += one.packed_bytes;
                     packed.push(one);
                 }
-                Ok(_) => report.kept += 1,
+                Ok(end) => report.kept.push(KeptSegment { base, why: why_kept(&end) }),
                 Err(Failed::Log(error)) => return Err(error),
                 Err(Failed::Packing(RecoveryError::Damaged(damage))) => {
                     report.damaged.push(Problem::from(damage));
@@ -187,7 +197,9 @@ impl Upkeep {
                 Err(Failed::Packing(error)) => return self.recovered(Err(error)),
             }
         }
+        drop(on_order);
         drop(compressing);
+        drop(inside);
         packed.iter().for_each(|packed| self.compressed(packed));
         report.duration = self.plan.clock.monotonic().saturating_sub(began);
         self.ask();
@@ -227,6 +239,15 @@ impl Upkeep {
         self.tell([Event::Compressed { base, plain_bytes, compressed_bytes: packed_bytes }]);
     }
 
+    /// Whether this thread is compressing on order, and has called back.
+    pub(super) fn is_compressing_here(&self) -> bool {
+        *self.compressing_by() == Some(thread::current().id())
+    }
+
+    fn compressing_by(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.compressing_by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// After which time the chore goes on.
     pub(super) fn compress_again(&self) -> Option<Duration> {
         // Who compresses on order asks for the chore when it is done.
@@ -244,6 +265,30 @@ impl Upkeep {
     /// What the lock guards is whole between any two steps.
     fn compressing(&self) -> MutexGuard<'_, Compressing> {
         self.compressing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names the thread that compresses on order, until it is dropped.
+struct OnOrder<'a>(&'a Upkeep);
+
+impl OnOrder<'_> {
+    fn begin(upkeep: &Upkeep) -> OnOrder<'_> {
+        *upkeep.compressing_by() = Some(thread::current().id());
+        OnOrder(upkeep)
+    }
+}
+
+impl Drop for OnOrder<'_> {
+    fn drop(&mut self) {
+        *self.0.compressing_by() = None;
+    }
+}
+
+fn why_kept(end: &PackingEnd) -> WhyKept {
+    match end {
+        PackingEnd::NotSmaller(_) => WhyKept::NotSmaller,
+        PackingEnd::TooLarge => WhyKept::TooLarge,
+        _ => WhyKept::Gone,
     }
 }
 
