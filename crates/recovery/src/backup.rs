@@ -215,8 +215,15 @@ impl<'a> Source<'a> {
             let listing = dir::list(from)?;
             chain::inspect(from, &listing, source.manifest.log_start, &[], &mut chain::refuse)
         };
-        // A list of names that is made while a segment is packed may have neither of its two.
-        let inspected = inspect().or_else(|_| inspect());
+        // A list of names that is made while a segment is packed may have neither of its two, and the next list those of
+        // another one. So what is wrong counts when two looks in a row say it.
+        let mut said = None;
+        let inspected = loop {
+            match inspect() {
+                Err(error) if said.as_ref() != Some(&error.to_string()) => said = Some(error.to_string()),
+                inspected => break inspected,
+            }
+        };
         source.chain = source.unless_moved(inspected)?;
         // One that begins above the end holds nothing of the backup. But a log has the segment with which it starts.
         let start = source.manifest.log_start;

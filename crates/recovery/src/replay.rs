@@ -644,9 +644,21 @@ fn capacity_for(next: Lsn, to: Lsn) -> usize {
     if to.0.saturating_sub(next.0) < FEW { FEW_LEN } else { STREAM_LEN }
 }
 
-/// The base LSNs of the segments that stand in the directory now, in order.
+/// The base LSNs of the segments that stand in the directory now, in order; those that it loses meanwhile may be among them.
+///
+/// A listing is not made at one moment. It has every name that is there from its beginning to its end, and of a name that
+/// comes or goes meanwhile nobody knows. A writer that packs a segment gives it a second name and then takes the first one: one
+/// listing may miss both. Each later one has the second name, and a segment that such a later one misses had its first name
+/// all through the one before. So two listings in a row together have every segment that is there all the time, and so do any
+/// two in the middle of truncations, which only take away, and of a rotation, whose new segment whoever reads to the end of the
+/// last known one looks for again.
 pub(crate) fn bases(dir: &Arc<dyn LogDir>) -> Result<Arc<[Lsn]>, RecoveryError> {
-    Ok(dir::list(dir)?.segments.iter().map(|file| file.base).collect())
+    let mut files = dir::list(dir)?.segments;
+    files.extend(dir::list(dir)?.segments);
+    let mut bases: Vec<Lsn> = files.iter().map(|file| file.base).collect();
+    bases.sort_unstable();
+    bases.dedup();
+    Ok(bases.into())
 }
 
 fn missing(first: Lsn, last: Lsn) -> RecoveryError {

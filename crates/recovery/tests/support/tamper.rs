@@ -8,6 +8,7 @@ use std::sync::Arc;
 use braidlog_storage::{DirEntry, FileAccess, FileIo, LockGuard, LogDir, LogFile, Watch};
 
 type OnQuestion = dyn Fn() + Send + Sync;
+type OnList = dyn Fn(&mut Vec<DirEntry>) + Send + Sync;
 type OnCachedRead = dyn Fn(&str, u64, &mut [u8]) + Send + Sync;
 
 /// What happens, and when.
@@ -19,6 +20,8 @@ pub struct Tamper {
     pub before_read: Option<Arc<OnQuestion>>,
     /// Gets the name, the offset and the bytes of each read through the cache.
     pub after_cached_read: Option<Arc<OnCachedRead>>,
+    /// Gets each listing.
+    pub after_list: Option<Arc<OnList>>,
     pub keeps_its_cache: bool,
 }
 
@@ -72,7 +75,11 @@ impl LogDir for TamperedDir {
     }
     fn list(&self) -> Result<Vec<DirEntry>> {
         self.tamper.question();
-        self.inner.list()
+        let mut listed = self.inner.list()?;
+        if let Some(after_list) = &self.tamper.after_list {
+            after_list(&mut listed);
+        }
+        Ok(listed)
     }
     fn open(&self, name: &str, access: FileAccess, io: FileIo) -> Result<Arc<dyn LogFile>> {
         self.tamper.question();
