@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::config::{KindArg, user_kind};
 use crate::point::{Point, Time};
 
 /// Write, read, watch and check Braidlog write-ahead logs.
@@ -90,6 +91,14 @@ pub enum Command {
     Bench(BenchArgs),
 }
 
+/// Where the options come from that no flag says.
+#[derive(clap::Args, Debug)]
+pub struct ConfigArgs {
+    /// Options of the log and names of kinds, as TOML. Variables BRAIDLOG_* go before the file, flags before both.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+}
+
 /// Options of `write`.
 #[derive(clap::Args, Debug)]
 pub struct WriteArgs {
@@ -101,9 +110,9 @@ pub struct WriteArgs {
     /// How many threads append. Lines are dealt to whichever is free.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub writers: u32,
-    /// When a record counts as committed.
-    #[arg(long, value_enum, default_value_t = DurabilityArg::Group)]
-    pub durability: DurabilityArg,
+    /// When a record counts as committed. Default: as the configuration says, or else group.
+    #[arg(long, value_enum)]
+    pub durability: Option<DurabilityArg>,
     /// How many lines go into one atomic batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch: u32,
@@ -114,15 +123,17 @@ pub struct WriteArgs {
     /// Print `line-number<TAB>LSN` on standard output for each record once it is durable.
     #[arg(long)]
     pub ack: bool,
-    /// The kind that the records get, 0 to 239.
-    #[arg(long, value_name = "KIND", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=239))]
-    pub kind: u8,
+    /// The kind that the records get: 0 to 239, or a name that the configuration has.
+    #[arg(long, value_name = "KIND", default_value = "0", value_parser = user_kind)]
+    pub kind: KindArg,
     /// When to begin a new segment file: bytes, or with K, M or G.
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub segment_size: Option<u64>,
     /// Print the summary as JSON on standard output instead of as text on standard error.
     #[arg(long, conflicts_with = "ack")]
     pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// `--durability`.
@@ -142,9 +153,11 @@ pub struct PrintArgs {
     /// How each record is printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-    /// Only records of this kind.
+    /// Only records of this kind: a number, or a name that the configuration has.
     #[arg(long, value_name = "KIND")]
-    pub kind: Option<u8>,
+    pub kind: Option<KindArg>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// `--format`.
@@ -233,6 +246,8 @@ pub struct CheckpointArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Options of `verify`.
@@ -309,6 +324,8 @@ pub struct CleanArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Options of `compress`.
@@ -323,15 +340,17 @@ pub struct CompressArgs {
     /// Compress every finished segment.
     #[arg(long, group = "which")]
     pub all: bool,
-    /// How hard to try: a higher level of zstd is smaller, and slower to make.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub level: i32,
+    /// How hard to try: a higher level of zstd is smaller, and slower to make. Default: as the configuration says, or else 3.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: Option<i32>,
     /// Only say what would be compressed.
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Options of `backup`.
@@ -382,6 +401,8 @@ pub struct HoldsArgs {
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// What to do with holds.
@@ -412,6 +433,8 @@ pub struct RestorePointsArgs {
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// What to do with restore points.
@@ -452,7 +475,7 @@ pub struct BenchArgs {
     /// A directory on the disk to measure.
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// When a record counts as committed.
+    /// When a record counts as committed. The mode that the configuration says keeps its delays.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [DurabilityArg::Async, DurabilityArg::Group, DurabilityArg::Sync])]
     pub modes: Vec<DurabilityArg>,
     /// How many threads append at once.
@@ -476,6 +499,8 @@ pub struct BenchArgs {
     /// Also draw the rows as an SVG file.
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 fn parse_record_bytes(text: &str) -> Result<u64, String> {

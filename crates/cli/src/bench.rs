@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use braidlog::{DurabilityMode, Options, Wal};
+use braidlog::{Options, Wal};
 use braidlog_measure::figure::Figure;
 use braidlog_measure::machine::Machine;
 use braidlog_measure::space;
@@ -21,6 +21,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::args::{BenchArgs, DurabilityArg};
+use crate::config;
 use crate::failure::Failure;
 use crate::output::{self, Out};
 use crate::stop::Stop;
@@ -74,6 +75,7 @@ pub struct Row {
 
 /// Runs the subcommand.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let options = config::options(&args.config, Wal::options())?;
     let dir = check(args)?;
     let stop = Stop::on_signal()?;
     let mut disk = Disk::prepare(dir.path())?;
@@ -85,7 +87,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         rows: Vec::new(),
         raw: Raw::default(),
     };
-    let measured = measure(args, dir.path(), &mut disk, &stop, report, &mut out);
+    let measured = measure(args, &options, dir.path(), &mut disk, &stop, report, &mut out);
     drop(disk);
     let path = dir.path().display().to_string();
     dir.close().map_err(|error| Failure::of(path, error))?;
@@ -129,6 +131,7 @@ fn check(args: &BenchArgs) -> Result<TempDir, Failure> {
 
 fn measure(
     args: &BenchArgs,
+    options: &Options,
     dir: &Path,
     disk: &mut Disk,
     stop: &Stop,
@@ -144,7 +147,7 @@ fn measure(
     for &mode in &args.modes {
         for &record_bytes in &args.sizes {
             for &threads in &args.threads {
-                let cell = Cell { args, mode, threads, record_bytes };
+                let cell = Cell { args, options, mode, threads, record_bytes };
                 let mut repetitions = Vec::new();
                 for _ in 0..args.repetitions {
                     bar.set_message(format!("{} {threads} x {}", cell.name(), output::bytes(record_bytes)));
@@ -175,6 +178,7 @@ fn measure(
 /// One row, to be measured.
 struct Cell<'a> {
     args: &'a BenchArgs,
+    options: &'a Options,
     mode: DurabilityArg,
     threads: u32,
     record_bytes: u64,
@@ -219,14 +223,10 @@ impl Cell<'_> {
         Ok(run)
     }
 
-    /// The defaults, but for smaller files where little space is allowed.
+    /// As configured, but for smaller files where little space is allowed.
     fn options(&self) -> Options {
-        let mode = match self.mode {
-            DurabilityArg::Async => DurabilityMode::asynchronous(),
-            DurabilityArg::Group => DurabilityMode::group_commit(),
-            DurabilityArg::Sync => DurabilityMode::Synchronous,
-        };
-        let options = Wal::options().mode(mode);
+        let mode = config::mode(self.mode, self.options.mode);
+        let options = self.options.clone().mode(mode);
         let segment_size = options.segment_size.min(self.args.max_bytes / 16);
         options.segment_size(segment_size)
     }

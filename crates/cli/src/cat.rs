@@ -4,11 +4,11 @@
 
 use braidlog::{Lsn, ReverseRecords};
 
-use crate::args::{CatArgs, PolicyArg, PrintArgs};
+use crate::args::{CatArgs, PolicyArg};
 use crate::failure::Failure;
 use crate::log_dir;
 use crate::output::{self, Out, Printed};
-use crate::record;
+use crate::record::Printer;
 
 /// Runs the subcommand.
 pub fn run(args: &CatArgs) -> Result<(), Failure> {
@@ -19,8 +19,9 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
             to.unwrap_or_default()
         )));
     }
+    let printer = Printer::new(&args.print)?;
     if let Some(policy) = args.on_damage {
-        return print_damaged(args, policy);
+        return print_damaged(args, policy, &printer);
     }
     let log = log_dir::open(&args.dir)?;
     let last = match &args.until {
@@ -40,9 +41,9 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
     }
     let (mut out, bar) = (Out::stdout(), Printed::of(from..=to));
     let printed = if args.reverse {
-        print_reverse(&mut out, log.iter_rev(from..=to)?, &args.print, &bar)
+        print_reverse(&mut out, log.iter_rev(from..=to)?, &printer, &bar)
     } else {
-        record::print_all(&mut out, &mut log.iter(from..=to)?, &args.print, &bar)
+        printer.print_all(&mut out, &mut log.iter(from..=to)?, &bar)
     };
     bar.finish();
     // What stands before damage is shown before the damage is told.
@@ -51,7 +52,7 @@ pub fn run(args: &CatArgs) -> Result<(), Failure> {
 }
 
 /// Prints what a policy keeps of a damaged log.
-fn print_damaged(args: &CatArgs, policy: PolicyArg) -> Result<(), Failure> {
+fn print_damaged(args: &CatArgs, policy: PolicyArg, printer: &Printer) -> Result<(), Failure> {
     log_dir::require_log(&args.dir)?;
     // All of it is read before the first record is printed.
     let (bar, told) = output::repair_progress();
@@ -62,7 +63,7 @@ fn print_damaged(args: &CatArgs, policy: PolicyArg) -> Result<(), Failure> {
     let shown = (*range.start()).max(log.first_lsn())..=(*range.end()).min(log.last_lsn());
     let (mut out, bar) = (Out::stdout(), Printed::of(shown));
     let mut records = log.iter(range);
-    let printed = record::print_all(&mut out, &mut records, &args.print, &bar);
+    let printed = printer.print_all(&mut out, &mut records, &bar);
     bar.finish();
     out.flush()?;
     for loss in records.losses() {
@@ -74,12 +75,12 @@ fn print_damaged(args: &CatArgs, policy: PolicyArg) -> Result<(), Failure> {
 fn print_reverse(
     out: &mut Out,
     mut records: ReverseRecords,
-    print: &PrintArgs,
+    printer: &Printer,
     bar: &Printed,
 ) -> Result<(), Failure> {
     while let Some(record) = records.next_ref() {
         let record = record?;
-        record::print(out, &record, print)?;
+        printer.print(out, &record)?;
         bar.reach(record.lsn, true);
     }
     Ok(())

@@ -27,7 +27,7 @@ pub fn run(args: &CheckpointArgs) -> Result<(), Failure> {
              say --yes"
         )));
     }
-    let wal = log_dir::open_for_change(&args.dir)?;
+    let wal = log_dir::open_for_change(&args.dir, &args.config)?;
     if let Some(kept) = wal.checkpoints().iter().rev().find(|checkpoint| checkpoint.has_content()) {
         return Err(Failure::Failed(format!(
             "the log's owner keeps its state in checkpoints ({}, up to LSN {}): a recovery from one without content \

@@ -49,7 +49,7 @@ pub fn run(args: &CleanArgs) -> Result<(), Failure> {
         segments.iter().rev().map(|segment| segment.base).find(|&base| base <= from).unwrap_or(first_lsn);
     let gone: Vec<&SegmentInfo> = segments.iter().filter(|segment| segment.base < start).collect();
     if !args.dry_run && !gone.is_empty() {
-        let wal = log_dir::open_for_change(&args.dir)?;
+        let wal = log_dir::open_for_change(&args.dir, &args.config)?;
         wal.truncate_before(start)?;
         wal.close()?;
     }

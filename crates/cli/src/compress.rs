@@ -91,8 +91,8 @@ fn wanted(segments: &[SegmentInfo], before: Option<Lsn>) -> impl Iterator<Item =
 }
 
 fn compress(args: &CompressArgs, before: Option<Lsn>) -> Result<CompressReport, Failure> {
-    let wal = log_dir::open_for_change(&args.dir)?;
-    let how = Compress::new().level(args.level);
+    let wal = log_dir::open_for_change(&args.dir, &args.config)?;
+    let how = args.level.map_or(Compress::new(), |level| Compress::new().level(level));
     let how = before.map_or(how, |before| how.before(before));
     let bar = output::progress(Some(0));
     let report = wal.compress_with(how, |progress| {

@@ -33,14 +33,14 @@ pub fn run(args: &HoldsArgs) -> Result<(), Failure> {
         None => list(args),
         Some(HoldsCommand::Set { name, lsn }) => {
             log_dir::require_log(&args.dir)?;
-            let wal = log_dir::open_for_change(&args.dir)?;
+            let wal = log_dir::open_for_change(&args.dir, &args.config)?;
             wal.set_hold(name, Lsn(*lsn))?;
             wal.close()?;
             list(args)
         }
         Some(HoldsCommand::Release { name }) => {
             log_dir::require_log(&args.dir)?;
-            let wal = log_dir::open_for_change(&args.dir)?;
+            let wal = log_dir::open_for_change(&args.dir, &args.config)?;
             let was_there = wal.release_hold(name)?;
             wal.close()?;
             if !was_there {

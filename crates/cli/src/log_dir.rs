@@ -8,6 +8,8 @@ use std::path::Path;
 
 use braidlog::{ReadOnly, Retention, Wal};
 
+use crate::args::ConfigArgs;
+use crate::config;
 use crate::failure::Failure;
 
 /// Opens the log in `dir`, beside a writer or not.
@@ -17,8 +19,9 @@ pub fn open(dir: &Path) -> Result<ReadOnly, Failure> {
 }
 
 /// Opens the log in `dir` for writing, to change what it keeps: it gives up nothing by itself meanwhile.
-pub fn open_for_change(dir: &Path) -> Result<Wal, Failure> {
-    let options = Wal::options().num_stripes(1).background_threads(false).retention(Retention::keep_all());
+pub fn open_for_change(dir: &Path, args: &ConfigArgs) -> Result<Wal, Failure> {
+    let options = config::options(args, Wal::options())?;
+    let options = options.num_stripes(1).background_threads(false).retention(Retention::keep_all());
     options.open(dir).map_err(Failure::opening)
 }
 

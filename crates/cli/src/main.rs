@@ -12,6 +12,7 @@ mod cat;
 mod checkpoint;
 mod clean;
 mod compress;
+mod config;
 mod demo;
 mod estimate;
 mod failure;

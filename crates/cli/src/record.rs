@@ -5,10 +5,11 @@
 
 use std::io::{self, Write};
 
-use braidlog::{RecordRef, Records};
+use braidlog::{Kind, Kinds, RecordRef, Records};
 use serde::Serialize;
 
 use crate::args::{Format, PrintArgs};
+use crate::config;
 use crate::failure::Failure;
 use crate::output::{self, Out, Printed};
 
@@ -19,6 +20,9 @@ struct Json<'a> {
     timestamp: String,
     timestamp_ns: u64,
     kind: u8,
+    /// Its name, if the configuration has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind_name: Option<&'a str>,
     /// Whether the next record belongs to the same atomic batch.
     batch_continues: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,31 +40,51 @@ struct Json<'a> {
     payload_hex: Option<String>,
 }
 
-/// Prints what `records` gives, and shows how far it is.
-pub fn print_all(
-    out: &mut Out,
-    records: &mut Records,
-    print: &PrintArgs,
-    bar: &Printed,
-) -> Result<(), Failure> {
-    while let Some(record) = records.next_ref() {
-        let record = record?;
-        self::print(out, &record, print)?;
-        bar.reach(record.lsn, false);
-    }
-    Ok(())
+/// Which records are printed, and how.
+pub struct Printer {
+    format: Format,
+    kind: Option<Kind>,
+    kinds: Kinds,
 }
 
-/// Prints a record, if it is one that is wanted.
-pub fn print(out: &mut Out, record: &RecordRef<'_>, print: &PrintArgs) -> Result<(), Failure> {
-    if print.kind.is_none_or(|kind| kind == record.kind.0) {
-        out.write(|out| write_record(out, print.format, record))?;
+impl Printer {
+    /// What the command line asks for.
+    pub fn new(print: &PrintArgs) -> Result<Printer, Failure> {
+        let kinds = config::kinds(&print.config)?;
+        let kind = print.kind.as_ref().map(|kind| kind.find(&kinds)).transpose()?;
+        Ok(Printer { format: print.format, kind, kinds })
     }
-    Ok(())
+
+    /// Prints what `records` gives, and shows how far it is.
+    pub fn print_all(&self, out: &mut Out, records: &mut Records, bar: &Printed) -> Result<(), Failure> {
+        while let Some(record) = records.next_ref() {
+            let record = record?;
+            self.print(out, &record)?;
+            bar.reach(record.lsn, false);
+        }
+        Ok(())
+    }
+
+    /// Prints a record, if it is one that is wanted.
+    pub fn print(&self, out: &mut Out, record: &RecordRef<'_>) -> Result<(), Failure> {
+        out.write(|out| self.write(out, record))
+    }
+
+    /// Writes a record, if it is one that is wanted.
+    pub fn write(&self, out: &mut dyn Write, record: &RecordRef<'_>) -> io::Result<()> {
+        if self.kind.is_some_and(|kind| kind != record.kind) {
+            return Ok(());
+        }
+        write_record(out, self.format, record, &self.kinds)
+    }
 }
 
-/// Prints one record.
-pub fn write_record(out: &mut dyn Write, format: Format, record: &RecordRef<'_>) -> io::Result<()> {
+fn write_record(
+    out: &mut dyn Write,
+    format: Format,
+    record: &RecordRef<'_>,
+    kinds: &Kinds,
+) -> io::Result<()> {
     match format {
         Format::Raw => return out.write_all(record.payload),
         Format::Text => out.write_all(record.payload)?,
@@ -72,6 +96,7 @@ pub fn write_record(out: &mut dyn Write, format: Format, record: &RecordRef<'_>)
                 timestamp: output::rfc3339(record.timestamp_ns),
                 timestamp_ns: record.timestamp_ns,
                 kind: record.kind.0,
+                kind_name: kinds.name_of(record.kind),
                 batch_continues: record.batch_continues,
                 transaction: record.fields.transaction().map(|id| id.to_string()),
                 stream: record.fields.stream(),

@@ -37,13 +37,13 @@ pub fn run(args: &RestorePointsArgs) -> Result<(), Failure> {
         None => {}
         Some(RestorePointsCommand::Add { name, dry_run: false }) => {
             log_dir::require_log(&args.dir)?;
-            let wal = log_dir::open_for_change(&args.dir)?;
+            let wal = log_dir::open_for_change(&args.dir, &args.config)?;
             wal.restore_point(name)?;
             wal.close()?;
         }
         Some(RestorePointsCommand::Drop { name, dry_run: false }) => {
             log_dir::require_log(&args.dir)?;
-            let wal = log_dir::open_for_change(&args.dir)?;
+            let wal = log_dir::open_for_change(&args.dir, &args.config)?;
             let was_there = wal.drop_restore_point(name)?;
             wal.close()?;
             if !was_there {

@@ -9,10 +9,11 @@ use std::io::{BufWriter, Write};
 use crate::args::SalvageArgs;
 use crate::failure::Failure;
 use crate::output::{self, Out};
-use crate::record;
+use crate::record::Printer;
 
 /// Runs the subcommand.
 pub fn run(args: &SalvageArgs) -> Result<(), Failure> {
+    let printer = Printer::new(&args.print)?;
     let mut target = match &args.out {
         None => Target::Stdout(Out::stdout()),
         Some(path) => {
@@ -24,10 +25,7 @@ pub fn run(args: &SalvageArgs) -> Result<(), Failure> {
     };
     let mut failure = None;
     let salvaged = braidlog::salvage(&args.file, |record| {
-        if args.print.kind.is_some_and(|kind| kind != record.kind.0) {
-            return Ok(());
-        }
-        let printed = target.write(|out| record::write_record(out, args.print.format, &record));
+        let printed = target.write(|out| printer.write(out, &record));
         printed.map_err(|error| {
             failure = Some(error);
             "standard output is closed".into()

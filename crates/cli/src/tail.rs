@@ -5,23 +5,24 @@
 
 use braidlog::{Lsn, Subscription};
 
-use crate::args::{PrintArgs, TailArgs};
+use crate::args::TailArgs;
 use crate::failure::Failure;
 use crate::log_dir;
 use crate::output::{Out, Printed};
-use crate::record;
+use crate::record::Printer;
 
 /// Runs the subcommand.
 pub fn run(args: &TailArgs) -> Result<(), Failure> {
+    let printer = Printer::new(&args.print)?;
     let log = log_dir::open(&args.dir)?;
     let last = log.last_lsn()?;
     let next = Lsn(last.0.saturating_sub(args.count)).next().max(log.first_lsn()?);
     let mut out = Out::stdout();
     let printed = if args.follow {
-        follow(&mut out, log.subscribe(next)?, &args.print)
+        follow(&mut out, log.subscribe(next)?, &printer)
     } else {
         let bar = Printed::of(next..=last);
-        let printed = record::print_all(&mut out, &mut log.iter(next..=last)?, &args.print, &bar);
+        let printed = printer.print_all(&mut out, &mut log.iter(next..=last)?, &bar);
         bar.finish();
         printed
     };
@@ -30,13 +31,13 @@ pub fn run(args: &TailArgs) -> Result<(), Failure> {
     printed
 }
 
-fn follow(out: &mut Out, mut records: Subscription, print: &PrintArgs) -> Result<(), Failure> {
+fn follow(out: &mut Out, mut records: Subscription, printer: &Printer) -> Result<(), Failure> {
     loop {
         if records.lag() == 0 {
             // Before it waits.
             out.flush()?;
         }
         let Some(record) = records.next_ref() else { return Ok(()) };
-        record::print(out, &record?, print)?;
+        printer.print(out, &record?)?;
     }
 }

@@ -24,12 +24,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use braidlog::{DurabilityMode, RecoveryReport, Retention, TailState, Wal};
+use braidlog::{Durability, RecoveryReport, Retention, TailState, Wal};
 use braidlog_measure::latency::Latencies;
 use crossbeam::channel::{self, Receiver};
 use indicatif::ProgressBar;
 
-use crate::args::{DurabilityArg, WriteArgs};
+use crate::args::WriteArgs;
+use crate::config;
 use crate::failure::Failure;
 use crate::output;
 use crate::stop::Stop;
@@ -45,6 +46,9 @@ const CHUNK_LINES_MAX: usize = 64;
 /// What the threads of one run share.
 struct Run<'a> {
     args: &'a WriteArgs,
+    /// What the mode promises.
+    durability: Durability,
+    kind: u8,
     wal: &'a Wal,
     stop: &'a Stop,
     bar: ProgressBar,
@@ -56,13 +60,16 @@ struct Run<'a> {
 /// Runs the subcommand.
 pub fn run(args: &WriteArgs) -> Result<(), Failure> {
     let (source, bytes_total) = open_source(&args.file)?;
-    let wal = open_log(args)?;
+    let (wal, durability) = open_log(args)?;
+    let kind = args.kind.find(wal.kinds())?.0;
     if let Some(remark) = recovery_remark(wal.recovery_report()) {
         output::note(remark);
     }
     let stop = Stop::on_signal()?;
     let run = Run {
         args,
+        durability,
+        kind,
         wal: &wal,
         stop: &stop,
         bar: output::progress(bytes_total),
@@ -140,18 +147,18 @@ fn open_source(file: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failu
     Ok((Box::new(source), metadata.is_file().then_some(metadata.len())))
 }
 
-fn open_log(args: &WriteArgs) -> Result<Wal, Failure> {
-    let mode = match args.durability {
-        DurabilityArg::Sync => DurabilityMode::Synchronous,
-        DurabilityArg::Group => DurabilityMode::group_commit(),
-        DurabilityArg::Async => DurabilityMode::asynchronous(),
-    };
+fn open_log(args: &WriteArgs) -> Result<(Wal, Durability), Failure> {
     // What goes, and when, is for the log's owner to say, or for `clean`.
-    let mut options = Wal::options().mode(mode).retention(Retention::keep_all());
+    let mut options = config::options(&args.config, Wal::options().retention(Retention::keep_all()))?;
+    if let Some(flag) = args.durability {
+        options.mode = config::mode(flag, options.mode);
+    }
+    // A name that there is not makes no log.
+    args.kind.find(&options.kinds)?;
     if let Some(bytes) = args.segment_size {
         options = options.segment_size(bytes);
     }
-    options.open(&args.dir).map_err(Failure::opening)
+    Ok((options.open(&args.dir).map_err(Failure::opening)?, options.mode.durability()))
 }
 
 /// Reads on a thread of its own, which is left behind if the run ends first: a read of a terminal or a pipe

@@ -6,6 +6,7 @@ mod support;
 
 mod bench;
 mod command;
+mod config;
 mod demo;
 mod features;
 mod kill;

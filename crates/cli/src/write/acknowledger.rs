@@ -8,11 +8,12 @@ use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use braidlog::Durability;
 use braidlog::{Lsn, LsnRange};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::Run;
-use crate::args::DurabilityArg;
+
 use crate::failure::Failure;
 use crate::output::Out;
 
@@ -54,9 +55,9 @@ impl<'a> Acknowledger<'a> {
 
     /// Whether somebody has to wait for syncs beside the writers themselves.
     pub fn is_needed(&self) -> bool {
-        match self.run.args.durability {
-            DurabilityArg::Async => self.run.args.ack,
-            DurabilityArg::Sync | DurabilityArg::Group => !self.run.args.blocking,
+        match self.run.durability {
+            Durability::Async => self.run.args.ack,
+            Durability::Synchronous | Durability::GroupCommit => !self.run.args.blocking,
         }
     }
 
@@ -102,7 +103,7 @@ impl<'a> Acknowledger<'a> {
         accepted: &Receiver<OnItsWay>,
         waiting: &mut BinaryHeap<Reverse<OnItsWay>>,
     ) -> bool {
-        if self.run.args.durability != DurabilityArg::Async || waiting.len() >= WAITING_MAX {
+        if self.run.durability != Durability::Async || waiting.len() >= WAITING_MAX {
             return false;
         }
         match accepted.recv_timeout(LOOK_AGAIN) {

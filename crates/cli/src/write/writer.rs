@@ -9,7 +9,7 @@ use crossbeam::select;
 use super::Run;
 use super::acknowledger::{Acknowledger, OnItsWay};
 use super::lines::Chunk;
-use crate::args::DurabilityArg;
+
 use crate::failure::Failure;
 
 /// Appends what `chunks` gives until it ends or the run is stopped.
@@ -57,7 +57,7 @@ impl Writer<'_> {
         }
         for (line, payload) in chunk.lines() {
             let started = Instant::now();
-            let mut append = Append::new(payload).kind(self.run.args.kind);
+            let mut append = Append::new(payload).kind(self.run.kind);
             if self.is_pipelined() {
                 append = append.durability(Durability::Async);
             }
@@ -74,7 +74,7 @@ impl Writer<'_> {
     fn append_batch(&self, chunk: &Chunk) -> Result<LsnRange, Failure> {
         let mut batch = self.handle.batch();
         for (_, payload) in chunk.lines() {
-            batch.push(self.run.args.kind, payload)?;
+            batch.push(self.run.kind, payload)?;
         }
         if self.is_pipelined() {
             batch = batch.durability(Durability::Async);
@@ -84,7 +84,7 @@ impl Writer<'_> {
 
     /// Whether the append itself does not wait for a sync that the mode promises: the acknowledger does.
     fn is_pipelined(&self) -> bool {
-        !self.run.args.blocking && self.run.args.durability != DurabilityArg::Async
+        !self.run.args.blocking && self.run.durability != Durability::Async
     }
 
     fn hand_over(&self, records: OnItsWay) -> Result<bool, Failure> {
