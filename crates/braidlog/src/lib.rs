@@ -32,7 +32,8 @@
 //! | [`AsyncBatched`](DurabilityMode::AsyncBatched) | in memory; synced after `max_delay` or `max_batch_size` records | may lose the last delay and round |
 //!
 //! Any append may choose for itself: [`Append::durability`]. A [`Ticket`] that completed, [`Wal::flush`] and
-//! [`Wal::wait_durable`] mean "durable" in every mode.
+//! [`Wal::wait_durable`] mean "durable" in every mode, and so do their futures, [`Wal::flush_async`] and [`Wal::durable`]. A
+//! record may be waited for at each [`Rung`] of its way: [`Ticket::written`], [`Wal::reach`].
 //!
 //! # What holds in every mode
 //!
@@ -83,6 +84,7 @@ mod wal;
 
 mod append;
 mod batch;
+mod reach;
 mod ticket;
 mod writer;
 
@@ -122,6 +124,7 @@ pub use kinds::Kinds;
 pub use options::Options;
 pub use points::RestorePoint;
 pub use policy::CheckpointPolicy;
+pub use reach::Reach;
 pub use read_only::{ReadOnly, Watcher, verify, verify_entries, verify_with};
 pub use records::Records;
 pub use recover::Recover;
@@ -136,7 +139,7 @@ pub use writer::Writer;
 
 pub use braidlog_engine::{
     Durability, DurabilityMode, FailedOperation, Failure, Health, HealthState, IoMode, LatencySnapshot,
-    Metrics, OnIoError, SyncMethod,
+    Metrics, OnIoError, Rung, SyncMethod,
 };
 pub use braidlog_format::{
     FieldsRef, Incarnation, Kind, LogId, Lsn, LsnIter, LsnRange, ParseIdError, RecordFields, TxId,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Wait};
+use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Rung, Wait};
 use braidlog_format::{Kind, Lsn, LsnRange};
 use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, RecoveryReport};
 use braidlog_storage::{Clock, LogDir, Storage};
@@ -124,7 +124,9 @@ impl Log {
         let lsn = self.submit(append, stripe)?;
         match append.durability.unwrap_or(self.durability) {
             Durability::Async => {}
-            Durability::Synchronous | Durability::GroupCommit => self.wait(only(lsn), Wait::Forever)?,
+            Durability::Synchronous | Durability::GroupCommit => {
+                self.wait(only(lsn), Rung::Durable, Wait::Forever)?
+            }
         }
         Ok(lsn)
     }
@@ -140,9 +142,9 @@ impl Log {
         self.engine.append_batch(batch, how).map_err(|error| self.error(error))
     }
 
-    /// Waits until records that were accepted are durable.
-    pub(crate) fn wait(&self, lsns: LsnRange, wait: Wait) -> Result<()> {
-        self.engine.wait_durable(lsns.last, wait).map_err(|error| self.error_after(error, lsns))
+    /// Waits until records that were accepted have come to the rung.
+    pub(crate) fn wait(&self, lsns: LsnRange, rung: Rung, wait: Wait) -> Result<()> {
+        self.engine.wait_reached(lsns.last, rung, wait).map_err(|error| self.error_after(error, lsns))
     }
 
     /// Makes all that was accepted durable, and ends the log for every handle.

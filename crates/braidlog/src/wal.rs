@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use braidlog_engine::{Health, HealthState, Metrics, Wait};
+use braidlog_engine::{Health, HealthState, Metrics, Rung, Wait};
 use braidlog_format::{Incarnation, LogId, Lsn};
 use braidlog_recovery::{Record, RecoveryReport};
 use braidlog_storage::{OsStorage, Storage};
@@ -15,8 +15,8 @@ use braidlog_storage::{OsStorage, Storage};
 use crate::log::{Log, LogRef, only, until};
 use crate::replay::{Checked, Range};
 use crate::{
-    Append, AppendError, Batch, Error, Options, ReadOnly, Records, Replay, Result, Subscription, Ticket,
-    Writer, read_only,
+    Append, AppendError, Batch, Error, Options, Reach, ReadOnly, Records, Replay, Result, Subscription,
+    Ticket, Writer, read_only,
 };
 
 /// A write-ahead log, open for writing.
@@ -146,13 +146,47 @@ impl Wal {
         self.log.engine.flush().map_err(|error| self.log.error(error))
     }
 
+    /// A future that is ready when every record that was appended before the call is durable, in every mode; it gives the last
+    /// one's LSN. Its twin that blocks is [`Wal::flush`].
+    ///
+    /// # Errors
+    /// As [`Reach`].
+    pub fn flush_async(&self) -> Reach {
+        self.durable(self.last_lsn())
+    }
+
+    /// A future that is ready when the record with this LSN, and every one before it, is durable: one for any number of
+    /// submitted records. It asks for a sync when it is first polled. Its twin that blocks is [`Wal::wait_durable`].
+    ///
+    /// # Errors
+    /// As [`Reach`].
+    pub fn durable(&self, lsn: Lsn) -> Reach {
+        self.reach(Rung::Durable, lsn)
+    }
+
+    /// A future that is ready when the record with this LSN, and every one before it, has come to this rung.
+    ///
+    /// # Errors
+    /// As [`Reach`].
+    pub fn reach(&self, rung: Rung, lsn: Lsn) -> Reach {
+        Reach::new(self.log.clone(), only(lsn), rung)
+    }
+
+    /// Returns when the record with this LSN, and every one before it, has come to this rung. Asks at once for what that takes.
+    ///
+    /// # Errors
+    /// As [`Reach`].
+    pub fn wait_reached(&self, rung: Rung, lsn: Lsn) -> Result<()> {
+        self.log.wait(only(lsn), rung, Wait::Forever)
+    }
+
     /// Returns when the record with this LSN, and every one before it, is durable. Asks for a sync at once.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if no append has returned this LSN yet;
     /// [`Failed`](crate::ErrorKind::Failed) if the log failed before it was durable.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
-        self.log.wait(only(lsn), Wait::Forever)
+        self.wait_reached(Rung::Durable, lsn)
     }
 
     /// The first LSN of the log, of which it may hold none yet: 1, until the log is truncated.
@@ -163,6 +197,17 @@ impl Wal {
     /// The last LSN that was given to a record; the one before [`Wal::first_lsn`] in a log without records.
     pub fn last_lsn(&self) -> Lsn {
         self.log.engine.last_lsn()
+    }
+
+    /// Every record up to this LSN has come to this rung; it never falls. Once the log has failed, what is
+    /// [written](Rung::Written) and not durable is no promise.
+    pub fn reached(&self, rung: Rung) -> Lsn {
+        self.log.engine.watermark(rung)
+    }
+
+    /// Every record up to this LSN is [written](Rung::Written): [`Wal::reached`].
+    pub fn written_lsn(&self) -> Lsn {
+        self.reached(Rung::Written)
     }
 
     /// Every record up to this LSN is durable; it never falls.

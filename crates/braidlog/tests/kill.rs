@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use braidlog::{
-    Append, Durability, DurabilityMode, ErrorKind, Incarnation, IoMode, Lsn, OnIoError, Options, Wal,
+    Append, Durability, DurabilityMode, ErrorKind, Incarnation, IoMode, Lsn, OnIoError, Options, Rung, Wal,
 };
 use braidlog_sim::{Rng, Stamp};
 
@@ -147,6 +147,39 @@ fn acknowledged_records_survive_sigkill() {
     let report = braidlog::verify(dir.path()).unwrap();
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.last_lsn, last);
+}
+
+#[test]
+fn written_records_survive_sigkill() {
+    const NAME: &str = "written_records_survive_sigkill";
+    if let Some(dir) = child_dir() {
+        let seed = std::env::var(SEED).unwrap().parse().unwrap();
+        let wal = any_options(&mut Rng::new(seed)).open(dir).unwrap();
+        for seq in 0.. {
+            let payload = Stamp::single(0, seq).payload(16 + seq as usize % 3000);
+            let lsn = wal.append_with(Append::new(&payload).durability(Durability::Async)).unwrap();
+            if seq % 3 == 0 {
+                wal.wait_reached(Rung::Written, lsn).unwrap();
+                tell(&lsn.to_string());
+            }
+        }
+    }
+    let mut rng = Rng::new(2);
+    for seed in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut child, stdout) = spawn(NAME, dir.path(), seed);
+        let mut lines = told(stdout);
+        let mut written = lines.by_ref().take(1 + rng.index(100)).last().unwrap();
+        child.kill().unwrap();
+        written = lines.last().unwrap_or(written);
+        child.wait().unwrap();
+        let wal = Wal::options().open(dir.path()).unwrap();
+        let written: Lsn = written.parse().unwrap();
+        assert!(wal.last_lsn() >= written, "seed {seed}: {} of {written}", wal.last_lsn());
+        for (seq, record) in wal.replay().unwrap().enumerate() {
+            assert_eq!(Stamp::of(&record.unwrap().payload), Stamp::single(0, seq as u32), "seed {seed}");
+        }
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Waiting for durability: a thread leads the round that makes its record durable, or sleeps until another's
+//! Waiting for durability, or for less: a thread leads the round that makes its record durable, or sleeps until another's
 //! did; a task is woken.
 //!
 //! # Protocol
@@ -17,31 +17,32 @@ use crate::coordinator::{Stepped, Want};
 use crate::error::EngineError;
 use crate::hold::{Held, Hold, Plan};
 use crate::primitive::thread;
+use crate::rung::Rung;
 use crate::settings::DurabilityMode;
 use crate::shared::{Role, Shared};
-use crate::waiters::{Key, Sleeper};
+use crate::waiters::{Awaited, Key, Sleeper};
 
 /// Names the waiting of a task, so that it can be updated or forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TaskKey(Key);
+pub struct TaskKey(Awaited, Key);
 
 impl Shared {
     /// Waits until `lsns` are durable.
     pub(crate) fn wait_for(&self, lsns: LsnRange, wait: Wait) -> Result<(), EngineError> {
         if !self.leads(wait) {
-            return self.settled(lsns).unwrap_or_else(|| self.sleep_until(lsns, wait));
+            return self.is_durable(lsns).unwrap_or_else(|| self.sleep_until(lsns, Rung::Durable, wait));
         }
         loop {
             let seat = self.committers.take_seat(lsns.last);
             #[cfg(braidlog_sabotage)]
             if braidlog_sabotage::is("seat_taken_after_the_look")
-                && self.settled(lsns).is_none()
+                && self.is_durable(lsns).is_none()
                 && self.try_role().is_none()
             {
                 self.committers.sleep(self.committers.take_seat(lsns.last));
                 continue;
             }
-            if let Some(settled) = self.settled(lsns) {
+            if let Some(settled) = self.is_durable(lsns) {
                 return settled;
             }
             match self.try_role() {
@@ -55,39 +56,49 @@ impl Shared {
         }
     }
 
-    /// Waits without leading.
-    fn sleep_until(&self, lsns: LsnRange, wait: Wait) -> Result<(), EngineError> {
+    /// Whether `lsns` are durable, or the log has failed before they were.
+    fn is_durable(&self, lsns: LsnRange) -> Option<Result<(), EngineError>> {
+        self.settled(Rung::Durable, lsns)
+    }
+
+    /// Waits without leading until `lsns` are durable; or, asked for no more than that they are written, drives the
+    /// coordinator to write them if nobody does.
+    fn sleep_until(&self, lsns: LsnRange, rung: Rung, wait: Wait) -> Result<(), EngineError> {
+        let Some(awaited) = rung.awaited() else { return Ok(()) };
         let mut key = None;
         let settled = loop {
-            self.demand.ask_served(lsns.last);
+            match rung {
+                Rung::Written => self.demand.ask_written(lsns.last),
+                _ => self.demand.ask_served(lsns.last),
+            }
             let sleeper = Sleeper::Thread(thread::current());
-            key = self.waiters.enter_sleeper(lsns.last, key, sleeper);
-            if let Some(settled) = self.settled(lsns) {
+            key = self.waiters.enter(awaited, lsns.last, key, sleeper);
+            if let Some(settled) = self.settled(rung, lsns) {
                 break settled;
             }
-            self.signal.notify();
+            let role = if rung == Rung::Written && self.leads(wait) { self.try_role() } else { None };
+            if let Some(mut role) = role {
+                let stepped = role.step(self, Want::Drain);
+                drop(role);
+                if let Some(settled) = self.settled(rung, lsns) {
+                    break settled;
+                }
+                if stepped.progress || stepped.gap {
+                    thread::yield_now(); // To the writer that stands in the gap, or to the thread that writes.
+                    continue;
+                }
+                // All is handed over: who writes it tells when it is done.
+            } else {
+                self.signal.notify();
+            }
             if !wait.park() {
-                break self.settled(lsns).unwrap_or(Err(EngineError::TimedOut { lsns: Some(lsns) }));
+                break self.settled(rung, lsns).unwrap_or(Err(EngineError::TimedOut { lsns: Some(lsns) }));
             }
         };
         if let Some(key) = key {
-            self.waiters.leave(key);
+            self.waiters.leave(awaited, key);
         }
         settled
-    }
-
-    /// Whether the wait is over: durable, or the log has failed before it was.
-    fn settled(&self, lsns: LsnRange) -> Option<Result<(), EngineError>> {
-        if self.waiters.durable() >= lsns.last {
-            return Some(Ok(()));
-        }
-        let failure = self.failure.get()?;
-        // The sync that covers these may have completed before the failure.
-        Some(if self.waiters.durable() >= lsns.last {
-            Ok(())
-        } else {
-            Err(EngineError::Failed { failure: failure.clone(), lsns: Some(lsns) })
-        })
     }
 
     /// Runs rounds until `lsn` is durable or the log has failed.
@@ -172,35 +183,43 @@ impl Shared {
         counters.hold_limit_ns.store(plan.map_or(0, |plan| plan.limit.as_nanos() as u64), Relaxed);
     }
 
-    /// Asks for `lsns` to be made durable; ready when they are, or when the log has failed.
-    pub(crate) fn poll_durable(
+    /// Asks for `lsns` to be brought to the rung; ready when they are there, or when the log has failed.
+    pub(crate) fn poll_reached(
         &self,
         lsns: LsnRange,
+        rung: Rung,
         key: &mut Option<TaskKey>,
         waker: &Waker,
     ) -> Poll<Result<(), EngineError>> {
-        if let Some(settled) = self.settled(lsns) {
+        if self.waiters.durable() < lsns.last {
+            let last = self.lsns.last();
+            if lsns.last > last {
+                return Poll::Ready(Err(EngineError::UnknownLsn { lsn: lsns.last, last }));
+            }
+        }
+        if let Some(settled) = self.settled(rung, lsns) {
             self.forget_key(key);
             return Poll::Ready(settled);
         }
-        self.demand.ask_urgent(lsns.last);
-        self.demand.ask_served(lsns.last);
+        let Some(awaited) = rung.awaited() else { return Poll::Ready(Ok(())) };
+        self.ask_for(rung, lsns.last);
         let sleeper = Sleeper::Task(waker.clone());
-        *key = self.waiters.enter_sleeper(lsns.last, key.map(|key| key.0), sleeper).map(TaskKey);
+        let entered = self.waiters.enter(awaited, lsns.last, key.map(|TaskKey(_, key)| key), sleeper);
+        *key = entered.map(|key| TaskKey(awaited, key));
         // Without threads nobody else would do it. If another has the role, it finds this task in the list
         // when it gives the role up, and wakes it.
         if !self.settings.background
             && let Some(role) = self.try_role()
         {
             self.forget_key(key);
-            self.lead(role, lsns.last);
+            self.bring(role, rung, lsns.last);
         }
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("task_enters_without_a_look") {
             self.signal.notify();
             return Poll::Pending;
         }
-        if let Some(settled) = self.settled(lsns) {
+        if let Some(settled) = self.settled(rung, lsns) {
             self.forget_key(key);
             return Poll::Ready(settled);
         }
@@ -208,15 +227,27 @@ impl Shared {
         Poll::Pending
     }
 
+    /// Runs rounds until `lsn` has come to the rung or the log has failed, in a log without threads.
+    fn bring<'a>(&'a self, mut role: Role<'a>, rung: Rung, lsn: Lsn) {
+        if rung == Rung::Durable {
+            return self.lead(role, lsn);
+        }
+        while self.waiters.written() < lsn && self.failure.get().is_none() {
+            if !role.step(self, Want::Drain).progress {
+                thread::yield_now(); // A gap before `lsn`.
+            }
+        }
+    }
+
     fn forget_key(&self, key: &mut Option<TaskKey>) {
-        if let Some(TaskKey(key)) = key.take() {
-            self.waiters.leave(key);
+        if let Some(key) = key.take() {
+            self.forget(key);
         }
     }
 
     /// A task waits no longer.
-    pub(crate) fn forget(&self, TaskKey(key): TaskKey) {
-        self.waiters.leave(key);
+    pub(crate) fn forget(&self, TaskKey(awaited, key): TaskKey) {
+        self.waiters.leave(awaited, key);
     }
 
     /// Waits until everything appended before the call is durable.
@@ -226,8 +257,8 @@ impl Shared {
         self.wait_for(LsnRange { first: last, last }, Wait::Forever)
     }
 
-    /// Waits until `lsn` is durable.
-    pub(crate) fn wait_durable(&self, lsn: Lsn, wait: Wait) -> Result<(), EngineError> {
+    /// Waits until `lsn` has come to the rung.
+    pub(crate) fn wait_reached(&self, lsn: Lsn, rung: Rung, wait: Wait) -> Result<(), EngineError> {
         if self.waiters.durable() >= lsn {
             return Ok(()); // Of many tickets most find it so.
         }
@@ -235,12 +266,13 @@ impl Shared {
         if lsn > last {
             return Err(EngineError::UnknownLsn { lsn, last });
         }
-        self.demand.ask_urgent(lsn);
-        self.wait_for(LsnRange { first: lsn, last: lsn }, wait)
-    }
-
-    /// The last LSN written, synced or not.
-    pub(crate) fn written(&self) -> Lsn {
-        Lsn(self.written.load(Relaxed))
+        let lsns = LsnRange { first: lsn, last: lsn };
+        match rung {
+            Rung::Durable => {
+                self.demand.ask_urgent(lsn);
+                self.wait_for(lsns, wait)
+            }
+            rung => self.settled(rung, lsns).unwrap_or_else(|| self.sleep_until(lsns, rung, wait)),
+        }
     }
 }

@@ -75,7 +75,7 @@ pub(crate) struct Coordinator {
     replaces_empty: bool,
     header: HeaderConstants,
     last_timestamp_ns: u64,
-    /// The last LSN written.
+    /// The last LSN encoded and written, or handed over to be written.
     written: Lsn,
     /// Frames that were encoded: a record, or a batch.
     appends: u64,
@@ -117,7 +117,7 @@ impl Coordinator {
         }
     }
 
-    /// The last LSN written.
+    /// The last LSN encoded and written, or handed over to be written.
     pub(crate) fn written(&self) -> Lsn {
         self.written
     }
@@ -383,6 +383,7 @@ impl Coordinator {
             return Ok(());
         }
         shared.flight.settle()?;
+        shared.tell_written(); // They need not wait for the sync.
         shared.committers.sync_begins(self.written);
         let before = shared.clock.monotonic();
         shared.sync_began.store(before.as_nanos() as u64, Relaxed);
@@ -532,7 +533,8 @@ impl Coordinator {
         if let Some(since) = segment.first_written() {
             shared.ages_since.store(since.as_nanos() as u64 + 1, Relaxed);
         }
-        shared.written.store(written.0, Relaxed);
+        shared.handed_over.store(written.0, Relaxed);
+        shared.flight.round_ends(shared, written);
         shared.counters.rounds.fetch_add(1, Relaxed);
         shared.counters.bytes.fetch_add(end - start, Relaxed);
         Ok(())

@@ -20,12 +20,13 @@ use crate::live::LiveIndex;
 use crate::metrics::{Health, HealthState, Metrics};
 use crate::primitive::thread::{self, JoinHandle, ThreadId};
 use crate::primitive::{Mutex, TriedMutex};
+use crate::rung::Rung;
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
 use crate::space::Gate;
 use crate::stripe::EntryParts;
 use crate::watch::WatchKey;
-use crate::{flight, flusher, maintenance};
+use crate::{flight, flusher, maintenance, wake_thread};
 
 /// A sync that takes longer is told by [`Engine::health`].
 const SLOW_SYNC: Duration = Duration::from_secs(1);
@@ -105,6 +106,7 @@ impl Engine {
             let mut threads = engine.threads.lock();
             threads.push(start("start the maintenance thread", maintenance::start(&engine.shared))?);
             threads.push(start("start the writing thread", flight::start(&engine.shared))?);
+            threads.push(start("start the waking thread", wake_thread::start(&engine.shared))?);
             threads.push(start("start the background thread", flusher::start(&engine.shared))?);
             engine.awaited.lock().extend(threads.iter().map(|thread| thread.thread().id()));
             drop(threads);
@@ -138,24 +140,25 @@ impl Engine {
         self.shared.append_batch(batch, how)
     }
 
-    /// Waits until `lsn` is durable; asks for a sync at once.
+    /// Waits until `lsn` has come to `rung`; asks for what that takes at once.
     ///
     /// # Errors
     /// [`EngineError::UnknownLsn`] if it was not given out, [`EngineError::TimedOut`], and
-    /// [`EngineError::Failed`] if the log failed before it was durable.
-    pub fn wait_durable(&self, lsn: Lsn, wait: Wait) -> Result<(), EngineError> {
-        self.shared.wait_durable(lsn, wait)
+    /// [`EngineError::Failed`] if the log failed before it was there.
+    pub fn wait_reached(&self, lsn: Lsn, rung: Rung, wait: Wait) -> Result<(), EngineError> {
+        self.shared.wait_reached(lsn, rung, wait)
     }
 
-    /// Asks for a sync at once, and has `waker` woken when `lsn` is durable or the log has failed. `key` is
-    /// `None` at the first call for a wait and names it afterwards; [`Engine::forget`] ends it early.
-    pub fn poll_durable(
+    /// Asks for what it takes at once, and has `waker` woken when `lsn`, which was given out, has come to `rung` or the log has
+    /// failed. `key` is `None` at the first call for a wait and names it afterwards; [`Engine::forget`] ends it early.
+    pub fn poll_reached(
         &self,
         lsn: Lsn,
+        rung: Rung,
         key: &mut Option<TaskKey>,
         waker: &Waker,
     ) -> Poll<Result<(), EngineError>> {
-        self.shared.poll_durable(LsnRange { first: lsn, last: lsn }, key, waker)
+        self.shared.poll_reached(LsnRange { first: lsn, last: lsn }, rung, key, waker)
     }
 
     /// Ends the wait of a task that asks no more.
@@ -244,6 +247,7 @@ impl Engine {
             chore.stop();
         }
         shared.flight.end();
+        shared.wake_thread.end();
         shared.signal.notify();
         for thread in self.threads.lock().drain(..) {
             // A waker that the background thread runs may drop the last handle: it does not wait for itself.
@@ -287,6 +291,7 @@ impl Engine {
         let wake_ups =
             if braidlog_sabotage::is("watchers_not_told_of_close") { Default::default() } else { wake_ups };
         wake_ups.wake();
+        shared.wake_thread.run_all();
         *closed = Some(result.clone());
         self.awaited.lock().clear();
         result
@@ -329,6 +334,16 @@ impl Engine {
     /// The last LSN given out; [`Lsn::ZERO`] in an empty log.
     pub fn last_lsn(&self) -> Lsn {
         self.shared.lsns.last()
+    }
+
+    /// Whether `lsn`, which was given out, has come to `rung`, and the log has not failed before it was durable.
+    pub fn has_reached(&self, lsn: Lsn, rung: Rung) -> bool {
+        matches!(self.shared.settled(rung, LsnRange { first: lsn, last: lsn }), Some(Ok(())))
+    }
+
+    /// The last LSN that has come to `rung`.
+    pub fn watermark(&self, rung: Rung) -> Lsn {
+        self.shared.watermark(rung)
     }
 
     /// The last LSN that survives a power cut.
@@ -376,7 +391,7 @@ impl Engine {
         let shared = &self.shared;
         // Read in the order in which they follow each other, so that the snapshot keeps durable <= last.
         let durable = shared.waiters.durable();
-        let written = shared.written().max(durable);
+        let written = shared.waiters.written().max(durable);
         let last = shared.lsns.last().max(written);
         shared.counters.snapshot(last.0 + 1 - shared.first_lsn.0, written, durable, last)
     }

@@ -11,13 +11,15 @@
 //! 2. Writes in flight are above everything that was synced, and no two of them overlap.
 //! 3. After a failed write nothing that waits here is written. The failure is told to whoever hands over or settles
 //!    next, and nothing is made durable before that.
-//! 4. Memory is bounded: [`BUFFERS_MAX`] buffers, made when first needed.
+//! 4. The written LSN is the last one of a round of which every write, and every write before it, has completed.
+//! 5. Memory is bounded: [`BUFFERS_MAX`] buffers, made when first needed.
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use braidlog_format::Lsn;
 use braidlog_storage::{AlignedBuf, LogFile, write_all_at};
 
 use crate::failure::{FailedOperation, Failure};
@@ -44,6 +46,8 @@ struct Write {
     /// Bytes of the buffer that are to be written: whole blocks.
     filled: usize,
     offset: u64,
+    /// The last LSN of the round that is written with it.
+    completes: Option<Lsn>,
 }
 
 /// The writes that are under way, and the buffers that are free.
@@ -63,6 +67,8 @@ struct State {
     ends: bool,
     waiting: VecDeque<Write>,
     is_writing: bool,
+    /// What [`Write::completes`] says of the write that is under way.
+    completes: Option<Lsn>,
     free: Vec<AlignedBuf>,
     /// Buffers that were made.
     made: usize,
@@ -147,10 +153,33 @@ impl Flight {
             self.completed.wait(&mut state);
         };
         let buffer = std::mem::replace(buffer, free);
-        state.waiting.push_back(Write { target: Arc::clone(target), buffer, filled, offset });
+        state.waiting.push_back(Write {
+            target: Arc::clone(target),
+            buffer,
+            filled,
+            offset,
+            completes: None,
+        });
         drop(state);
         self.handed_over.notify_all();
         Ok(())
+    }
+
+    /// A round that ends with `last` was handed over, or written by the caller. The written LSN moves when the last write
+    /// that is in flight now has completed: at once if there is none.
+    pub(crate) fn round_ends(&self, shared: &Shared, last: Lsn) {
+        let mut state = self.state.lock();
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("written_told_before_the_write") {
+            return shared.waiters.advance_written(last);
+        }
+        let State { waiting, is_writing, completes, failure, .. } = &mut *state;
+        match waiting.back_mut() {
+            Some(write) => write.completes = Some(last),
+            None if *is_writing => *completes = Some(last),
+            None if failure.is_none() => shared.waiters.advance_written(last),
+            None => {} // A write before it failed.
+        }
     }
 
     /// Waits until nothing is in flight.
@@ -183,8 +212,9 @@ impl Flight {
     fn next(&self) -> Option<Write> {
         let mut state = self.state.lock();
         loop {
-            if let Some(write) = state.waiting.pop_front() {
+            if let Some(mut write) = state.waiting.pop_front() {
                 state.is_writing = true;
+                state.completes = write.completes.take();
                 return Some(write);
             }
             if state.ends {
@@ -195,17 +225,24 @@ impl Flight {
         }
     }
 
-    fn complete(&self, buffer: AlignedBuf, written: Result<(), Failure>) {
+    fn complete(&self, shared: &Shared, buffer: AlignedBuf, written: Result<(), Failure>) {
         let mut state = self.state.lock();
         state.is_writing = false;
         state.free.push(buffer);
-        if let Err(failure) = written {
-            let unwritten = std::mem::take(&mut state.waiting);
-            state.free.extend(unwritten.into_iter().map(|write| write.buffer));
-            state.failure.get_or_insert(failure);
+        let completes = state.completes.take();
+        match written {
+            Ok(()) => completes.into_iter().for_each(|last| shared.waiters.advance_written(last)),
+            Err(failure) => {
+                let unwritten = std::mem::take(&mut state.waiting);
+                state.free.extend(unwritten.into_iter().map(|write| write.buffer));
+                state.failure.get_or_insert(failure);
+            }
         }
         drop(state);
         self.completed.notify_all();
+        if completes.is_some() {
+            shared.tell_written();
+        }
     }
 }
 
@@ -219,7 +256,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
 
 /// The thread: writes what is handed over until [`Flight::end`].
 pub(crate) fn run(shared: &Shared) {
-    while let Some(Write { target, buffer, filled, offset }) = shared.flight.next() {
+    while let Some(Write { target, buffer, filled, offset, .. }) = shared.flight.next() {
         let written = match shared.failure.get() {
             Some(failure) => Err(failure.clone()),
             // A panic is the storage's; it must not leave a coordinator that waits for this thread for ever.
@@ -229,6 +266,6 @@ pub(crate) fn run(shared: &Shared) {
                     Err(Failure::new(FailedOperation::Panic, &target.name, error))
                 }),
         };
-        shared.flight.complete(buffer, written);
+        shared.flight.complete(shared, buffer, written);
     }
 }

@@ -205,6 +205,9 @@ impl Flusher<'_> {
         if shared.demand.served() > durable {
             return Due::Now(Work::Round(Want::Sync));
         }
+        if shared.demand.written().0 > shared.handed_over.load(Relaxed) {
+            return Due::Now(Work::Round(Want::Drain));
+        }
         let sync_began = Duration::from_nanos(shared.sync_began.load(Relaxed));
         let (_, since) = *self.pending.insert(still_pending(self.pending, durable, last, now, sync_began));
         let at = since + shared.settings.mode.delay();

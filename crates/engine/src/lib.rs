@@ -9,12 +9,12 @@
 //! 3. `merge.rs`, `coordinator.rs`, `pen.rs`: the coordinator merges by LSN and encodes a round.
 //! 4. `segment.rs`: the round goes to the file under the pen and is synced; `live.rs` knows where its entries are.
 //! 5. `waiters.rs`, `committers.rs`, `commit.rs`, `hold.rs`: the durable LSN moves, and whoever waits for it returns.
-//!    `watch.rs`: so does who only follows it.
+//!    `rung.rs`: or what it was asked to wait for instead. `watch.rs`: so does who only follows it.
 //!
 //! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need, of old ones that
 //! wait in `spares.rs` first,
 //! `maintenance.rs` runs that and the owner's `chore.rs` as `jobs.rs` asks for it, `flusher.rs` serves what nobody
-//! blocks for, `shared.rs` says how the coordinator's role changes hands, `failure.rs` closes the log for good.
+//! blocks for, `wake_thread.rs` runs wakers for who holds the role, `shared.rs` says how the coordinator's role changes hands, `failure.rs` closes the log for good.
 
 #[cfg(feature = "components")]
 #[doc(hidden)]
@@ -41,6 +41,7 @@ mod metrics;
 mod pen;
 mod preparer;
 mod primitive;
+mod rung;
 mod segment;
 mod settings;
 mod shared;
@@ -49,6 +50,7 @@ mod spares;
 mod stripe;
 mod stripes;
 mod waiters;
+mod wake_thread;
 mod watch;
 mod writers;
 
@@ -64,6 +66,7 @@ pub use error::EngineError;
 pub use failure::{FailedOperation, Failure};
 pub use live::LiveIndex;
 pub use metrics::{Health, HealthState, LatencySnapshot, Metrics};
+pub use rung::Rung;
 pub use settings::{Durability, DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
 pub use stripe::EntryParts;
 pub use watch::WatchKey;

@@ -35,6 +35,7 @@ use crate::settings::{OnIoError, Settings};
 use crate::space::Space;
 use crate::stripes::Stripes;
 use crate::waiters::Waiters;
+use crate::wake_thread::WakeThread;
 use crate::writers::BlockedWriters;
 
 /// How long a write that was refused for lack of space waits before it is tried again.
@@ -59,11 +60,12 @@ pub(crate) struct Shared {
     pub(crate) signal: Signal,
     pub(crate) preparer: Preparer,
     pub(crate) flight: Flight,
+    pub(crate) wake_thread: WakeThread,
     /// What readers of this process know of the segment under the pen.
     pub(crate) live: Arc<LiveIndex>,
     role: TriedMutex<Coordinator>,
-    /// The last LSN written; for people, hence Relaxed.
-    pub(crate) written: AtomicU64,
+    /// The last LSN written or handed over to be written. Relaxed: it decides whether a round is due, no more.
+    pub(crate) handed_over: AtomicU64,
     /// The durable LSN that the last sync mark tells. Relaxed: it decides when the next is due, no more.
     pub(crate) marked: AtomicU64,
     /// When the last sync began, in nanoseconds of the monotonic clock. Relaxed, as above.
@@ -148,6 +150,9 @@ impl Drop for Role<'_> {
         }
         // A writer that found no room may have seen the role taken until now.
         shared.blocked.wake_all();
+        if !shared.settings.background {
+            shared.wake_thread.run_all();
+        }
     }
 }
 
@@ -159,11 +164,13 @@ pub(crate) struct Demand {
     urgent: AtomicU64,
     /// By those who cannot lead: the background thread serves them at once.
     served: AtomicU64,
+    /// To be written, and not synced.
+    written: AtomicU64,
 }
 
 impl Demand {
     fn new() -> Demand {
-        Demand { urgent: AtomicU64::new(0), served: AtomicU64::new(0) }
+        Demand { urgent: AtomicU64::new(0), served: AtomicU64::new(0), written: AtomicU64::new(0) }
     }
 
     pub(crate) fn ask_urgent(&self, lsn: Lsn) {
@@ -172,6 +179,14 @@ impl Demand {
 
     pub(crate) fn ask_served(&self, lsn: Lsn) {
         self.served.fetch_max(lsn.0, Relaxed);
+    }
+
+    pub(crate) fn ask_written(&self, lsn: Lsn) {
+        self.written.fetch_max(lsn.0, Relaxed);
+    }
+
+    pub(crate) fn written(&self) -> Lsn {
+        Lsn(self.written.load(Relaxed))
     }
 
     pub(crate) fn urgent(&self) -> Lsn {
@@ -213,9 +228,10 @@ impl Shared {
             signal: Signal::new(),
             preparer,
             flight: Flight::new(),
+            wake_thread: WakeThread::new(),
             live: Arc::default(),
             role: TriedMutex::new(Coordinator::new(tail, &settings)),
-            written: AtomicU64::new(tail.next_lsn.prev().0),
+            handed_over: AtomicU64::new(tail.next_lsn.prev().0),
             marked: AtomicU64::new(tail.next_lsn.prev().0),
             sync_began: AtomicU64::new(0),
             ages_since: AtomicU64::new(0),
@@ -248,6 +264,14 @@ impl Shared {
         }
         if self.failure.set(failure) {
             self.lsns.end();
+        }
+    }
+
+    /// Wakes those who wait for what is written now, also under the role.
+    pub(crate) fn tell_written(&self) {
+        let sleepers = self.waiters.satisfied_by_writes();
+        if !sleepers.is_empty() {
+            self.wake_thread.give(sleepers);
         }
     }
 

@@ -30,6 +30,8 @@ mod loom_role;
 #[cfg(braidlog_loom)]
 mod loom_room;
 #[cfg(braidlog_loom)]
+mod loom_rungs;
+#[cfg(braidlog_loom)]
 mod loom_stripe;
 #[cfg(braidlog_loom)]
 mod loom_tasks;

@@ -1,35 +1,41 @@
-//! Who waits for which LSN to become durable, and how they are woken.
+//! Who waits for which LSN to come to which rung, and how they are woken.
 //!
 //! # Protocol
-//! A waiter's condition is `durable LSN >= its LSN`, never an epoch. It looks, enters the list under the lock
-//! (looking once more there), and only then sleeps. The coordinator's role holder first stores the durable
-//! LSN, then takes the lock and wakes those it satisfies.
+//! A waiter's condition is `watermark >= its LSN`, never an epoch. It looks, enters the list under the lock
+//! (looking once more there), and only then sleeps. Whoever moves a watermark first stores it, then takes the lock and
+//! wakes those it satisfies. The durable LSN moves under the coordinator's role; the written LSN under the lock of
+//! [`Flight`](crate::flight::Flight).
 //!
 //! *Watchers* wait in the same way in a list of their own, since nothing is done for them: they ask for no sync and
 //! do not keep the background thread awake. While there are none they cost a look at an empty list, under the
 //! lock that is taken anyway.
 //!
 //! # The races that are handled
-//! * *A waiter enters between the store and the wake-up.* It takes the lock after the role holder did, so it sees
+//! * *A waiter enters between the store and the wake-up.* It takes the lock after the other did, so it sees
 //!   the store and does not sleep; or it takes it before, and is found in the list. No wake-up is lost
-//!   and nobody is woken for a record that is not durable.
+//!   and nobody is woken for a record that is not there yet.
 //! * *A watcher enters while the log ends.* The end is stored before the lock is taken, so the same holds of it.
 
-use std::collections::BTreeMap;
+mod queue;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 use braidlog_format::Lsn;
 
+use self::queue::Queue;
 use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
 use crate::primitive::thread::Thread;
 use crate::primitive::{Mutex, MutexGuard};
 
-/// The durable LSN and those who wait for it.
+/// The watermarks and those who wait for them.
 #[derive(Debug)]
 pub(crate) struct Waiters {
     /// Every record up to here survives a power cut. Only the role holder stores it, and it only grows.
     durable: AtomicU64,
+    /// Every record up to here was written: the system has it. Stored under the lock of the writes in flight; it only
+    /// grows, and is never behind the durable LSN.
+    written: AtomicU64,
     /// Whether the durable LSN stands where it is for good. Stored once, when the log has been closed.
     ended: AtomicBool,
     lists: Mutex<Lists>,
@@ -38,9 +44,21 @@ pub(crate) struct Waiters {
 /// The waiters. A key is (LSN, number), so that the satisfied are a prefix.
 #[derive(Debug, Default)]
 struct Lists {
-    tasks: BTreeMap<Key, Sleeper>,
-    watchers: BTreeMap<Key, Sleeper>,
+    written: Queue,
+    durable: Queue,
+    watched: Queue,
     next_number: u64,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Awaited {
+    /// That an LSN is written.
+    Written,
+    /// That it is durable.
+    Durable,
+    /// That it is durable one day: nothing is done for it.
+    Watched,
 }
 
 /// Names one waiting.
@@ -62,7 +80,8 @@ pub(crate) enum Sleeper {
 }
 
 impl Sleeper {
-    fn wake(self) {
+    /// Wakes it; a task's waker is foreign code, which must not run under a lock or the role.
+    pub(crate) fn wake(self) {
         match self {
             Sleeper::Thread(thread) => thread.unpark(),
             // Foreign code. Its panic is told by the panic hook; it must neither keep the others from being
@@ -94,6 +113,7 @@ impl Waiters {
     pub(crate) fn new(durable: Lsn) -> Waiters {
         Waiters {
             durable: AtomicU64::new(durable.0),
+            written: AtomicU64::new(durable.0),
             ended: AtomicBool::new(false),
             lists: Mutex::new(Lists::default()),
         }
@@ -114,95 +134,103 @@ impl Waiters {
         self.durable.store(durable.0, Release); // [durable.advance]
     }
 
-    /// Enters one that cannot lead, under its old key if it has one; `None` if there is nothing to wait for
-    /// any more.
-    pub(crate) fn enter_sleeper(&self, lsn: Lsn, key: Option<Key>, sleeper: Sleeper) -> Option<Key> {
-        let mut lists = self.lock_unless_durable(lsn)?;
+    /// The written LSN.
+    pub(crate) fn written(&self) -> Lsn {
+        Lsn(self.written.load(Acquire)) // [written.advance]
+    }
+
+    /// Moves the written LSN, after every write up to it has completed. Only under the lock of the writes in flight.
+    pub(crate) fn advance_written(&self, written: Lsn) {
+        if written > self.written() {
+            self.written.store(written.0, Release); // [written.advance]
+        }
+    }
+
+    /// Enters one, under its old key if it has one; `None` if there is nothing to wait for any more.
+    pub(crate) fn enter(
+        &self,
+        awaited: Awaited,
+        lsn: Lsn,
+        key: Option<Key>,
+        sleeper: Sleeper,
+    ) -> Option<Key> {
+        let mut lists = self.lock_unless_reached(awaited, lsn)?;
         let key = key.unwrap_or_else(|| lists.key(lsn));
+        let list = lists.list(awaited);
         #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("waker_not_replaced") && lists.tasks.contains_key(&key) {
+        if braidlog_sabotage::is("waker_not_replaced") && awaited != Awaited::Watched && list.contains(key) {
             return Some(key);
         }
-        let replaced = lists.tasks.insert(key, sleeper);
+        let replaced = list.enter(key, sleeper);
         drop(lists);
         // After the lock, as in `leave`: the last waker of a task may drop a ticket, which leaves this list.
         drop(replaced);
         Some(key)
     }
 
-    /// Enters a watcher, under its old key if it has one; `None` if what it waits for is durable.
-    pub(crate) fn enter_watcher(&self, lsn: Lsn, key: Option<Key>, sleeper: Sleeper) -> Option<Key> {
-        let mut lists = self.lock_unless_durable(lsn)?;
-        let key = key.unwrap_or_else(|| lists.key(lsn));
-        let replaced = lists.watchers.insert(key, sleeper);
-        drop(lists);
-        drop(replaced);
-        Some(key)
-    }
-
-    fn lock_unless_durable(&self, lsn: Lsn) -> Option<MutexGuard<'_, Lists>> {
+    fn lock_unless_reached(&self, awaited: Awaited, lsn: Lsn) -> Option<MutexGuard<'_, Lists>> {
         let lists = self.lists.lock();
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("waiter_enters_without_a_look") {
             return Some(lists);
         }
-        (self.durable() < lsn).then_some(lists)
+        let reached = match awaited {
+            Awaited::Written => self.written(),
+            Awaited::Durable | Awaited::Watched => self.durable(),
+        };
+        (reached < lsn).then_some(lists)
     }
 
     /// Leaves the list, if still in it.
-    pub(crate) fn leave(&self, key: Key) {
+    pub(crate) fn leave(&self, awaited: Awaited, key: Key) {
         let mut lists = self.lists.lock();
         // The value is dropped after the lock: a waker may run foreign code.
         #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("ticket_not_forgotten") {
+        if braidlog_sabotage::is("ticket_not_forgotten") && awaited != Awaited::Watched {
             return;
         }
-        let gone = lists.tasks.remove(&key);
+        let gone = lists.list(awaited).leave(key);
         drop(lists);
         drop(gone);
     }
 
-    /// A watcher's [`leave`](Waiters::leave).
-    pub(crate) fn leave_watch(&self, key: Key) {
-        let mut lists = self.lists.lock();
-        let gone = lists.watchers.remove(&key);
-        drop(lists);
-        drop(gone);
-    }
-
-    /// Takes out everybody whom the durable LSN satisfies.
+    /// Takes out everybody whom the watermarks satisfy.
     pub(crate) fn satisfied(&self) -> WakeUps {
+        let mut sleepers = Vec::new();
         let mut lists = self.lists.lock();
-        let behind = Key(self.durable().next(), 0);
-        let mut sleepers = take_before(&mut lists.tasks, behind);
+        lists.written.take_up_to(self.written(), &mut sleepers);
+        let durable = self.durable();
+        lists.durable.take_up_to(durable, &mut sleepers);
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("watchers_woken_with_the_next_waiter") && sleepers.is_empty() {
-            return WakeUps { sleepers, sleepers_left: !lists.tasks.is_empty() };
+            return WakeUps { sleepers, sleepers_left: lists.has_asking() };
         }
-        sleepers.append(&mut take_before(&mut lists.watchers, behind));
-        WakeUps { sleepers, sleepers_left: !lists.tasks.is_empty() }
+        lists.watched.take_up_to(durable, &mut sleepers);
+        WakeUps { sleepers, sleepers_left: lists.has_asking() }
+    }
+
+    /// Takes out everybody who waits for no more than the written LSN to be written.
+    pub(crate) fn satisfied_by_writes(&self) -> Vec<Sleeper> {
+        let mut sleepers = Vec::new();
+        let mut lists = self.lists.lock();
+        lists.written.take_up_to(self.written(), &mut sleepers);
+        sleepers
     }
 
     /// Takes out every sleeper too: without a background thread each asks again, and one of them leads.
     pub(crate) fn with_sleepers(&self, mut wake_ups: WakeUps) -> WakeUps {
         let mut lists = self.lists.lock();
-        let tasks = std::mem::take(&mut lists.tasks);
-        drop(lists);
-        wake_ups.sleepers.extend(tasks.into_values());
+        lists.written.take_all(&mut wake_ups.sleepers);
+        lists.durable.take_all(&mut wake_ups.sleepers);
         wake_ups.sleepers_left = false;
         wake_ups
     }
 
     /// Takes out everybody: the log has failed or is closed.
     pub(crate) fn all(&self) -> WakeUps {
-        let mut lists = self.lists.lock();
-        let tasks = std::mem::take(&mut lists.tasks);
-        let watchers = std::mem::take(&mut lists.watchers);
-        drop(lists);
-        WakeUps {
-            sleepers: tasks.into_values().chain(watchers.into_values()).collect(),
-            sleepers_left: false,
-        }
+        let mut wake_ups = self.with_sleepers(WakeUps::default());
+        self.lists.lock().watched.take_all(&mut wake_ups.sleepers);
+        wake_ups
     }
 
     /// The durable LSN stands where it is for good: the log is closed. Afterwards [`all`](Waiters::all) are to be woken.
@@ -225,14 +253,17 @@ impl Lists {
         self.next_number += 1;
         Key(lsn, self.next_number)
     }
-}
 
-fn take_before<V>(map: &mut BTreeMap<Key, V>, end: Key) -> Vec<V> {
-    match map.first_key_value() {
-        Some((first, _)) if *first < end => {
-            let rest = map.split_off(&end);
-            std::mem::replace(map, rest).into_values().collect()
+    fn list(&mut self, awaited: Awaited) -> &mut Queue {
+        match awaited {
+            Awaited::Written => &mut self.written,
+            Awaited::Durable => &mut self.durable,
+            Awaited::Watched => &mut self.watched,
         }
-        _ => Vec::new(),
+    }
+
+    /// Whether there are some who asked for something.
+    fn has_asking(&self) -> bool {
+        !self.written.is_empty() || !self.durable.is_empty()
     }
 }

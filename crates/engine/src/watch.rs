@@ -13,7 +13,7 @@ use crate::append::Wait;
 use crate::error::EngineError;
 use crate::primitive::thread;
 use crate::shared::Shared;
-use crate::waiters::{Key, Sleeper};
+use crate::waiters::{Awaited, Key, Sleeper};
 
 /// Names the watch of a task, so that it can be updated or ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +43,7 @@ impl Shared {
             if let Some(beyond) = self.beyond(seen) {
                 break beyond;
             }
-            key = self.waiters.enter_watcher(seen.next(), key, Sleeper::Thread(thread::current()));
+            key = self.waiters.enter(Awaited::Watched, seen.next(), key, Sleeper::Thread(thread::current()));
             if let Some(beyond) = self.beyond(seen) {
                 break beyond;
             }
@@ -52,7 +52,7 @@ impl Shared {
             }
         };
         if let Some(key) = key {
-            self.waiters.leave_watch(key);
+            self.waiters.leave(Awaited::Watched, key);
         }
         beyond
     }
@@ -69,7 +69,8 @@ impl Shared {
             // A key is for one LSN.
             let same = key.take_if(|WatchKey(key)| key.lsn() == seen.next());
             self.end_watch(key);
-            let entered = self.waiters.enter_watcher(
+            let entered = self.waiters.enter(
+                Awaited::Watched,
                 seen.next(),
                 same.map(|same| same.0),
                 Sleeper::Task(waker.clone()),
@@ -89,7 +90,7 @@ impl Shared {
     /// A task watches no longer.
     pub(crate) fn end_watch(&self, key: &mut Option<WatchKey>) {
         if let Some(WatchKey(key)) = key.take() {
-            self.waiters.leave_watch(key);
+            self.waiters.leave(Awaited::Watched, key);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Poll, Waker};
 use braidlog_format::Lsn;
 
 use super::small_log::{self, submit};
+use crate::rung::Rung;
 
 /// A hold of group commit looks at what is urgent. A poll told the background thread alone, which then waited with the
 /// role's holder until the hold was over, though a ticket that is polled asks for a sync at once.
@@ -14,7 +15,7 @@ fn polled_ticket_ends_a_hold() {
     let (engine, _disk) = small_log::open_for_threads();
     let lsn = submit(&engine, 1).unwrap();
     let mut key = None;
-    let polled = engine.poll_durable(lsn, &mut key, Waker::noop());
+    let polled = engine.poll_reached(lsn, Rung::Durable, &mut key, Waker::noop());
     assert!(matches!(polled, Poll::Pending));
     assert_eq!((engine.shared.demand.urgent(), engine.shared.demand.served()), (lsn, lsn));
     engine.forget(key.expect("it waits"));

@@ -4,6 +4,7 @@
 use std::io::{self, Result};
 use std::sync::Arc;
 
+use braidlog_format::Lsn;
 use braidlog_storage::{AlignedBuf, IO_ALIGN, LogFile};
 
 use super::model;
@@ -11,6 +12,7 @@ use super::small_log;
 use crate::flight::{self, Target};
 use crate::primitive::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::primitive::thread;
+use crate::rung::Rung;
 
 /// A file of blocks that remembers which of them are written, and refuses one.
 #[derive(Debug)]
@@ -96,6 +98,71 @@ fn hand_over(blocks: u64, refused_block: u64, ends_early: bool) -> (u64, u64, bo
     writing.join().unwrap();
     assert_eq!(file.written.load(Relaxed), written, "nothing is written behind the end of a wait for all");
     (handed_over, written, settled)
+}
+
+#[test]
+fn loom_written_is_told_behind_every_write_of_the_round() {
+    model(|| {
+        let (engine, _disk) = small_log::open();
+        let file = Arc::new(Remembering { written: AtomicU64::new(0), refused: u64::MAX });
+        let target =
+            Arc::new(Target { file: Arc::clone(&file) as Arc<dyn LogFile>, name: "file".to_owned() });
+        engine.shared.flight.connect();
+        let writing = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || flight::run(&engine.shared))
+        };
+        let flight = &engine.shared.flight;
+        let look = || {
+            let told = engine.watermark(Rung::Written).0;
+            let blocks = file.written.load(Relaxed);
+            assert!(blocks & 1 == 1 || told < 1, "told before the only write of the first round");
+            assert!(blocks == 0b111 || told < 2, "told before the last write of the second round");
+            told
+        };
+        let mut buffer = AlignedBuf::zeroed(IO_ALIGN);
+        for block in 0..2 {
+            buffer[0] = block;
+            flight.hand_over(&engine.shared, &target, &mut buffer, IO_ALIGN, u64::from(block) << 12).unwrap();
+            if block == 0 {
+                flight.round_ends(&engine.shared, Lsn(1));
+            }
+            look();
+        }
+        // The end of the second round is written here, while what comes before it may be in flight.
+        buffer[0] = 2;
+        target.write(&engine.shared, &buffer, 2 << 12).unwrap();
+        flight.round_ends(&engine.shared, Lsn(2));
+        look();
+        flight.settle().unwrap();
+        assert_eq!(look(), 2, "who syncs now tells that it is written");
+        flight.end();
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_written_is_not_told_behind_a_write_that_failed() {
+    model(|| {
+        let (engine, _disk) = small_log::open();
+        let file = Arc::new(Remembering { written: AtomicU64::new(0), refused: 0 });
+        let target =
+            Arc::new(Target { file: Arc::clone(&file) as Arc<dyn LogFile>, name: "file".to_owned() });
+        engine.shared.flight.connect();
+        let writing = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || flight::run(&engine.shared))
+        };
+        let flight = &engine.shared.flight;
+        let mut buffer = AlignedBuf::zeroed(IO_ALIGN);
+        flight.hand_over(&engine.shared, &target, &mut buffer, IO_ALIGN, 0).unwrap();
+        flight.round_ends(&engine.shared, Lsn(1));
+        assert!(flight.settle().is_err());
+        flight.round_ends(&engine.shared, Lsn(2));
+        flight.end();
+        writing.join().unwrap();
+        assert_eq!(engine.watermark(Rung::Written), Lsn(0));
+    });
 }
 
 #[test]

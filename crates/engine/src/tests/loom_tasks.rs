@@ -10,6 +10,7 @@ use super::small_log::{self, Engine, submit};
 use crate::error::EngineError;
 use crate::flusher::Flusher;
 use crate::primitive::thread::{self, Thread};
+use crate::rung::Rung;
 
 /// Wakes the thread that runs a task.
 struct Unpark(Thread);
@@ -32,7 +33,7 @@ pub(crate) fn run_task(engine: &Engine, lsn: Lsn) -> Result<(), EngineError> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut key = None;
     loop {
-        match engine.poll_durable(lsn, &mut key, &waker) {
+        match engine.poll_reached(lsn, Rung::Durable, &mut key, &waker) {
             Poll::Ready(result) => return result,
             Poll::Pending => thread::park(),
         }
@@ -92,9 +93,9 @@ fn loom_waker_that_replaces_another_is_the_one_that_is_woken() {
         let useless = Waker::from(Arc::new(Useless));
         let useful = Waker::from(Arc::new(Unpark(thread::current())));
         let mut key = None;
-        let mut polled = engine.poll_durable(lsn, &mut key, &useless);
+        let mut polled = engine.poll_reached(lsn, Rung::Durable, &mut key, &useless);
         while polled.is_pending() {
-            polled = engine.poll_durable(lsn, &mut key, &useful);
+            polled = engine.poll_reached(lsn, Rung::Durable, &mut key, &useful);
             if polled.is_pending() {
                 thread::park();
             }
@@ -116,7 +117,7 @@ fn loom_forgotten_task_leaves_no_waker_behind() {
         };
         let left = Arc::new(Useless);
         let mut key = None;
-        let _ = engine.poll_durable(lsn, &mut key, &Waker::from(Arc::clone(&left)));
+        let _ = engine.poll_reached(lsn, Rung::Durable, &mut key, &Waker::from(Arc::clone(&left)));
         if let Some(key) = key {
             engine.forget(key);
         }

@@ -6,13 +6,13 @@ use braidlog_format::Lsn;
 
 use super::model;
 use crate::primitive::thread;
-use crate::waiters::{Sleeper, Waiters};
+use crate::waiters::{Awaited, Sleeper, Waiters};
 
 /// Waits as [`Shared::wait_for`](crate::shared::Shared) does for one who cannot lead.
 fn wait(waiters: &Waiters, lsn: Lsn) {
     let mut key = None;
     while waiters.durable() < lsn {
-        key = waiters.enter_sleeper(lsn, key, Sleeper::Thread(thread::current()));
+        key = waiters.enter(Awaited::Durable, lsn, key, Sleeper::Thread(thread::current()));
         if key.is_some() {
             thread::park();
         }

@@ -11,7 +11,7 @@ use super::{model, model_with};
 use crate::append::Wait;
 use crate::error::EngineError;
 use crate::primitive::thread;
-use crate::waiters::{Sleeper, Waiters};
+use crate::waiters::{Awaited, Sleeper, Waiters};
 
 #[test]
 fn loom_watcher_that_enters_while_the_durable_lsn_moves_is_woken() {
@@ -22,7 +22,7 @@ fn loom_watcher_that_enters_while_the_durable_lsn_moves_is_woken() {
             thread::spawn(move || {
                 let mut key = None;
                 while waiters.durable() < Lsn(1) {
-                    key = waiters.enter_watcher(Lsn(1), key, Sleeper::Thread(thread::current()));
+                    key = waiters.enter(Awaited::Watched, Lsn(1), key, Sleeper::Thread(thread::current()));
                     if key.is_some() {
                         thread::park();
                     }

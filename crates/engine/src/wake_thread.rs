@@ -1,0 +1,89 @@
+//! Wakers that are run while the coordinator's role is held: on a thread for that.
+//!
+//! A waker is foreign code: it may append to this very log and wait for the role. So whoever has the role wakes threads, which
+//! is a call of the system, and gives the wakers of tasks to this thread. What can wait until the role is given up is
+//! woken then, by its last holder, and does not come here.
+//!
+//! # Protocol
+//! Wakers are given under the lock and taken out under it, and run outside. A log without a thread for that keeps
+//! them until somebody gives the role up ([`WakeThread::run_all`]); there is one who has it, or none would have been given.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::primitive::thread::{self, JoinHandle};
+use crate::primitive::{Condvar, Mutex};
+use crate::shared::Shared;
+use crate::waiters::Sleeper;
+
+/// The wakers that are to be run.
+#[derive(Debug)]
+pub(crate) struct WakeThread {
+    state: Mutex<State>,
+    /// Signalled when some were given, and when the thread is to end.
+    given: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ends: bool,
+    sleepers: Vec<Sleeper>,
+}
+
+impl WakeThread {
+    pub(crate) fn new() -> WakeThread {
+        WakeThread { state: Mutex::new(State::default()), given: Condvar::new() }
+    }
+
+    /// Wakes the threads among `sleepers`, and has the tasks woken.
+    pub(crate) fn give(&self, sleepers: Vec<Sleeper>) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("wakers_run_under_the_role") {
+            return sleepers.into_iter().for_each(Sleeper::wake);
+        }
+        let (tasks, threads): (Vec<_>, Vec<_>) =
+            sleepers.into_iter().partition(|sleeper| matches!(sleeper, Sleeper::Task(_)));
+        threads.into_iter().for_each(Sleeper::wake);
+        if !tasks.is_empty() {
+            self.state.lock().sleepers.extend(tasks);
+            self.given.notify_all();
+        }
+    }
+
+    /// Runs what was given and not run. Not under the role.
+    pub(crate) fn run_all(&self) {
+        let sleepers = std::mem::take(&mut self.state.lock().sleepers);
+        sleepers.into_iter().for_each(Sleeper::wake);
+    }
+
+    /// Ends the thread when it has run what was given.
+    pub(crate) fn end(&self) {
+        self.state.lock().ends = true;
+        self.given.notify_all();
+    }
+
+    /// What was given, when there is something; `None` when the thread is to end.
+    fn next(&self) -> Option<Vec<Sleeper>> {
+        let mut state = self.state.lock();
+        while state.sleepers.is_empty() {
+            if state.ends {
+                return None;
+            }
+            self.given.wait(&mut state);
+        }
+        Some(std::mem::take(&mut state.sleepers))
+    }
+}
+
+/// Starts the thread. It ends with [`WakeThread::end`].
+pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name("braidlog-wake".to_owned()).spawn(move || run(&shared))
+}
+
+/// The thread: runs what is given until [`WakeThread::end`].
+pub(crate) fn run(shared: &Shared) {
+    while let Some(sleepers) = shared.wake_thread.next() {
+        sleepers.into_iter().for_each(Sleeper::wake);
+    }
+}
