@@ -6,7 +6,7 @@ use braidlog_engine::{BatchBuf, Commit, Durability, How, Wait};
 use braidlog_format::{Kind, LsnRange};
 
 use crate::log::LogRef;
-use crate::{Append, AppendError, Result, Ticket};
+use crate::{Append, AppendError, Committing, Result, Ticket};
 
 /// Records that are appended as one: their LSNs follow one another without a gap, no reader sees some of
 /// them without the others, and recovery keeps all or none.
@@ -89,6 +89,16 @@ impl Batch {
     pub fn commit(self) -> Result<LsnRange> {
         let commit = Commit::Wait(self.durability.unwrap_or(self.log.durability));
         self.log.append_batch(&self.records, How { stripe: self.stripe, wait: Wait::Forever, commit })
+    }
+
+    /// As [`Batch::commit`], as a future: waits for room and for durability without holding the executor's thread. Dropped before
+    /// the batch was accepted, nothing of it is in the log; dropped later, all of it is.
+    ///
+    /// # Errors
+    /// As [`Batch::commit`].
+    pub fn commit_async(self) -> Committing {
+        let durability = self.durability.unwrap_or(self.log.durability);
+        Committing::new(self.log, self.stripe, self.records, durability)
     }
 
     /// Appends the records if there is room now. Waits for nothing; the batch comes back with the error.

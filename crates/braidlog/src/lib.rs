@@ -83,8 +83,10 @@ mod presets;
 mod wal;
 
 mod append;
+mod appending;
 mod batch;
 mod reach;
+mod sink;
 mod ticket;
 mod writer;
 
@@ -113,6 +115,7 @@ mod subscription;
 pub use braidlog_storage as storage;
 
 pub use append::Append;
+pub use appending::{Appending, Committing, Submitting};
 pub use backup::Backup;
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
@@ -131,6 +134,7 @@ pub use recover::Recover;
 pub use repair::{Damaged, Repair, read_damaged, read_damaged_with, repair, repair_with, salvage};
 pub use replay::Replay;
 pub use reverse::ReverseRecords;
+pub use sink::WalSink;
 pub use subscription::{Subscription, SubscriptionStream};
 pub use ticket::Ticket;
 pub use upkeep::{Pause, UpkeepFailure, UpkeepStatus};

@@ -15,8 +15,8 @@ use braidlog_storage::{OsStorage, Storage};
 use crate::log::{Log, LogRef, only, until};
 use crate::replay::{Checked, Range};
 use crate::{
-    Append, AppendError, Batch, Error, Options, Reach, ReadOnly, Records, Replay, Result, Subscription,
-    Ticket, Writer, read_only,
+    Append, AppendError, Appending, Batch, Error, Options, Reach, ReadOnly, Records, Replay, Result,
+    Submitting, Subscription, Ticket, WalSink, Writer, read_only,
 };
 
 /// A write-ahead log, open for writing.
@@ -125,6 +125,48 @@ impl Wal {
     pub fn submit_with(&self, append: Append<'_>) -> Result<Ticket> {
         let lsn = self.log.submit(append, None)?;
         Ok(Ticket::new(self.log.clone(), only(lsn)))
+    }
+
+    /// As [`Wal::append`], as a future: waits for room, and then for durability if the mode says so, without holding the
+    /// executor's thread. Nothing happens before it is polled. Dropped before the record was accepted, it has appended nothing;
+    /// dropped later, the record is in the log and only the wait is over.
+    ///
+    /// In a log [without threads](Options#structfield.background_threads) a poll does the work that the call would do.
+    ///
+    /// # Errors
+    /// As [`Wal::append`].
+    pub fn append_async<P: AsRef<[u8]>>(&self, payload: P) -> Appending<P> {
+        Appending::new(self.log.clone(), None, payload, None)
+    }
+
+    /// As [`Wal::append_async`], with a kind or a durability of its own.
+    ///
+    /// # Errors
+    /// As [`Wal::append_with`].
+    pub fn append_async_with<'a>(&self, append: Append<'a>) -> Appending<Append<'a>> {
+        Appending::new(self.log.clone(), None, append, append.durability)
+    }
+
+    /// As [`Wal::submit`], as a future that waits for room: it gives the [`Ticket`] when the record is accepted. For tasks that
+    /// keep many records on their way and are to be held back, not refused, when the log is full.
+    ///
+    /// # Errors
+    /// As [`Wal::submit`], but for [`Full`](crate::ErrorKind::Full).
+    pub fn submit_async<P: AsRef<[u8]>>(&self, payload: P) -> Submitting<P> {
+        Submitting::new(self.log.clone(), None, payload)
+    }
+
+    /// As [`Wal::submit_async`], with a kind of its own.
+    ///
+    /// # Errors
+    /// As there, and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a kind above 239.
+    pub fn submit_async_with<'a>(&self, append: Append<'a>) -> Submitting<Append<'a>> {
+        Submitting::new(self.log.clone(), None, append)
+    }
+
+    /// The log as a [`Sink`](futures_sink::Sink) of payloads.
+    pub fn sink<P: AsRef<[u8]>>(&self) -> WalSink<P> {
+        WalSink::new(self.log.clone())
     }
 
     /// An empty batch: its records become durable and visible together, or not at all.

@@ -6,7 +6,7 @@ use braidlog_engine::Wait;
 use braidlog_format::Lsn;
 
 use crate::log::{LogRef, only};
-use crate::{Append, AppendError, Batch, Result, Ticket};
+use crate::{Append, AppendError, Appending, Batch, Result, Submitting, Ticket};
 
 /// A handle that prefers one stripe, made by [`Wal::writer`](crate::Wal::writer).
 ///
@@ -60,6 +60,38 @@ impl Writer {
             Ok(lsn) => Ok(Ticket::new(self.log.clone(), only(lsn))),
             Err(error) => Err(AppendError::new(error, payload)),
         }
+    }
+
+    /// As [`Wal::append_async`](crate::Wal::append_async).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_async<P: AsRef<[u8]>>(&self, payload: P) -> Appending<P> {
+        Appending::new(self.log.clone(), Some(self.stripe), payload, None)
+    }
+
+    /// As [`Wal::append_async_with`](crate::Wal::append_async_with).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_async_with<'a>(&self, append: Append<'a>) -> Appending<Append<'a>> {
+        Appending::new(self.log.clone(), Some(self.stripe), append, append.durability)
+    }
+
+    /// As [`Wal::submit_async`](crate::Wal::submit_async).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_async<P: AsRef<[u8]>>(&self, payload: P) -> Submitting<P> {
+        Submitting::new(self.log.clone(), Some(self.stripe), payload)
+    }
+
+    /// As [`Wal::submit_async_with`](crate::Wal::submit_async_with).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn submit_async_with<'a>(&self, append: Append<'a>) -> Submitting<Append<'a>> {
+        Submitting::new(self.log.clone(), Some(self.stripe), append)
     }
 
     /// As [`Wal::batch`](crate::Wal::batch).

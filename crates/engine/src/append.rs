@@ -27,6 +27,7 @@ use crate::shared::Shared;
 use crate::space::{Gate, SEAL_RESERVE};
 use crate::stripe::{Content, EntryParts};
 use crate::stripes::Placed;
+use crate::waiters::Sleeper;
 
 /// How long a caller is prepared to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,12 +112,7 @@ impl Shared {
             Commit::Wait(durability) if durability != Durability::Async => durability,
             _ => {
                 let (lsn, half_full) = self.place(content, how)?;
-                let lsns = LsnRange::with_count(lsn, content.count());
-                let batch_size = self.settings.mode.batch_size();
-                let waiting = || lsns.last.0.saturating_sub(self.waiters.durable().0);
-                let batch_full = batch_size != u64::MAX && waiting() >= batch_size;
-                self.signal.published(half_full || batch_full);
-                return Ok(lsns);
+                return Ok(self.accepted(lsn, content, half_full));
             }
         };
         let began = self.clock.monotonic();
@@ -128,6 +124,16 @@ impl Shared {
         self.wait_for(lsns, how.wait)?;
         self.counters.commit_latency.record(self.clock.monotonic().saturating_sub(began));
         Ok(lsns)
+    }
+
+    /// Has the background thread turn to what was published and nobody waits for here; gives its LSNs.
+    pub(crate) fn accepted(&self, first: Lsn, content: &Content<'_>, half_full: bool) -> LsnRange {
+        let lsns = LsnRange::with_count(first, content.count());
+        let batch_size = self.settings.mode.batch_size();
+        let waiting = || lsns.last.0.saturating_sub(self.waiters.durable().0);
+        let batch_full = batch_size != u64::MAX && waiting() >= batch_size;
+        self.signal.published(half_full || batch_full);
+        lsns
     }
 
     /// Publishes `content`, waiting for room as long as allowed. Gives its first LSN, and whether a ring is
@@ -167,7 +173,7 @@ impl Shared {
             if let Some(placed) = self.try_place(preferred, content)? {
                 return Ok(placed);
             }
-            let number = self.blocked.enter();
+            let number = self.blocked.enter(None, Sleeper::Thread(thread::current()));
             let placed = self.try_place(preferred, content);
             if !matches!(placed, Ok(None)) {
                 self.blocked.leave(number);
@@ -197,7 +203,7 @@ impl Shared {
     }
 
     /// Drives the coordinator to give ring space back, if nobody else does; or asks the background thread.
-    fn make_room(&self, wait: Wait) {
+    pub(crate) fn make_room(&self, wait: Wait) {
         if !self.leads(wait) {
             self.signal.notify();
         } else if let Some(mut role) = self.try_role() {
@@ -210,7 +216,11 @@ impl Shared {
     }
 
     /// Publishes `content` if there is room now; `None` if there is none.
-    fn try_place(&self, preferred: usize, content: &Content<'_>) -> Result<Option<(Lsn, bool)>, EngineError> {
+    pub(crate) fn try_place(
+        &self,
+        preferred: usize,
+        content: &Content<'_>,
+    ) -> Result<Option<(Lsn, bool)>, EngineError> {
         let body_len = content.body_len();
         let placed = if self.stripes.fits_ring(body_len) {
             self.stripes.place(preferred, content, &self.lsns, || self.space.is_open())

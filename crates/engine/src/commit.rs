@@ -233,9 +233,13 @@ impl Shared {
             return self.lead(role, lsn);
         }
         while self.waiters.written() < lsn && self.failure.get().is_none() {
-            if !role.step(self, Want::Drain).progress {
-                thread::yield_now(); // A gap before `lsn`.
+            let stepped = role.step(self, Want::Drain);
+            // As in `lead`: at a gap, or at the end of a segment, others are told what is done.
+            drop(role);
+            if !stepped.progress {
+                thread::yield_now();
             }
+            role = self.role();
         }
     }
 

@@ -20,6 +20,7 @@ use crate::live::LiveIndex;
 use crate::metrics::{Health, HealthState, Metrics};
 use crate::primitive::thread::{self, JoinHandle, ThreadId};
 use crate::primitive::{Mutex, TriedMutex};
+use crate::room::RoomKey;
 use crate::rung::Rung;
 use crate::settings::{IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
@@ -138,6 +139,56 @@ impl Engine {
     /// As [`Engine::append`].
     pub fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange, EngineError> {
         self.shared.append_batch(batch, how)
+    }
+
+    /// Appends one record when there is room, and waits for nothing: has `waker` woken when there may be some. `key` is `None` at
+    /// the first call and names the wait afterwards; [`Engine::forget_room`] ends it early, and then nothing was appended.
+    /// A call that was ready appended: it is not repeated.
+    ///
+    /// # Errors
+    /// As [`Engine::append`]; it left nothing behind.
+    pub fn poll_append(
+        &self,
+        kind: Kind,
+        payload: &[u8],
+        stripe: Option<usize>,
+        key: &mut Option<RoomKey>,
+        waker: &Waker,
+    ) -> Poll<Result<Lsn, EngineError>> {
+        self.shared.poll_append(kind, payload, stripe, key, waker)
+    }
+
+    /// As [`Engine::poll_append`], for an entry in pieces, whose kind may be one of the log's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_append_parts(
+        &self,
+        parts: EntryParts<'_>,
+        stripe: Option<usize>,
+        key: &mut Option<RoomKey>,
+        waker: &Waker,
+    ) -> Poll<Result<Lsn, EngineError>> {
+        self.shared.poll_append_parts(parts, stripe, key, waker)
+    }
+
+    /// As [`Engine::poll_append`], for an atomic batch.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_append_batch(
+        &self,
+        batch: &BatchBuf,
+        stripe: Option<usize>,
+        key: &mut Option<RoomKey>,
+        waker: &Waker,
+    ) -> Poll<Result<LsnRange, EngineError>> {
+        self.shared.poll_append_batch(batch, stripe, key, waker)
+    }
+
+    /// Ends the wait of a task that wants to append no more.
+    pub fn forget_room(&self, key: RoomKey) {
+        self.shared.forget_room(key);
     }
 
     /// Waits until `lsn` has come to `rung`; asks for what that takes at once.

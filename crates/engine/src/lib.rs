@@ -5,6 +5,7 @@
 //!
 //! # The life of a record
 //! 1. `append.rs`: a writer claims a stripe, finds space, is admitted, copies, draws its LSN, publishes.
+//!    `room.rs`: so does a task, without waiting.
 //! 2. `stripe.rs`, `stripes.rs`: the lock-free byte rings, and the overflow list beside them.
 //! 3. `merge.rs`, `coordinator.rs`, `pen.rs`: the coordinator merges by LSN and encodes a round.
 //! 4. `segment.rs`: the round goes to the file under the pen and is synced; `live.rs` knows where its entries are.
@@ -41,6 +42,7 @@ mod metrics;
 mod pen;
 mod preparer;
 mod primitive;
+mod room;
 mod rung;
 mod segment;
 mod settings;
@@ -66,6 +68,7 @@ pub use error::EngineError;
 pub use failure::{FailedOperation, Failure};
 pub use live::LiveIndex;
 pub use metrics::{Health, HealthState, LatencySnapshot, Metrics};
+pub use room::RoomKey;
 pub use rung::Rung;
 pub use settings::{Durability, DurabilityMode, IoMode, OnIoError, Settings, SyncMethod};
 pub use stripe::EntryParts;

@@ -34,7 +34,7 @@ use crate::primitive::{Condvar, Mutex, TriedMutex, TriedMutexGuard};
 use crate::settings::{OnIoError, Settings};
 use crate::space::Space;
 use crate::stripes::Stripes;
-use crate::waiters::Waiters;
+use crate::waiters::{Sleeper, Waiters};
 use crate::wake_thread::WakeThread;
 use crate::writers::BlockedWriters;
 
@@ -149,10 +149,8 @@ impl Drop for Role<'_> {
             return;
         }
         // A writer that found no room may have seen the role taken until now.
-        shared.blocked.wake_all();
-        if !shared.settings.background {
-            shared.wake_thread.run_all();
-        }
+        shared.blocked.take_all().for_each(Sleeper::wake);
+        shared.wake_thread.run_unless_served();
     }
 }
 
@@ -269,15 +267,13 @@ impl Shared {
 
     /// Wakes those who wait for what is written now, also under the role.
     pub(crate) fn tell_written(&self) {
-        let sleepers = self.waiters.satisfied_by_writes();
-        if !sleepers.is_empty() {
-            self.wake_thread.give(sleepers);
-        }
+        self.wake_thread.give(self.waiters.satisfied_by_writes());
     }
 
     /// Wakes writers that wait for room or for the gate.
+    /// Also under the role.
     pub(crate) fn wake_writers(&self) {
-        self.blocked.wake_all();
+        self.wake_thread.give(self.blocked.take_all());
     }
 
     /// Runs an operation for what holds an LSN. If it is refused for lack of space, the gate is closed and it

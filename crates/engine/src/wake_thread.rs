@@ -6,11 +6,12 @@
 //!
 //! # Protocol
 //! Wakers are given under the lock and taken out under it, and run outside. A log without a thread for that keeps
-//! them until somebody gives the role up ([`WakeThread::run_all`]); there is one who has it, or none would have been given.
+//! them until somebody gives the role up ([`WakeThread::run_unless_served`]); there is one who has it, or none would have been given.
 
 use std::io;
 use std::sync::Arc;
 
+use crate::primitive::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::primitive::thread::{self, JoinHandle};
 use crate::primitive::{Condvar, Mutex};
 use crate::shared::Shared;
@@ -20,6 +21,9 @@ use crate::waiters::Sleeper;
 #[derive(Debug)]
 pub(crate) struct WakeThread {
     state: Mutex<State>,
+    /// Whether there is a thread. Relaxed: it is set before the log has users and taken back when it closes, and closing runs
+    /// what is left.
+    is_served: AtomicBool,
     /// Signalled when some were given, and when the thread is to end.
     given: Condvar,
 }
@@ -32,21 +36,34 @@ struct State {
 
 impl WakeThread {
     pub(crate) fn new() -> WakeThread {
-        WakeThread { state: Mutex::new(State::default()), given: Condvar::new() }
+        WakeThread {
+            state: Mutex::new(State::default()),
+            is_served: AtomicBool::new(false),
+            given: Condvar::new(),
+        }
     }
 
     /// Wakes the threads among `sleepers`, and has the tasks woken.
-    pub(crate) fn give(&self, sleepers: Vec<Sleeper>) {
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("wakers_run_under_the_role") {
-            return sleepers.into_iter().for_each(Sleeper::wake);
+    pub(crate) fn give(&self, sleepers: impl IntoIterator<Item = Sleeper>) {
+        let mut tasks = Vec::new();
+        for sleeper in sleepers {
+            match sleeper {
+                #[cfg(braidlog_sabotage)]
+                task if braidlog_sabotage::is("wakers_run_under_the_role") => task.wake(),
+                Sleeper::Thread(_) => sleeper.wake(),
+                Sleeper::Task(_) => tasks.push(sleeper),
+            }
         }
-        let (tasks, threads): (Vec<_>, Vec<_>) =
-            sleepers.into_iter().partition(|sleeper| matches!(sleeper, Sleeper::Task(_)));
-        threads.into_iter().for_each(Sleeper::wake);
         if !tasks.is_empty() {
-            self.state.lock().sleepers.extend(tasks);
+            self.state.lock().sleepers.append(&mut tasks);
             self.given.notify_all();
+        }
+    }
+
+    /// Runs what was given where no thread does it. Not under the role.
+    pub(crate) fn run_unless_served(&self) {
+        if !self.is_served.load(Relaxed) {
+            self.run_all();
         }
     }
 
@@ -58,6 +75,7 @@ impl WakeThread {
 
     /// Ends the thread when it has run what was given.
     pub(crate) fn end(&self) {
+        self.is_served.store(false, Relaxed);
         self.state.lock().ends = true;
         self.given.notify_all();
     }
@@ -77,8 +95,10 @@ impl WakeThread {
 
 /// Starts the thread. It ends with [`WakeThread::end`].
 pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
-    thread::Builder::new().name("braidlog-wake".to_owned()).spawn(move || run(&shared))
+    let for_thread = Arc::clone(shared);
+    let thread = thread::Builder::new().name("braidlog-wake".to_owned()).spawn(move || run(&for_thread))?;
+    shared.wake_thread.is_served.store(true, Relaxed);
+    Ok(thread)
 }
 
 /// The thread: runs what is given until [`WakeThread::end`].

@@ -1,21 +1,25 @@
 //! Writers that found no room: they sleep here until the coordinator has made some.
 //!
 //! # Protocol
-//! A writer enters under the lock, tries once more, and only then sleeps. The coordinator gives room back
+//! A writer, a thread or a task, enters under the lock, tries once more, and only then sleeps. The coordinator gives room back
 //! first and then takes the lock. As with [`Waiters`](crate::waiters::Waiters), whoever takes the lock
-//! second sees what the other did before it.
+//! second sees what the other did before it. Everybody is woken whenever there may be room: who is not quick enough
+//! enters again, so a task that is dropped when it was woken takes nobody's turn.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::BTreeMap;
 
 use crate::primitive::Mutex;
-use crate::primitive::thread::{self, Thread};
+use crate::waiters::Sleeper;
 
 /// The writers that wait for room.
 #[derive(Debug, Default)]
-pub(crate) struct BlockedWriters {
-    threads: Mutex<Vec<(u64, Thread)>>,
-    /// Names each waiting. Relaxed: only uniqueness counts.
-    next: AtomicU64,
+pub(crate) struct BlockedWriters(Mutex<Blocked>);
+
+/// By the number of their waiting.
+#[derive(Debug, Default)]
+struct Blocked {
+    sleepers: BTreeMap<u64, Sleeper>,
+    next: u64,
 }
 
 impl BlockedWriters {
@@ -23,21 +27,29 @@ impl BlockedWriters {
         BlockedWriters::default()
     }
 
-    /// Enters the calling thread.
-    pub(crate) fn enter(&self) -> u64 {
-        let number = self.next.fetch_add(1, Relaxed);
-        self.threads.lock().push((number, thread::current()));
+    /// Enters one, under its old number if it has one.
+    pub(crate) fn enter(&self, number: Option<u64>, sleeper: Sleeper) -> u64 {
+        let mut blocked = self.0.lock();
+        let number = number.unwrap_or(blocked.next);
+        blocked.next = blocked.next.max(number + 1);
+        let replaced = blocked.sleepers.insert(number, sleeper);
+        drop(blocked);
+        // After the lock: a waker may run foreign code when it is dropped.
+        drop(replaced);
         number
     }
 
     /// Leaves, if still here.
     pub(crate) fn leave(&self, number: u64) {
-        self.threads.lock().retain(|(other, _)| *other != number);
+        let mut blocked = self.0.lock();
+        let gone = blocked.sleepers.remove(&number);
+        drop(blocked);
+        drop(gone);
     }
 
-    /// Wakes everybody.
-    pub(crate) fn wake_all(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock());
-        threads.into_iter().for_each(|(_, thread)| thread.unpark());
+    /// Takes everybody out, to be woken.
+    #[must_use = "they sleep until they are woken"]
+    pub(crate) fn take_all(&self) -> impl Iterator<Item = Sleeper> + use<> {
+        std::mem::take(&mut self.0.lock().sleepers).into_values()
     }
 }

@@ -2,12 +2,16 @@
 //! the space gate as the coordinator left it.
 
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use braidlog_format::{Kind, Lsn};
 
+use super::loom_tasks::Unpark;
 use super::small_log::{self, submit};
 use super::{model, model_with};
 use crate::coordinator::Want;
+use crate::error::EngineError;
+use crate::flusher::Flusher;
 use crate::lsn::LsnAllocator;
 use crate::primitive::thread;
 use crate::space::Space;
@@ -55,6 +59,116 @@ fn loom_writer_sleeps_until_a_late_file_is_there() {
         engine.shared.space.set_current(1 << 40, 1 << 40);
         engine.shared.wake_writers();
         assert_eq!(writer.join().unwrap(), Lsn(1), "a writer that may wait is never refused");
+    });
+}
+
+/// Polls as a runtime does: again when it was woken.
+fn append_as_task(engine: &small_log::Engine, payload: u8) -> Result<Lsn, EngineError> {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut key = None;
+    loop {
+        match engine.poll_append(Kind(1), &[payload], Some(0), &mut key, &waker) {
+            Poll::Ready(result) => {
+                assert!(key.is_none(), "who is in waits no more");
+                return result;
+            }
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn loom_task_without_room_is_woken_by_the_round_that_makes_some() {
+    model_with(2, || {
+        let (engine, _disk) = small_log::open_for_threads();
+        assert_eq!([1, 2].map(|payload| submit(&engine, payload).unwrap()), [Lsn(1), Lsn(2)]);
+        let task = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || append_as_task(&engine, 3).unwrap())
+        };
+        let _ = engine.shared.role().step(&engine.shared, Want::Drain);
+        assert_eq!(task.join().unwrap(), Lsn(3));
+    });
+}
+
+#[test]
+fn loom_task_without_room_is_served_by_the_background_thread() {
+    model_with(2, || {
+        let (engine, _disk) = small_log::open_for_threads();
+        assert_eq!([1, 2].map(|payload| submit(&engine, payload).unwrap()), [Lsn(1), Lsn(2)]);
+        let parker = engine.shared.signal.parker();
+        let background = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || {
+                let mut flusher = Flusher::new(&engine.shared);
+                while engine.last_lsn() < Lsn(3) {
+                    flusher.turn(&parker);
+                }
+            })
+        };
+        assert_eq!(append_as_task(&engine, 3).unwrap(), Lsn(3));
+        background.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_tasks_without_room_and_without_threads_make_it_themselves() {
+    model_with(2, || {
+        let (engine, _disk) = small_log::open();
+        assert_eq!([1, 2].map(|payload| submit(&engine, payload).unwrap()), [Lsn(1), Lsn(2)]);
+        let other = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || drop(engine.shared.role()))
+        };
+        assert_eq!(append_as_task(&engine, 3).unwrap(), Lsn(3));
+        other.join().unwrap();
+    });
+}
+
+/// A task that gives up while room is made has appended nothing and leaves no waker, or has appended.
+#[test]
+fn loom_task_that_gives_up_waiting_for_room_leaves_nothing_behind() {
+    model_with(3, || {
+        let (engine, _disk) = small_log::open_for_threads();
+        assert_eq!([1, 2].map(|payload| submit(&engine, payload).unwrap()), [Lsn(1), Lsn(2)]);
+        let other = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || {
+                let _ = engine.shared.role().step(&engine.shared, Want::Drain);
+            })
+        };
+        let left = Arc::new(Unpark(thread::current()));
+        let mut key = None;
+        let waker = Waker::from(Arc::clone(&left));
+        let polled = engine.poll_append(Kind(1), &[3], Some(0), &mut key, &waker);
+        drop(waker);
+        if let Some(key) = key {
+            engine.forget_room(key);
+        }
+        other.join().unwrap();
+        assert_eq!(Arc::strong_count(&left), 1, "the waker of a dropped append is dropped");
+        let last = if polled.is_ready() { Lsn(3) } else { Lsn(2) };
+        assert_eq!(engine.last_lsn(), last);
+    });
+}
+
+#[test]
+fn loom_close_is_told_to_a_task_without_room() {
+    model_with(2, || {
+        let (engine, _disk) = small_log::open();
+        assert_eq!([1, 2].map(|payload| submit(&engine, payload).unwrap()), [Lsn(1), Lsn(2)]);
+        let task = {
+            let engine = Arc::clone(&engine);
+            thread::spawn(move || append_as_task(&engine, 3))
+        };
+        engine.close().unwrap();
+        let appended = task.join().unwrap();
+        let last = engine.last_lsn();
+        match appended {
+            Ok(lsn) => assert_eq!((lsn, engine.durable_lsn()), (Lsn(3), Lsn(3)), "accepted means durable"),
+            Err(EngineError::Closed) => assert_eq!(last, Lsn(2), "it took no LSN"),
+            Err(error) => panic!("{error}"),
+        }
     });
 }
 

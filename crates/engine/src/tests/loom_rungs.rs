@@ -2,49 +2,21 @@
 //! are given away under the role are run.
 
 use std::sync::Arc;
-use std::task::{Poll, Wake, Waker};
+use std::task::Waker;
 
 use braidlog_format::{Lsn, LsnRange};
 
-use super::small_log::{self, Engine, submit};
+use super::loom_tasks::{Unpark, Useless, run_task_at};
+use super::small_log::{self, submit};
 use super::{model, model_with};
 use crate::append::Wait;
 use crate::coordinator::Want;
-use crate::error::EngineError;
 use crate::flusher::Flusher;
 use crate::primitive::atomic::{AtomicBool, Ordering::Relaxed};
-use crate::primitive::thread::{self, Thread};
+use crate::primitive::thread;
 use crate::rung::Rung;
 use crate::waiters::{Awaited, Sleeper, Waiters};
 use crate::wake_thread;
-
-/// Wakes the thread that runs a task.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Of no use to anybody; its owner counts what is left of it.
-struct Useless;
-
-impl Wake for Useless {
-    fn wake(self: Arc<Self>) {}
-}
-
-/// Polls as a runtime does: again when it was woken.
-fn run_task(engine: &Engine, rung: Rung, lsn: Lsn) -> Result<(), EngineError> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut key = None;
-    loop {
-        match engine.poll_reached(lsn, rung, &mut key, &waker) {
-            Poll::Ready(result) => return result,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
 
 #[test]
 fn loom_waiter_for_a_write_is_woken_by_it_and_sees_it() {
@@ -81,12 +53,12 @@ fn loom_tasks_at_two_rungs_without_threads_lead_or_are_woken_to() {
             let engine = Arc::clone(&engine);
             thread::spawn(move || {
                 let lsn = submit(&engine, 1).unwrap();
-                run_task(&engine, Rung::Written, lsn).unwrap();
+                run_task_at(&engine, Rung::Written, lsn).unwrap();
                 assert!(engine.watermark(Rung::Written) >= lsn, "ready before it is written");
             })
         };
         let lsn = submit(&engine, 2).unwrap();
-        run_task(&engine, Rung::Durable, lsn).unwrap();
+        run_task_at(&engine, Rung::Durable, lsn).unwrap();
         other.join().unwrap();
         assert_eq!(engine.watermark(Rung::Written), Lsn(2));
     });
@@ -107,7 +79,7 @@ fn loom_wait_for_a_write_is_served_by_the_background_thread() {
                 }
             })
         };
-        run_task(&engine, Rung::Written, lsn).unwrap();
+        run_task_at(&engine, Rung::Written, lsn).unwrap();
         background.join().unwrap();
     });
 }

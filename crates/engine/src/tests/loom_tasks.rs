@@ -13,7 +13,7 @@ use crate::primitive::thread::{self, Thread};
 use crate::rung::Rung;
 
 /// Wakes the thread that runs a task.
-struct Unpark(Thread);
+pub(super) struct Unpark(pub(super) Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
@@ -22,18 +22,23 @@ impl Wake for Unpark {
 }
 
 /// Of no use to anybody; its owner counts what is left of it.
-struct Useless;
+pub(super) struct Useless;
 
 impl Wake for Useless {
     fn wake(self: Arc<Self>) {}
 }
 
 /// Polls as a runtime does: again when it was woken.
-pub(crate) fn run_task(engine: &Engine, lsn: Lsn) -> Result<(), EngineError> {
+pub(super) fn run_task(engine: &Engine, lsn: Lsn) -> Result<(), EngineError> {
+    run_task_at(engine, Rung::Durable, lsn)
+}
+
+/// The same for any rung.
+pub(super) fn run_task_at(engine: &Engine, rung: Rung, lsn: Lsn) -> Result<(), EngineError> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut key = None;
     loop {
-        match engine.poll_reached(lsn, Rung::Durable, &mut key, &waker) {
+        match engine.poll_reached(lsn, rung, &mut key, &waker) {
             Poll::Ready(result) => return result,
             Poll::Pending => thread::park(),
         }

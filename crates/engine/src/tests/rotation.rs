@@ -11,6 +11,7 @@ use braidlog_sim::{Fault, Op};
 
 use super::small_log::{self, submit};
 use crate::coordinator::Want;
+use crate::rung::Rung;
 
 /// Tells that it was woken.
 struct Bell(mpsc::SyncSender<&'static str>, &'static str);
@@ -32,7 +33,10 @@ fn full_disk_that_holds_up_a_rotation_keeps_nobody_from_what_is_durable() {
     let waker = |name| Waker::from(Arc::new(Bell(bell.clone(), name)));
     let first = submit(&engine, 1).unwrap();
     let (mut ticket, mut watch) = (None, None);
-    assert!(matches!(engine.poll_durable(first, &mut ticket, &waker("ticket")), Poll::Pending));
+    assert!(matches!(
+        engine.poll_reached(first, Rung::Durable, &mut ticket, &waker("ticket")),
+        Poll::Pending
+    ));
     assert!(matches!(engine.poll_beyond(Lsn(0), &mut watch, &waker("subscriber")), Poll::Pending));
 
     disk.inject(Fault::no_space(Op::Rename).forever());

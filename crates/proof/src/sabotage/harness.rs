@@ -75,6 +75,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("limits", "braidlog", "limits"),
     tests("order", "braidlog", "order"),
     only("reopen", "braidlog", "reopen", &["incarnation_rises", "share_a_salt"]),
+    tests("rungs", "braidlog", "rungs"),
     only("damage", "recovery", "damage", &["another_time", "below_a_sync_mark", "every_damaged_place"]),
     tests("checkpoints", "recovery", "checkpoint"),
     tests("checkpoint crash", "recovery", "checkpoint_crash"),
