@@ -29,7 +29,7 @@ use braidlog_storage::{Clock, LogDir};
 
 use crate::chain::{self, Chain, End, Segment};
 use crate::window::{STREAM_LEN, Window};
-use crate::{Manifest, Pins, RecoveryError, dir};
+use crate::{Manifest, Pins, RecoveryError, dir, loss};
 
 use copy::Copier;
 use target::Target;
@@ -155,7 +155,9 @@ fn attempt(
     let checkpoints = std::mem::take(&mut source.checkpoints);
     let log_id = source.log_id();
     let mut target = Target::open(to, clock, log_id)?;
-    target.check(&source.chain, source.manifest.log_start)?;
+    // What a repair gave up, and no more than it meant to.
+    let losses = source.unless_moved(loss::recorded(from, &source.manifest, &mut |_| Ok(())))?;
+    target.check(&source.chain, source.manifest.log_start, &losses)?;
     target.check_not(from)?;
     let mut manifest = source.manifest.clone();
     manifest.durable = source.last;

@@ -222,9 +222,18 @@ pub enum ForeignFile {
     /// A fork was asked for into a directory that holds something.
     #[error("a fork goes into an empty directory, or one that is not there yet")]
     NotEmpty,
-    /// A backup was opened for writing and went on as a log of its own.
-    #[error("the backup was written to, and is not this log's any more")]
+    /// A backup was opened for writing and went on as a log of its own, or a repair has given a segment of the log another
+    /// header since.
+    #[error(
+        "it is not the log's own: the backup was written to, or the log's segment was repaired since; back up into another \
+         directory"
+    )]
     Diverged,
+    /// A backup has records that the log gave up in a repair: nothing is to take their place there.
+    #[error(
+        "it has records that the log gave up in a repair since: keep the backup, and back up into another directory"
+    )]
+    BeforeRepair,
     /// It is a directory or another thing without bytes.
     #[error("it is not a regular file")]
     NotAFile,

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use braidlog_format::{Incarnation, LossEntry, LsnRange};
+use braidlog_format::{Incarnation, LossEntry, Lsn, LsnRange};
 use braidlog_storage::LogDir;
 
 use crate::index::Indexes;
@@ -45,26 +45,59 @@ pub(crate) fn recorded(
     manifest: &Manifest,
     on_damage: &mut dyn FnMut(Damage) -> Result<(), RecoveryError>,
 ) -> Result<Vec<Loss>, RecoveryError> {
-    if manifest.losses.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (indexes, bases) = (Arc::new(Indexes::default()), bases(dir)?);
     let mut told = Vec::new();
+    let mut looking = None;
     for loss in &manifest.losses {
-        let first = loss.lsns.first;
-        if first < manifest.log_start {
+        if loss.lsns.first < manifest.log_start {
             told.push(loss.clone());
             continue;
         }
-        let mut records = Records::new(dir, &indexes, Arc::clone(&bases), first, first, None);
-        match records.find_next() {
-            Ok(_) if records.losses().is_empty() => {}
-            Ok(_) => told.push(loss.clone()),
-            Err(RecoveryError::Damaged(damage)) => on_damage(damage)?,
-            Err(error) => return Err(error),
+        let places = match &mut looking {
+            Some(places) => places,
+            looking => looking.insert(Places::of(dir)?),
+        };
+        match places.look(loss)? {
+            Place::Recorded => told.push(loss.clone()),
+            Place::Record => {}
+            Place::Damaged(damage) => on_damage(damage)?,
         }
     }
     Ok(told)
+}
+
+/// The places of losses in the segments of a directory.
+pub(crate) struct Places<'a> {
+    dir: &'a Arc<dyn LogDir>,
+    indexes: Arc<Indexes>,
+    bases: Arc<[Lsn]>,
+}
+
+/// What stands where a loss should.
+pub(crate) enum Place {
+    /// The loss.
+    Recorded,
+    /// The first record of which it speaks.
+    Record,
+    /// Nothing that can be read.
+    Damaged(Damage),
+}
+
+impl Places<'_> {
+    pub(crate) fn of(dir: &Arc<dyn LogDir>) -> Result<Places<'_>, RecoveryError> {
+        Ok(Places { dir, indexes: Arc::default(), bases: bases(dir)? })
+    }
+
+    /// Reads where a loss should stand.
+    pub(crate) fn look(&self, loss: &Loss) -> Result<Place, RecoveryError> {
+        let first = loss.lsns.first;
+        let mut records = Records::new(self.dir, &self.indexes, Arc::clone(&self.bases), first, first, None);
+        match records.find_next() {
+            Ok(_) if records.losses().is_empty() => Ok(Place::Record),
+            Ok(_) => Ok(Place::Recorded),
+            Err(RecoveryError::Damaged(damage)) => Ok(Place::Damaged(damage)),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Loss {

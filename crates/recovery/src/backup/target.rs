@@ -6,14 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use braidlog_format::{CheckpointName, LogId, Lsn, MANIFEST_NAME, PackedName, SegmentName, prepared_name};
+use braidlog_format::{
+    CheckpointName, LogId, Lsn, LsnRange, MANIFEST_NAME, PackedName, SegmentName, prepared_name,
+};
 use braidlog_storage::{Clock, FileAccess, FileIo, LogDir, LogFile};
 
 use super::{checkpoint_name, name_of};
 use crate::chain::{self, Chain, Segment};
+use crate::dir::SegmentFile;
+use crate::loss::{Place, Places};
 use crate::segment_file::base_of;
 use crate::window::{GLANCE_LEN, STREAM_LEN, Window};
-use crate::{ForeignFile, Manifest, ManifestStore, RecoveryError, dir, seal, tail};
+use crate::{ForeignFile, Loss, Manifest, ManifestStore, RecoveryError, dir, seal, tail};
 
 /// The number of the prepared file under whose name a file is written before it gets its own: an opening removes it.
 const TEMPORARY: u64 = u64::MAX - 1;
@@ -78,9 +82,21 @@ impl Target {
 
     /// That every segment of the backup, from the log's start on, is one of the log's. One that is not was written by
     /// somebody who opened the backup and went on with it. One of the log's that the disk has damaged is brought anew.
-    pub(super) fn check(&mut self, source: &Chain, log_start: Lsn) -> Result<(), RecoveryError> {
+    ///
+    /// A repair rewrites segments, and may leave their headers, their last records and their lengths as they were. So it is looked
+    /// where each of the log's `losses` should stand. A backup that has a record there is from before the repair: it may be all that
+    /// is left of the record, and nothing is put in its place.
+    pub(super) fn check(
+        &mut self,
+        source: &Chain,
+        log_start: Lsn,
+        losses: &[Loss],
+    ) -> Result<(), RecoveryError> {
         let listing = dir::list(&self.dir)?;
-        for file in listing.segments.iter().filter(|file| file.base >= log_start) {
+        let files = listing.segments_from(log_start);
+        let mut nexts = files.iter().skip(1).map(|next| next.base);
+        for file in files {
+            let lsns = LsnRange { first: file.base, last: nexts.next().map_or(Lsn::MAX, Lsn::prev) };
             let ours = source.segments.iter().find(|segment| segment.header.base == file.base);
             let theirs = Window::open(&self.dir, &file.name(), GLANCE_LEN)
                 .and_then(|mut window| chain::header_in(&mut window))
@@ -94,8 +110,38 @@ impl Target {
                 theirs => theirs?,
             };
             if ours.is_none_or(|ours| ours.header != theirs) {
-                return Err(RecoveryError::Foreign { file: file.name(), what: ForeignFile::Diverged });
+                let is_lost =
+                    losses.iter().any(|loss| loss.lsns.first <= lsns.last && lsns.first <= loss.lsns.last);
+                let what = if is_lost { ForeignFile::BeforeRepair } else { ForeignFile::Diverged };
+                return Err(RecoveryError::Foreign { file: file.name(), what });
             }
+        }
+        self.check_losses(files, losses)
+    }
+
+    /// That the backup has no record that the log gave up. A segment that is damaged where the loss should stand is as the log's was,
+    /// and is brought anew.
+    fn check_losses(&mut self, files: &[SegmentFile], losses: &[Loss]) -> Result<(), RecoveryError> {
+        if losses.is_empty() || files.is_empty() {
+            return Ok(());
+        }
+        let places = Places::of(&self.dir)?;
+        let mut damaged = Vec::new();
+        for loss in losses {
+            let behind = files.partition_point(|file| file.base <= loss.lsns.first);
+            let Some(file) = behind.checked_sub(1).and_then(|index| files.get(index)) else { continue };
+            match places.look(loss)? {
+                Place::Recorded => {}
+                Place::Record => {
+                    let what = ForeignFile::BeforeRepair;
+                    return Err(RecoveryError::Foreign { file: file.name(), what });
+                }
+                Place::Damaged(_) => damaged.push(file.name()),
+            }
+        }
+        for name in damaged {
+            self.files.remove(&name);
+            self.damaged.insert(name);
         }
         Ok(())
     }
