@@ -20,6 +20,7 @@ pub mod replay;
 pub mod scratch;
 pub mod slow;
 pub mod timer;
+pub mod typed;
 
 pub use braidlog_measure::{figure, machine, raw};
 

@@ -484,7 +484,9 @@ fn step<'a>(segment: &Segment<'a>, walk: &mut Walk<'a>) -> Result<(), Stop> {
         return Err(Stop::Bytes);
     }
     // Compressed payloads are what this version's reader cannot follow, and so are fields that it does not know.
-    let is_newer = fields.flags & 2 != 0 || (fields.flags & 4 != 0 && !naive::has_fields_of_record(payload));
+    let takes_lsn = fields.kind < 240 || (243..=250).contains(&fields.kind);
+    let can_follow = takes_lsn && naive::has_fields_of_record(payload);
+    let is_newer = fields.flags & 2 != 0 || (fields.flags & 4 != 0 && !can_follow);
     if is_newer && fields.kind != 251 {
         return Err(Stop::Newer);
     }
@@ -511,7 +513,7 @@ fn step<'a>(segment: &Segment<'a>, walk: &mut Walk<'a>) -> Result<(), Stop> {
     }
     walk.at += fields.entry_len() as usize;
     walk.timestamp_ns = fields.timestamp_ns;
-    if fields.kind < 240 || (243..=250).contains(&fields.kind) {
+    if takes_lsn {
         let Fields { lsn, timestamp_ns, checksum, .. } = fields;
         let proper = if fields.flags & 4 != 0 { naive::extended(payload).map(|(_, proper)| proper) } else { None };
         walk.records.push(Record { fields, payload: proper.unwrap_or(payload) });

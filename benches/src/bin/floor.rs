@@ -20,6 +20,7 @@ use braidlog_benches::partitioned::{self, Partitioned};
 use braidlog_benches::pipelined::{self, Row, Shape};
 use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
+use braidlog_benches::typed::{self, TypedReplay};
 use braidlog_measure::Result;
 use braidlog_measure::machine::Machine;
 use clap::{Parser, ValueEnum};
@@ -86,6 +87,8 @@ enum Part {
     Partitioned,
     /// Replay of text from compressed segments beside the same log without compression; only if it is named
     Packed,
+    /// Replay of typed entries beside the same records as bytes; only if it is named
+    Typed,
     /// What group commit chooses on disks of 50 us, 500 us and 5 ms; only if it is named
     Adaptive,
     /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
@@ -114,6 +117,7 @@ struct Report {
     replay: Option<Replay>,
     partitioned: Option<Partitioned>,
     packed: Option<Vec<Packed>>,
+    typed: Option<TypedReplay>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
     living: Option<Vec<Living>>,
@@ -163,6 +167,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             part,
             Part::Partitioned
                 | Part::Packed
+                | Part::Typed
                 | Part::Adaptive
                 | Part::Growth
                 | Part::Living
@@ -198,6 +203,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         packed: wanted(Part::Packed, "compressed segments")
             .then(|| packed::measure(base, repetitions))
             .transpose()?,
+        typed: wanted(Part::Typed, "typed replay").then(|| typed::measure(base, repetitions)).transpose()?,
         adaptive: wanted(Part::Adaptive, "what group commit chooses")
             .then(|| adaptive::measure(base, repetitions))
             .transpose()?,
@@ -321,6 +327,17 @@ fn print(report: &Report) {
         println!("  VmHWM of open and replay        {:.1} MiB", mib(partitioned.memory.resident_bytes));
     }
     report.packed.iter().flatten().for_each(print_packed);
+    if let Some(typed) = &report.typed {
+        println!(
+            "\nreplay of {} values of {} bytes, warm, records per second",
+            typed.records, typed.payload_bytes
+        );
+        println!("  as bytes                        {:.0}", typed.raw);
+        println!("  as values, where they lie       {:.0}", typed.typed);
+        println!("  as values, deserialised         {:.0}", typed.deserialised);
+        println!("  time: values / bytes            {:.3}", typed.typed_to_raw);
+        println!("  time: deserialised / bytes      {:.3}", typed.deserialised_to_raw);
+    }
     if let Some(choices) = &report.adaptive {
         println!("\nGroupCommit, 128 bytes, by the disk: what is chosen, and what comes of it; medians");
         println!(

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use braidlog_engine::EngineError;
 use braidlog_format::{Lsn, LsnRange};
 use braidlog_recovery::{
-    CheckpointError, CheckpointRefusal, RecoveryError, ReplayStopped, RestoreError, SalvageError, TargetError,
+    BoxError, CheckpointError, CheckpointRefusal, RecoveryError, ReplayStopped, RestoreError, SalvageError,
+    TargetError,
 };
 use braidlog_storage::is_no_space;
 
@@ -98,6 +99,17 @@ enum Cause {
     Salvage(SalvageError),
     /// A replay that ended early, and up to where it had applied every record.
     Replay(RestoreError, Lsn),
+    /// A value that a codec does not make a payload of, or a record that it does not make a value of.
+    Codec {
+        lsn: Option<Lsn>,
+        source: BoxError,
+    },
+    /// A record with a schema that its reader does not know.
+    Schema {
+        lsn: Lsn,
+        version: u32,
+        known: u32,
+    },
 }
 
 impl Error {
@@ -105,6 +117,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match &self.inner.cause {
             Cause::Option { .. } | Cause::Refused(_) => ErrorKind::InvalidInput,
+            Cause::Codec { .. } => ErrorKind::Application,
+            Cause::Schema { version, known, .. } if version > known => ErrorKind::Newer,
+            Cause::Schema { .. } => ErrorKind::InvalidInput,
             Cause::Locked => ErrorKind::Locked,
             Cause::Open { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::Foreign,
@@ -148,7 +163,10 @@ impl Error {
         {
             return Some(LsnRange { first: lsn, last: lsn });
         }
-        if let Cause::Salvage(SalvageError::Application { lsn, .. }) = self.inner.cause {
+        if let Cause::Salvage(SalvageError::Application { lsn, .. })
+        | Cause::Codec { lsn: Some(lsn), .. }
+        | Cause::Schema { lsn, .. } = self.inner.cause
+        {
             return Some(LsnRange { first: lsn, last: lsn });
         }
         match self.recovery_error() {
@@ -268,6 +286,14 @@ impl Error {
         Error { inner: Arc::new(Inner { cause: Cause::Engine(error), path: Some(path.clone()), accepted }) }
     }
 
+    pub(crate) fn codec(path: &Arc<Path>, lsn: Option<Lsn>, source: BoxError) -> Error {
+        Error::new(Cause::Codec { lsn, source }, Some(path))
+    }
+
+    pub(crate) fn unknown_schema(path: &Arc<Path>, lsn: Lsn, version: u32, known: u32) -> Error {
+        Error::new(Cause::Schema { lsn, version, known }, Some(path))
+    }
+
     pub(crate) fn recovery(path: &Arc<Path>, error: RecoveryError) -> Error {
         Error::new(Cause::Recovery(error), Some(path))
     }
@@ -330,6 +356,24 @@ impl fmt::Display for Error {
         match &self.inner.cause {
             Cause::Option { field, value, limit } => write!(f, "option `{field}` is {value}, but {limit}"),
             Cause::Refused(what) => f.write_str(what),
+            Cause::Codec { lsn: None, source } => {
+                write!(f, "the value cannot be encoded: {source}: nothing was appended")
+            }
+            Cause::Codec { lsn: Some(lsn), source } => write!(
+                f,
+                "the record with LSN {lsn} is no value of the type that it is read as: {source}: give the codec and the kind \
+                 that it was appended with"
+            ),
+            Cause::Schema { lsn, version, known } if version > known => write!(
+                f,
+                "the record with LSN {lsn} has version {version} of its schema, and this program knows {known}: upgrade the \
+                 program"
+            ),
+            Cause::Schema { lsn, version, .. } => write!(
+                f,
+                "the record with LSN {lsn} has version {version} of its schema, and no upgrade from it was given: give one \
+                 with `Schema::upgrade`"
+            ),
             Cause::Locked => write!(
                 f,
                 "the log is open for writing elsewhere, in another process or another handle of this one: close \
@@ -469,7 +513,8 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.inner.cause {
             Cause::Open { source, .. } => Some(source),
-            Cause::Checkpoint(CheckpointError::Application(source))
+            Cause::Codec { source, .. }
+            | Cause::Checkpoint(CheckpointError::Application(source))
             | Cause::Restore(RestoreError::Application { source, .. })
             | Cause::Replay(RestoreError::Application { source, .. }, _)
             | Cause::Salvage(SalvageError::Application { source, .. }) => Some(&**source),

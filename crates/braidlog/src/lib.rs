@@ -67,6 +67,12 @@
 //! [`Options::compression`] makes finished segments smaller, after a time or at once, and [`Wal::compress`] does so on order:
 //! with zstd, if the cargo feature of that name is there. To every reader a log is the same before and after.
 //!
+//! # Typed entries
+//!
+//! [`TypedWal`] appends and reads values in place of bytes: of any type that `rkyv` archives, read where they lie (cargo feature
+//! `rkyv`), of any type of `serde` (`postcard`), or by a [`Codec`] of the application's own. A record keeps the version of its
+//! schema, and earlier ones are upgraded as they are read.
+//!
 //! # Components
 //!
 //! Files and time come from traits in [`storage`], which [`Options`] takes. The crate `braidlog-sim` has a
@@ -111,6 +117,7 @@ mod replay;
 mod reverse;
 mod since;
 mod subscription;
+mod typed;
 
 pub use braidlog_storage as storage;
 
@@ -137,6 +144,11 @@ pub use reverse::ReverseRecords;
 pub use sink::WalSink;
 pub use subscription::{Subscription, SubscriptionStream};
 pub use ticket::Ticket;
+#[cfg(feature = "postcard")]
+pub use typed::Postcard;
+#[cfg(feature = "rkyv")]
+pub use typed::Rkyv;
+pub use typed::{Codec, Schema, TypedRecord, TypedRecords, TypedWal, Value};
 pub use upkeep::{Pause, UpkeepFailure, UpkeepStatus};
 pub use wal::Wal;
 pub use writer::Writer;

@@ -162,7 +162,9 @@ impl Position {
         if header.timestamp_ns < self.timestamp_ns {
             return Err(DecodeError::InvalidField { field: "timestamp" });
         }
-        if !UNDERSTOOD.contains(header.flags) {
+        // Fields belong to records.
+        let has_fields = header.flags.contains(Flags::EXTENDED);
+        if !UNDERSTOOD.contains(header.flags) || (has_fields && !header.kind.takes_lsn()) {
             return Err(DecodeError::NewerFlags { bits: header.flags.bits() });
         }
         if header.kind == Kind::LOSS {
