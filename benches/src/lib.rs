@@ -19,6 +19,7 @@ pub mod pipelined;
 pub mod replay;
 pub mod scratch;
 pub mod slow;
+pub mod tasks;
 pub mod timer;
 pub mod typed;
 

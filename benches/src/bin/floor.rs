@@ -20,6 +20,7 @@ use braidlog_benches::partitioned::{self, Partitioned};
 use braidlog_benches::pipelined::{self, Row, Shape};
 use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
+use braidlog_benches::tasks::{self, Tasks};
 use braidlog_benches::typed::{self, TypedReplay};
 use braidlog_measure::Result;
 use braidlog_measure::machine::Machine;
@@ -89,6 +90,9 @@ enum Part {
     Packed,
     /// Replay of typed entries beside the same records as bytes; only if it is named
     Typed,
+    /// Durable records from tasks: one with 10,000 tickets in flight, and 10,000 that await one append each; only if it is
+    /// named
+    Tasks,
     /// What group commit chooses on disks of 50 us, 500 us and 5 ms; only if it is named
     Adaptive,
     /// Appends and commits on a log of 200 segments beside those on a short one; only if it is named
@@ -118,6 +122,7 @@ struct Report {
     partitioned: Option<Partitioned>,
     packed: Option<Vec<Packed>>,
     typed: Option<TypedReplay>,
+    tasks: Option<Tasks>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
     living: Option<Vec<Living>>,
@@ -168,6 +173,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             Part::Partitioned
                 | Part::Packed
                 | Part::Typed
+                | Part::Tasks
                 | Part::Adaptive
                 | Part::Growth
                 | Part::Living
@@ -204,6 +210,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             .then(|| packed::measure(base, repetitions))
             .transpose()?,
         typed: wanted(Part::Typed, "typed replay").then(|| typed::measure(base, repetitions)).transpose()?,
+        tasks: wanted(Part::Tasks, "tasks").then(|| tasks::measure(base, repetitions)).transpose()?,
         adaptive: wanted(Part::Adaptive, "what group commit chooses")
             .then(|| adaptive::measure(base, repetitions))
             .transpose()?,
@@ -337,6 +344,14 @@ fn print(report: &Report) {
         println!("  as values, deserialised         {:.0}", typed.deserialised);
         println!("  time: values / bytes            {:.3}", typed.typed_to_raw);
         println!("  time: deserialised / bytes      {:.3}", typed.deserialised_to_raw);
+    }
+    if let Some(tasks) = &report.tasks {
+        println!("\ntasks, GroupCommit, 128 bytes, all durable, records per second");
+        println!("  one task, {} tickets in flight  {:.0}", tasks.in_flight, tasks.one_task_per_second);
+        println!("  one thread, the same            {:.0}", tasks.one_thread_per_second);
+        println!("  task / thread                   {:.3}", tasks.to_thread);
+        println!("  {} tasks, one append each    {:.0}", tasks.in_flight, tasks.many_tasks_per_second);
+        println!("  write 4096 + fdatasync, us      {:.0}", tasks.raw_us);
     }
     if let Some(choices) = &report.adaptive {
         println!("\nGroupCommit, 128 bytes, by the disk: what is chosen, and what comes of it; medians");

@@ -47,8 +47,12 @@ impl Shared {
             // The sync that covers these may have completed before the failure.
             Some(_) if is_durable() => Some(Ok(())),
             #[cfg(braidlog_sabotage)]
-            Some(_) if braidlog_sabotage::is("written_believed_after_a_failure") && rung == Rung::Written => {
-                (self.waiters.written() >= lsns.last).then_some(Ok(()))
+            Some(_)
+                if braidlog_sabotage::is("written_believed_after_a_failure")
+                    && rung == Rung::Written
+                    && self.waiters.written() >= lsns.last =>
+            {
+                Some(Ok(()))
             }
             Some(failure) => Some(Err(EngineError::Failed { failure: failure.clone(), lsns: Some(lsns) })),
             None => (rung == Rung::Written && self.waiters.written() >= lsns.last).then_some(Ok(())),
