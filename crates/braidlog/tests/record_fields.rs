@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use braidlog::{Append, ErrorKind, Options, Record, Replay, Wal};
+use braidlog::{Append, ErrorKind, Options, Record, Replay, Target, Wal};
 use proptest::prelude::*;
 
 fn options() -> Options {
@@ -106,6 +106,21 @@ proptest! {
         applied.sort_by_key(|record| record.lsn);
         check(&all, &applied);
     }
+}
+
+/// A fork wrote payloads without the fields before them.
+#[test]
+fn a_fork_keeps_what_records_carry() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, dest) = (dir.path().join("wal"), dir.path().join("fork"));
+    let wal = options().open(path).unwrap();
+    wal.append_with(Append::new(b"versioned").schema(7)).unwrap();
+    wal.append(b"plain").unwrap();
+    wal.fork(&dest, Target::lsn(wal.last_lsn())).unwrap();
+    let read = |wal: &Wal| wal.iter(..).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let (of_log, of_fork) = (read(&wal), read(&options().open(dest).unwrap()));
+    assert_eq!(of_fork, of_log);
+    assert_eq!(of_fork[0].fields.schema, Some(7));
 }
 
 #[test]

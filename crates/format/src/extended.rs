@@ -221,6 +221,11 @@ impl<'a> FieldsRef<'a> {
         self.0
     }
 
+    /// What stands before [`FieldsRef::as_bytes`] in an entry: how many bytes they are.
+    pub fn len_bytes(self) -> [u8; 2] {
+        (self.0.len() as u16).to_le_bytes()
+    }
+
     /// The fields in bytes that [`FieldsRef::as_bytes`] gave.
     pub fn of_bytes(bytes: &'a [u8]) -> FieldsRef<'a> {
         FieldsRef(bytes)
@@ -309,6 +314,7 @@ mod tests {
                 let bytes = [&encoded[..], b"proper"].concat();
                 let (read, proper) = FieldsRef::split(&bytes).unwrap();
                 assert_eq!((read.to_owned(), proper), (fields, &b"proper"[..]));
+                assert_eq!([&read.len_bytes(), read.as_bytes()].concat(), encoded[..]);
             }
         }
     }

@@ -314,7 +314,7 @@ proptest! {
         payload.extend([number, value.len() as u8]);
         payload.extend_from_slice(&value);
         let (mut fields, _) = ExtendedFields::split(&payload).unwrap();
-        let documented = matches!((number, value.len()), (1 | 2, 8) | (3, 4) | (4, 5));
+        let documented = matches!((number, value.len()), (1 | 2 | 5, 8) | (3, 4) | (4, 5));
         prop_assert_eq!(fields.next().unwrap().is_ok(), documented);
     }
 

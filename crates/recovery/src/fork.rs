@@ -268,8 +268,17 @@ impl Forking<'_> {
                 Some(record) => {
                     let record = record?;
                     payload.clear();
+                    let mut flags = Flags::NONE;
+                    if record.batch_continues {
+                        flags = flags.with(Flags::BATCH_CONTINUES);
+                    }
+                    if !record.fields.is_empty() {
+                        flags = flags.with(Flags::EXTENDED);
+                        payload.extend_from_slice(&record.fields.len_bytes());
+                        payload.extend_from_slice(record.fields.as_bytes());
+                    }
                     payload.extend_from_slice(record.payload);
-                    Some((record.lsn, record.timestamp_ns, record.kind, record.batch_continues))
+                    Some((record.lsn, record.timestamp_ns, record.kind, flags))
                 }
                 None => None,
             };
@@ -280,8 +289,7 @@ impl Forking<'_> {
                     cut.done.losses.push(loss);
                 }
             }
-            let Some((lsn, timestamp_ns, kind, batch_continues)) = read else { break };
-            let flags = if batch_continues { Flags::BATCH_CONTINUES } else { Flags::NONE };
+            let Some((lsn, timestamp_ns, kind, flags)) = read else { break };
             cut.segment_of(lsn)?.record(timestamp_ns, kind, flags, &payload)?;
             cut.done.records += 1;
         }
