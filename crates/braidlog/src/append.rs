@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use braidlog_engine::{Durability, EngineError, EntryParts};
-use braidlog_format::{Kind, RecordFields};
+use braidlog_format::{Kind, RecordFields, TxId};
 
 /// A record to append, with its own kind or durability.
 ///
@@ -71,6 +71,12 @@ impl<'a> Append<'a> {
     /// [`RecordRef::fields`](crate::RecordRef#structfield.fields). Costs 8 bytes.
     pub fn schema(mut self, version: u32) -> Append<'a> {
         self.fields.schema = Some(version);
+        self
+    }
+
+    /// Notes with the record that it belongs to a transaction.
+    pub(crate) fn of_transaction(mut self, id: TxId) -> Append<'a> {
+        self.fields.transaction = Some(id);
         self
     }
 

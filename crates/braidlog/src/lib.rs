@@ -62,6 +62,11 @@
 //! A log can be replayed and recovered up to a [`Target`]: an LSN, a time, a name that [`Wal::restore_point`] gave, or a
 //! record that the application recognizes. [`Wal::fork`] makes a log of its own of what lies before one, to go on from there.
 //!
+//! # Transactions
+//!
+//! [`Wal::begin`] gathers records that take effect together or not at all, with savepoints to go back to, under an id that is kept in
+//! the log: a [`Transaction`] is one batch and one sync.
+//!
 //! # Compression
 //!
 //! [`Options::compression`] makes finished segments smaller, after a time or at once, and [`Wal::compress`] does so on order:
@@ -94,6 +99,7 @@ mod batch;
 mod reach;
 mod sink;
 mod ticket;
+mod transaction;
 mod writer;
 
 mod checkpoint;
@@ -144,6 +150,7 @@ pub use reverse::ReverseRecords;
 pub use sink::WalSink;
 pub use subscription::{Subscription, SubscriptionStream};
 pub use ticket::Ticket;
+pub use transaction::{Committed, Savepoint, Transaction};
 #[cfg(feature = "postcard")]
 pub use typed::Postcard;
 #[cfg(feature = "rkyv")]

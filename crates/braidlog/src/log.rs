@@ -5,11 +5,12 @@
 
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Rung, Wait};
-use braidlog_format::{Kind, Lsn, LsnRange};
+use braidlog_format::{Kind, Lsn, LsnRange, TxId};
 use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, RecoveryReport};
 use braidlog_storage::{Clock, LogDir, Storage};
 
@@ -43,6 +44,8 @@ pub(crate) struct Log {
     pub(crate) kinds: Kinds,
     /// Whether the log may have threads of its own.
     pub(crate) background_threads: bool,
+    /// How many transactions were begun.
+    pub(crate) transactions: AtomicU64,
     /// Set when `close` is called.
     pub(crate) closed: OnceLock<()>,
 }
@@ -140,6 +143,12 @@ impl Log {
 
     pub(crate) fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange> {
         self.engine.append_batch(batch, how).map_err(|error| self.error(error))
+    }
+
+    /// The id of a transaction that begins; `None` if there is none left.
+    pub(crate) fn next_transaction(&self) -> Option<TxId> {
+        let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
+        TxId::new(self.engine.incarnation(), number)
     }
 
     /// Waits until records that were accepted have come to the rung.

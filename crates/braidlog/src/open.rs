@@ -4,6 +4,7 @@
 //! lock before the lock is held, and an error at any step lets go of the lock.
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use braidlog_engine::{Chore, Engine, LiveIndex};
@@ -79,6 +80,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         max_record_bytes,
         kinds: options.kinds.clone(),
         background_threads,
+        transactions: AtomicU64::new(0),
         closed,
     }))
 }

@@ -70,7 +70,7 @@ impl Wal {
         R: Into<Route>,
     {
         let mut how = replay.check()?;
-        let records = self.iter(self.replay_range(&how)?)?;
+        let records = self.iter(self.replay_range(&how)?)?.effects();
         if !self.log.background_threads {
             how.threads = 1;
         }
@@ -99,7 +99,7 @@ impl ReadOnly {
         R: Into<Route>,
     {
         let how = replay.check()?;
-        let records = self.iter(self.replay_range(&how)?)?;
+        let records = self.iter(self.replay_range(&how)?)?.effects();
         run(records, &how, &system_clock(), states, key, apply)
     }
 }

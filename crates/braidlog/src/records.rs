@@ -41,6 +41,11 @@ impl Records {
         Records { inner: log.iter(from, to), path: path.clone() }
     }
 
+    /// Leaves out what has no effect: the log's own entries.
+    pub(crate) fn effects(self) -> Records {
+        Records { inner: self.inner.effects(), path: self.path }
+    }
+
     /// Lets other threads read ahead of the caller.
     pub(crate) fn read_ahead(self, how: ReadAhead) -> Records {
         Records { inner: self.inner.read_ahead(how), path: self.path }

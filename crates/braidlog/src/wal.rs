@@ -295,7 +295,7 @@ impl Wal {
     /// point in time, as [`Wal::recover_with`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
         let how = replay.check()?;
-        let records = self.iter(self.replay_range(&how)?)?.progress(how.progress(&self.log.clock));
+        let records = self.iter(self.replay_range(&how)?)?.effects().progress(how.progress(&self.log.clock));
         Ok(if self.log.background_threads { records.read_ahead(how.ahead()) } else { records })
     }
 
@@ -307,7 +307,8 @@ impl Wal {
         how.range_from(|| from().map_err(|error| Error::recovery(&self.log.path, error)), until)
     }
 
-    /// The records of `range` that are durable now, read as they are asked for by the caller's thread alone.
+    /// The records of `range` that are durable now, read as they are asked for by the caller's thread alone: the log's history,
+    /// where the commit of a [`Transaction`](crate::Transaction) has its place too, with a kind above 239.
     ///
     /// # Errors
     /// [`Closed`](crate::ErrorKind::Closed); [`Truncated`](crate::ErrorKind::Truncated) for a start below

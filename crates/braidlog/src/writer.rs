@@ -14,8 +14,8 @@ use crate::{Append, AppendError, Appending, Batch, Result, Submitting, Ticket};
 /// memory but for the one counter that orders them. A preference is no claim: any number of writers may
 /// share a stripe, and one that finds it in use takes another. A clone prefers a stripe of its own.
 pub struct Writer {
-    log: LogRef,
-    stripe: usize,
+    pub(crate) log: LogRef,
+    pub(crate) stripe: usize,
 }
 
 impl Writer {

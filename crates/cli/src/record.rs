@@ -70,9 +70,11 @@ impl Printer {
         out.write(|out| self.write(out, record))
     }
 
-    /// Writes a record, if it is one that is wanted.
+    /// Writes a record, if it is one that is wanted. The log's own entries, such as the commit of a transaction, are shown where the
+    /// format has a place for their kind, and where they are asked for.
     pub fn write(&self, out: &mut dyn Write, record: &RecordRef<'_>) -> io::Result<()> {
-        if self.kind.is_some_and(|kind| kind != record.kind) {
+        let shown = record.kind.is_user() || self.format == Format::Json;
+        if !self.kind.map_or(shown, |kind| kind == record.kind) {
             return Ok(());
         }
         write_record(out, self.format, record, &self.kinds)

@@ -178,6 +178,22 @@ fn interrupt_closes_cleanly_and_says_the_durable_lsn() {
 // cat
 
 #[test]
+fn cat_prints_what_a_transaction_did_and_its_commit_where_kinds_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = braidlog::Wal::options().open(dir.path()).unwrap();
+    let mut tx = wal.begin().unwrap();
+    tx.append(1, b"debit").unwrap().append(1, b"credit").unwrap();
+    tx.commit().unwrap();
+    wal.close().unwrap();
+    assert_eq!(run(["cat", arg(dir.path())]).text(), "debit\ncredit\n");
+    let json = run(["cat", arg(dir.path()), "--format", "json"]);
+    let shown: Vec<serde_json::Value> =
+        json.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(shown.iter().map(|shown| &shown["kind"]).collect::<Vec<_>>(), [244, 1, 1]);
+    assert!(shown[1..].iter().all(|shown| shown["transaction"] == "1.1"), "{shown:?}");
+}
+
+#[test]
 fn cat_prints_the_range_that_is_asked_for() {
     let dir = log_of(&numbers(1..=100), &[]);
     let cat = |options: &[&str]| {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io::IoSlice;
 
-use braidlog_format::checksum::crc32_of_pieces;
+use braidlog_format::checksum::{crc32, crc32_of_pieces};
 use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, Flags, Kind, entry_len, padded_len};
 
 use crate::error::EngineError;
@@ -17,6 +17,15 @@ const SPARE_MAX: usize = 64 << 10;
 thread_local! {
     /// The memory of the last batch that this thread dropped: a thread that commits batch after batch grows it once.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// How far a batch had come: where [`BatchBuf::go_back`] goes back to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatchPoint {
+    body_len: usize,
+    last: usize,
+    count: u64,
+    payload_bytes: u64,
 }
 
 /// The entries of an atomic batch.
@@ -90,6 +99,38 @@ impl BatchBuf {
         self.payload_bytes
     }
 
+    /// How far it has come.
+    pub fn point(&self) -> BatchPoint {
+        let BatchBuf { last, count, payload_bytes, .. } = *self;
+        BatchPoint { body_len: self.body.len(), last, count, payload_bytes }
+    }
+
+    /// Forgets the entries behind a point that it has come by. One that it has gone back from since is none.
+    pub fn go_back(&mut self, point: BatchPoint) {
+        debug_assert!(
+            point.body_len <= self.body.len() && point.count <= self.count,
+            "a point before the end"
+        );
+        self.body.truncate(point.body_len);
+        self.last = point.last;
+        self.count = point.count;
+        self.payload_bytes = point.payload_bytes;
+        if let Some(last) = self.body[self.last..].first_chunk_mut::<{ ENTRY_HEADER_LEN as usize }>() {
+            EntryHeader::remove_flags_unplaced(last, Flags::BATCH_CONTINUES);
+        }
+    }
+
+    /// Gives the first entry another payload, of the length that it has, for what is known only when the others are there.
+    ///
+    /// # Panics
+    /// If there is no entry, or its payload has another length.
+    pub fn rewrite_first(&mut self, payload: &[u8]) {
+        let (header, rest) = self.body.split_first_chunk_mut().expect("there is an entry");
+        let len = EntryHeader::payload_len_unplaced(header) as usize;
+        EntryHeader::set_payload_checksum_unplaced(header, crc32(payload));
+        rest[..len].copy_from_slice(payload);
+    }
+
     /// Forgets the entries and keeps the memory.
     pub fn clear(&mut self) {
         self.body.clear();
@@ -156,6 +197,37 @@ mod tests {
         assert_eq!(next.body().as_ptr(), memory);
         assert_eq!(next.body().len() as u64, entry_len(1));
         assert!(next.body()[ENTRY_HEADER_LEN as usize + 1..].iter().all(|byte| *byte == 0), "padding");
+    }
+
+    #[test]
+    fn a_batch_that_went_back_is_the_one_that_never_went_on() {
+        let push = |batch: &mut BatchBuf, payloads: &[&[u8]]| {
+            payloads.iter().for_each(|payload| batch.push(Kind(1), payload).unwrap());
+        };
+        for kept in 0..3 {
+            let (mut straight, mut went_back) = (BatchBuf::new(1 << 20), BatchBuf::new(1 << 20));
+            push(&mut straight, &[&b"one"[..], b"two"][..kept]);
+            push(&mut went_back, &[&b"one"[..], b"two"][..kept]);
+            let point = went_back.point();
+            push(&mut went_back, &[b"three", b"four"]);
+            went_back.go_back(point);
+            assert_eq!(went_back.point(), straight.point());
+            assert_eq!(went_back.body(), straight.body());
+            push(&mut straight, &[b"five"]);
+            push(&mut went_back, &[b"five"]);
+            assert_eq!(went_back.body(), straight.body());
+        }
+    }
+
+    #[test]
+    fn the_first_entry_can_be_rewritten_when_the_others_are_there() {
+        let (mut straight, mut rewritten) = (BatchBuf::new(1 << 20), BatchBuf::new(1 << 20));
+        for (batch, first) in [(&mut straight, b"abc"), (&mut rewritten, b"xyz")] {
+            batch.push(Kind(1), first).unwrap();
+            batch.push(Kind(2), b"other").unwrap();
+        }
+        rewritten.rewrite_first(b"abc");
+        assert_eq!(rewritten.body(), straight.body());
     }
 
     #[test]

@@ -60,7 +60,7 @@ mod writers;
 mod tests;
 
 pub use append::{Commit, How, Wait};
-pub use batch::BatchBuf;
+pub use batch::{BatchBuf, BatchPoint};
 pub use chore::Chore;
 pub use commit::TaskKey;
 pub use engine::Engine;

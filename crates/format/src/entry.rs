@@ -153,6 +153,16 @@ impl EntryHeader {
         bytes[FLAGS] |= flags.bits();
     }
 
+    /// Takes flags from bytes made by [`EntryHeader::encode_unplaced`].
+    pub fn remove_flags_unplaced(bytes: &mut [u8; ENTRY_HEADER_LEN as usize], flags: Flags) {
+        bytes[FLAGS] &= !flags.bits();
+    }
+
+    /// Sets the checksum of the payload in bytes made by [`EntryHeader::encode_unplaced`].
+    pub fn set_payload_checksum_unplaced(bytes: &mut [u8; ENTRY_HEADER_LEN as usize], checksum: u32) {
+        bytes[PAYLOAD_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
+    }
+
     /// The payload length that stands in header bytes of one's own making.
     #[inline]
     pub fn payload_len_unplaced(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> u32 {

@@ -25,6 +25,7 @@ mod segment_header;
 mod stream;
 mod tail;
 mod text;
+mod transaction;
 
 pub use checkpoint::{
     CHECKPOINT_CHUNK_MAX, CHECKPOINT_DATA, CHECKPOINT_HEAD, CHECKPOINT_HEAD_LEN, CHECKPOINT_RESERVE_NAME,
@@ -60,6 +61,7 @@ pub use stream::{
 };
 pub use tail::LogTail;
 pub use text::ParseIdError;
+pub use transaction::{SavepointAction, TxAbort, TxBegin, TxCommit, TxDecision, TxPrepare, TxSavepoint};
 
 /// Bytes of the unit of writing: each round starts on a multiple of it, so that no byte of an entry
 /// covered by a completed sync is ever written again.

@@ -129,6 +129,8 @@ pub struct Records {
     pin: Option<Pin>,
     /// Whether the end of the range may move on: what is open stays so there.
     follows: bool,
+    /// Whether the log's own entries among the records are left out.
+    effects_only: bool,
     /// Of a damaged log: what a policy keeps of it.
     planned: Option<AtPart>,
 }
@@ -191,13 +193,18 @@ impl Records {
             losses: Vec::new(),
             pin,
             follows: false,
+            effects_only: false,
             planned: None,
         }
     }
 
     /// The records from `from` on, none of which may be shown yet: [`show`](Records::show) lets them.
     pub(crate) fn following(dir: &Arc<dyn LogDir>, indexes: &Arc<Indexes>, from: Lsn, pin: Pin) -> Records {
-        Records { follows: true, ..Records::new(dir, indexes, Arc::new([]), from, from.prev(), Some(pin)) }
+        Records {
+            follows: true,
+            effects_only: true,
+            ..Records::new(dir, indexes, Arc::new([]), from, from.prev(), Some(pin))
+        }
     }
 
     /// Moves the end of the range on to `to`, which is durable by now.
@@ -234,6 +241,12 @@ impl Records {
     pub fn read_ahead(mut self, how: ReadAhead) -> Records {
         self.may = (how.threads > 1).then_some(how);
         self
+    }
+
+    /// Leaves out what has no effect on an application's state: the log's own entries, such as the commit of a transaction.
+    #[must_use]
+    pub fn effects(self) -> Records {
+        Records { effects_only: true, ..self }
     }
 
     /// Tells how far it has come, about once for each MiB and at the end.
@@ -384,7 +397,9 @@ impl Records {
             match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
                 Step::Entry(found) if wanted && found.header.kind.takes_lsn() => {
                     self.next = open.scan.at.next;
-                    return Ok(Some(found));
+                    if found.header.kind.is_user() || !self.effects_only {
+                        return Ok(Some(found));
+                    }
                 }
                 Step::Entry(found) => {
                     if let Some(passed) = open.passed_over.as_mut().filter(|_| found.header.kind.takes_lsn())

@@ -233,7 +233,7 @@ impl Log<'_> {
     }
 
     fn first_that(&self, is_there: &Predicate) -> Result<Option<Lsn>, RecoveryError> {
-        let mut records = self.reader.iter(self.first, self.last)?;
+        let mut records = self.reader.iter(self.first, self.last)?.effects();
         while let Some(record) = records.next_ref() {
             let record = record?;
             if is_there(&record) {

@@ -115,7 +115,9 @@ impl Records {
             match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
                 Step::Entry(found) if wanted && found.header.kind.takes_lsn() => {
                     self.next = open.scan.at.next;
-                    return Ok(Some(found));
+                    if found.header.kind.is_user() || !self.effects_only {
+                        return Ok(Some(found));
+                    }
                 }
                 Step::Entry(found) => {
                     if let Some(loss) = open.scan.loss(&found) {

@@ -1,0 +1,258 @@
+//! Transactions: records that take effect together or not at all, under an id that the log keeps.
+//!
+//! The rule: nothing of a transaction is in the log before it is committed, and all of it is one batch then, which its
+//! `TxCommit` begins. So to give one up costs nothing, and there is no half of one for anybody to see.
+
+use std::fmt;
+
+use braidlog_engine::{BatchBuf, BatchPoint, Commit, Durability, EntryParts, How, Wait};
+use braidlog_format::{Kind, LsnRange, TxCommit, TxId};
+
+use crate::log::LogRef;
+use crate::{Append, AppendError, Error, Result, Ticket, Wal, Writer};
+
+/// Records that take effect together, or not at all. Made by [`Wal::begin`] or [`Writer::begin`].
+///
+/// They are gathered in memory. [`Transaction::commit`] appends them as one, with one sync; [`Transaction::abort`], or dropping the
+/// transaction, leaves nothing in the log. Each record carries the transaction's [id](TxId), which is given back by whoever reads
+/// the log, after any number of openings: [`RecordRef::fields`](crate::RecordRef#structfield.fields).
+///
+/// The commit itself is an entry of the log, of kind 244, and takes the LSN before the first record's. Who reads the log's
+/// history sees it ([`Wal::iter`], [`Wal::read`]); who is given records to apply them ([`Wal::replay`], [`Wal::recover`],
+/// [`Wal::subscribe`]) does not.
+///
+/// ```
+/// # use braidlog::Wal;
+/// # let dir = tempfile::tempdir()?;
+/// # let wal = Wal::options().open(dir.path())?;
+/// let mut tx = wal.begin()?;
+/// tx.append(1, b"debit alice 10")?;
+/// let before = tx.savepoint();
+/// tx.append(1, b"credit bob 20")?;
+/// tx.rollback_to(before)?; // it was to be 10
+/// tx.append(1, b"credit bob 10")?;
+/// let committed = tx.commit()?;
+/// assert_eq!(committed.lsns.count(), 2);
+///
+/// for record in wal.replay()? {
+///     assert_eq!(record?.fields.transaction, Some(committed.id));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a transaction is in the log only once it is committed"]
+pub struct Transaction {
+    log: LogRef,
+    id: TxId,
+    /// The commit, which is completed when it is known how many records there are, and the records.
+    entries: BatchBuf,
+    /// Small, as all of it is handed back with an error. A stripe that did not fit would be a preference less.
+    stripe: Option<u16>,
+    durability: Option<Durability>,
+    /// Those that can be gone back to, in the order in which they were set.
+    savepoints: Vec<(u64, BatchPoint)>,
+    next_savepoint: u64,
+}
+
+/// A point inside a [`Transaction`], made by [`Transaction::savepoint`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Savepoint {
+    transaction: TxId,
+    number: u64,
+}
+
+/// A transaction that was committed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct Committed {
+    /// Its id, which each of its records carries.
+    pub id: TxId,
+    /// Its records: their LSNs follow one another. Empty for a transaction without records, of which nothing is in the log.
+    pub lsns: LsnRange,
+}
+
+impl Transaction {
+    fn begin(log: LogRef, stripe: Option<usize>) -> Result<Transaction> {
+        let stripe = stripe.and_then(|stripe| u16::try_from(stripe).ok());
+        log.check_open()?;
+        let Some(id) = log.next_transaction() else {
+            let what = "this log cannot number another transaction: an opening has 2^42 of them, and a log 2^22 openings with any";
+            return Err(Error::refused(&log.path, what.to_owned()));
+        };
+        let entries = BatchBuf::new(log.max_record_bytes);
+        Ok(Transaction {
+            log,
+            id,
+            entries,
+            stripe,
+            durability: None,
+            savepoints: Vec::new(),
+            next_savepoint: 1,
+        })
+    }
+
+    /// Its id, which no other transaction of the log has.
+    pub fn id(&self) -> TxId {
+        self.id
+    }
+
+    /// Sets when [`Transaction::commit`] returns, whatever the mode of the log says.
+    pub fn durability(mut self, durability: Durability) -> Transaction {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Adds a record. [`Transaction::append_with`] has more to say about it.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if `kind` is above 239, or if the transaction would be larger than
+    /// [`max_record_bytes`](crate::Options#structfield.max_record_bytes), where each record counts 40 bytes beside its payload and
+    /// the commit 24. The transaction is as it was before.
+    pub fn append(&mut self, kind: u8, payload: impl AsRef<[u8]>) -> Result<&mut Transaction> {
+        self.append_with(Append::new(payload.as_ref()).kind(kind))
+    }
+
+    /// Adds a record with pieces or a schema; when it is durable is the transaction's to say, so the record's own durability is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// As [`Transaction::append`].
+    pub fn append_with(&mut self, append: Append<'_>) -> Result<&mut Transaction> {
+        let before = self.entries.point();
+        if self.entries.is_empty() {
+            self.push_commit().map_err(|error| self.log.error(error))?;
+        }
+        let append = append.of_transaction(self.id);
+        if let Err(error) = append.with_parts(|parts| self.entries.push_parts(&parts)) {
+            self.entries.go_back(before);
+            return Err(self.log.error(error));
+        }
+        Ok(self)
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.entries.len().saturating_sub(1)
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Notes how far it has come, to go back to.
+    pub fn savepoint(&mut self) -> Savepoint {
+        let number = self.next_savepoint;
+        self.next_savepoint += 1;
+        self.savepoints.push((number, self.entries.point()));
+        Savepoint { transaction: self.id, number }
+    }
+
+    /// Forgets the records since `savepoint` was set, and the savepoints since then. It can be gone back to again.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is a savepoint of another transaction, or was set behind one that this
+    /// transaction has gone back to since. The transaction is as it was before.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        let found = self.savepoints.binary_search_by_key(&savepoint.number, |&(number, _)| number);
+        let known = found.ok().filter(|_| savepoint.transaction == self.id);
+        let Some((index, &(_, point))) = known.and_then(|index| Some((index, self.savepoints.get(index)?)))
+        else {
+            let what = format!(
+                "savepoint {} of transaction {} is none of transaction {} now",
+                savepoint.number, savepoint.transaction, self.id
+            );
+            return Err(Error::refused(&self.log.path, what));
+        };
+        self.entries.go_back(point);
+        self.savepoints.truncate(index + 1);
+        Ok(())
+    }
+
+    /// Appends the records, waits for space if it must and then as the durability says: one batch, one sync. Without records
+    /// there is nothing to append, and it returns at once.
+    ///
+    /// # Errors
+    /// As [`Wal::append`].
+    pub fn commit(mut self) -> Result<Committed> {
+        if self.is_empty() {
+            self.log.check_open()?;
+            return Ok(Committed {
+                id: self.id,
+                lsns: LsnRange::with_count(self.log.engine.last_lsn().next(), 0),
+            });
+        }
+        self.complete_commit();
+        let commit = Commit::Wait(self.durability.unwrap_or(self.log.durability));
+        let how = How { stripe: self.stripe.map(usize::from), wait: Wait::Forever, commit };
+        let LsnRange { first, last } = self.log.append_batch(&self.entries, how)?;
+        Ok(Committed { id: self.id, lsns: LsnRange { first: first.next(), last } })
+    }
+
+    /// Appends the records if there is room now. Waits for nothing; the transaction comes back with the error. The LSNs of the
+    /// ticket are those of the commit and, behind it, of the records.
+    ///
+    /// # Errors
+    /// As [`Wal::submit`], and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a transaction without records.
+    pub fn submit(mut self) -> Result<Ticket, AppendError<Transaction>> {
+        self.complete_commit();
+        let commit = Commit::Later(self.durability.unwrap_or(self.log.durability));
+        match self.log.append_batch(
+            &self.entries,
+            How { stripe: self.stripe.map(usize::from), wait: Wait::Never, commit },
+        ) {
+            Ok(lsns) => Ok(Ticket::new(self.log, lsns)),
+            Err(error) => Err(AppendError::new(error, self)),
+        }
+    }
+
+    /// Gives it up. Nothing of it is in the log, and dropping it does the same.
+    pub fn abort(self) {}
+
+    /// Adds the commit, before the first record.
+    fn push_commit(&mut self) -> Result<(), braidlog_engine::EngineError> {
+        let payload = self.commit_of(0);
+        let pieces = [std::io::IoSlice::new(&payload)];
+        self.entries.push_parts(&EntryParts { kind: Kind::TX_COMMIT, fields: &[], pieces: &pieces })
+    }
+
+    /// Lets the commit say how many records there are.
+    fn complete_commit(&mut self) {
+        if !self.is_empty() {
+            let payload = self.commit_of(self.len() as u64);
+            self.entries.rewrite_first(&payload);
+        }
+    }
+
+    fn commit_of(&self, records: u64) -> [u8; 24] {
+        TxCommit { transaction: self.id, begin: None, records }.encode()
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("id", &self.id).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// # Transactions
+impl Wal {
+    /// Begins a transaction: records that take effect together, or not at all. Waits for nothing.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed); [`InvalidInput`](crate::ErrorKind::InvalidInput) when the log has been opened four
+    /// million times, or has begun as many million transactions since it was.
+    pub fn begin(&self) -> Result<Transaction> {
+        Transaction::begin(self.log.clone(), None)
+    }
+}
+
+/// # Transactions
+impl Writer {
+    /// As [`Wal::begin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin(&self) -> Result<Transaction> {
+        Transaction::begin(self.log.clone(), Some(self.stripe))
+    }
+}
