@@ -86,7 +86,8 @@ impl Wal {
 /// # Backup
 impl ReadOnly {
     /// Backs the log up into the directory `dest`, as [`Wal::backup`], up to what can be read now: beside a writer in
-    /// another process, or of a log that nobody has open.
+    /// another process, or of a log that nobody has open. What an earlier backup there has, perhaps one that the writer made,
+    /// it keeps, although a reader cannot see as far yet.
     ///
     /// # Errors
     /// As [`Wal::backup`] and [`ReadOnly::last_lsn`].

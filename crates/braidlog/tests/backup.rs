@@ -178,6 +178,51 @@ fn a_backup_that_went_on_as_a_log_of_its_own_is_left_alone() {
     assert_eq!(assert_backup(&small(&disk, &clock)), (Lsn(1), last));
 }
 
+/// A process beside the writer sees no further than the last mark, which the next round brings. The segment that a rotation had
+/// begun lay behind it, and the backup had it.
+#[test]
+fn a_backup_by_another_process_goes_on_from_one_that_the_writer_made() {
+    let (disk, clock, wal) = log();
+    fill(&wal, 2);
+    let segments = bases(&disk, PATH).len();
+    while bases(&disk, PATH).len() == segments {
+        append(&wal, 1);
+    }
+    let other = small(&disk, &clock).open_read_only(PATH).unwrap();
+    for _ in 0..3 {
+        let last = wal.durable_lsn();
+        wal.backup(DEST).unwrap();
+        assert!(other.last_lsn().unwrap() < last, "no mark tells of the last record");
+        let report = other.backup(Backup::new(), DEST, |_| ()).unwrap();
+        assert_eq!(
+            (report.last_lsn, report.copied + report.linked),
+            (last, 0),
+            "nothing is taken back or brought"
+        );
+        assert_eq!(assert_backup(&small(&disk, &clock)), (Lsn(1), last));
+        append(&wal, 1);
+    }
+}
+
+#[test]
+fn a_backup_that_has_more_than_the_log_is_left_alone() {
+    let (disk, clock, wal) = log();
+    fill(&wal, 1);
+    let older = disk.crash_clone(1, Profile::Kept);
+    append(&wal, 1);
+    let last = wal.durable_lsn();
+    wal.backup(DEST).unwrap();
+    // The log as it was before, and the backup as it is.
+    older.open_dir(Path::new(DEST), true).unwrap();
+    for (name, _) in disk.list_raw(DEST) {
+        older.put_raw(format!("{DEST}/{name}"), &disk.read_raw(format!("{DEST}/{name}")));
+    }
+    let log = small(&older, &clock).open_read_only(PATH).unwrap();
+    let error = log.backup(Backup::new(), DEST, |_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
+    assert_eq!(assert_backup(&small(&older, &clock)), (Lsn(1), last));
+}
+
 #[test]
 fn a_backup_beside_another_process_is_not_fooled_by_a_truncation_under_it() {
     let (disk, clock, wal) = log();

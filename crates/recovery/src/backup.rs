@@ -24,12 +24,12 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use braidlog_format::{CheckpointName, LogId, Lsn, ManifestCheckpoint, SegmentName};
+use braidlog_format::{CheckpointName, LogId, Lsn, MANIFEST_NAME, ManifestCheckpoint, SegmentName};
 use braidlog_storage::{Clock, LogDir};
 
 use crate::chain::{self, Chain, End, Segment};
 use crate::window::{STREAM_LEN, Window};
-use crate::{Manifest, Pins, RecoveryError, dir, loss};
+use crate::{ForeignFile, Manifest, Pins, RecoveryError, dir, loss, tail};
 
 use copy::Copier;
 use target::Target;
@@ -84,8 +84,8 @@ pub struct BackupReport {
     pub duration: Duration,
 }
 
-/// Backs the log in `from` up into `to`, up to the last LSN that `durable` says is durable. What an earlier backup left in
-/// `to` is used.
+/// Backs the log in `from` up into `to`, up to the last LSN that `durable` says is durable, or that an earlier backup in
+/// `to` ends with. What that left there is used.
 ///
 /// The caller holds the lock of `to`; the writer of `from` may go on. In the writer's own process it has
 /// `pins`, and gives nothing up meanwhile.
@@ -141,6 +141,8 @@ struct Source<'a> {
     chain: Chain,
     /// The last LSN of the backup.
     last: Lsn,
+    /// Whether the log has not all that the backup before has.
+    falls_short: bool,
 }
 
 fn attempt(
@@ -151,7 +153,7 @@ fn attempt(
     durable: &mut dyn FnMut() -> Result<Lsn, RecoveryError>,
     progress: &mut dyn FnMut(BackupProgress),
 ) -> Result<BackupReport, Ended> {
-    let mut source = Source::look(from, durable)?;
+    let mut source = Source::look(from, durable, &Manifest::load(to)?)?;
     let checkpoints = std::mem::take(&mut source.checkpoints);
     let log_id = source.log_id();
     let mut target = Target::open(to, clock, log_id)?;
@@ -159,6 +161,10 @@ fn attempt(
     let losses = source.unless_moved(loss::recorded(from, &source.manifest, &mut |_| Ok(())))?;
     target.check(&source.chain, source.manifest.log_start, &losses)?;
     target.check_not(from)?;
+    if source.falls_short {
+        let (file, what) = (MANIFEST_NAME.to_owned(), ForeignFile::Diverged);
+        return Err(RecoveryError::Foreign { file, what }.into());
+    }
     let mut manifest = source.manifest.clone();
     manifest.durable = source.last;
     let is_whole = target.is_whole(source.manifest.log_start)?;
@@ -202,13 +208,20 @@ impl<'a> Source<'a> {
     fn look(
         from: &'a Arc<dyn LogDir>,
         durable: &mut dyn FnMut() -> Result<Lsn, RecoveryError>,
+        before: &Manifest,
     ) -> Result<Source<'a>, Ended> {
         let manifest = Manifest::load(from)?;
         // What the manifest vouches for is durable, also where no mark in the log says so yet.
         let vouched = manifest.checkpoints.iter().map(|checkpoint| checkpoint.lsn).max();
         let last = durable()?.max(manifest.durable).max(vouched.unwrap_or(Lsn::ZERO));
-        let mut source =
-            Source { dir: from, manifest, checkpoints: Vec::new(), chain: Chain::default(), last };
+        let mut source = Source {
+            dir: from,
+            manifest,
+            checkpoints: Vec::new(),
+            chain: Chain::default(),
+            last,
+            falls_short: false,
+        };
         for checkpoint in &source.manifest.checkpoints {
             let opened = Window::open(from, &checkpoint_name(checkpoint), STREAM_LEN);
             source.checkpoints.push((*checkpoint, source.unless_moved(opened)?));
@@ -227,10 +240,30 @@ impl<'a> Source<'a> {
             }
         };
         source.chain = source.unless_moved(inspected)?;
+        if before.durable > source.last && before.log_id() == Some(source.log_id()) {
+            source.falls_short = !source.unless_moved(source.reaches(before.durable))?;
+            if !source.falls_short {
+                source.last = before.durable;
+            }
+        }
         // One that begins above the end holds nothing of the backup. But a log has the segment with which it starts.
-        let start = source.manifest.log_start;
-        source.chain.segments.retain(|segment| segment.header.base <= last.max(start));
+        let end = source.last.max(source.manifest.log_start);
+        source.chain.segments.retain(|segment| segment.header.base <= end);
         Ok(source)
+    }
+
+    /// Whether the log has the record `lsn`, with which the backup before ended. Then it is durable: that backup may have
+    /// been made by the writer's process, which knows more than any mark in the log tells others.
+    fn reaches(&self, lsn: Lsn) -> Result<bool, RecoveryError> {
+        let Some(last) = self.chain.last() else { return Ok(false) };
+        if lsn < last.header.base {
+            return Ok(true);
+        }
+        match copy::end_of(self.dir, last, lsn) {
+            // A log that is as it should be may be shorter: another than the backup is of.
+            Err(RecoveryError::Damaged(_)) => tail::examine(self.dir, last).map(|_| false),
+            reached => reached.map(|_| true),
+        }
     }
 
     fn log_id(&self) -> LogId {

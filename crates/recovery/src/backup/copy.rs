@@ -1,11 +1,12 @@
 //! Bringing the files of a log into its backup: those that are there already, by a link, by a copy, or cut and sealed.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use braidlog_format::{
     BLOCK_LEN, EntryHeader, Flags, Kind, Lsn, LsnRange, ManifestCheckpoint, PadLen, Seal, pad_len,
 };
-use braidlog_storage::{LogFile, write_all_at};
+use braidlog_storage::{LogDir, LogFile, write_all_at};
 
 use super::target::Target;
 use super::{BackupProgress, BackupReport, Ended, Source, last_of, name_of};
@@ -118,7 +119,7 @@ impl<'a> Copier<'a> {
             self.unchanged(self.target.len_of(&name).unwrap_or(0));
             return Ok(());
         }
-        let end = self.source.unless_moved(self.end_of(segment, up_to))?;
+        let end = self.source.unless_moved(end_of(self.source.dir, segment, up_to))?;
         let mut window = self.open(&name)?;
         let temporary = self.target.temporary()?;
         let copied = self.copy(&mut window, &*temporary, end.len()).and_then(|()| {
@@ -236,24 +237,6 @@ impl<'a> Copier<'a> {
         }
     }
 
-    /// Where the last segment ends in the backup: behind `up_to`, and behind the batch that it belongs to.
-    fn end_of(&self, segment: &Segment, up_to: Lsn) -> Result<EndOfBackup, RecoveryError> {
-        let mut window = Window::open(self.source.dir, &segment.name, STREAM_LEN)?;
-        // A seal of the log's own says all that ours would, and more.
-        if let Some(facts) = seal::at_end(&mut window, &segment.header)?
-            && facts.last_lsn == up_to
-        {
-            return Ok(EndOfBackup::Sealed(facts.end));
-        }
-        let mut scan = Scan::new(window, &segment.header);
-        while scan.at.next <= up_to || scan.at.batch_open {
-            if let Step::Stop(stop) = scan.step()? {
-                return Err(tail::damage(&scan.window, &scan.at, &stop, Some(up_to)));
-            }
-        }
-        Ok(EndOfBackup::Cut(scan.at))
-    }
-
     fn count(&mut self, len: u64) {
         self.report.bytes += len;
         self.tell(len);
@@ -265,8 +248,30 @@ impl<'a> Copier<'a> {
     }
 }
 
+/// Where the last segment ends in the backup: behind `up_to`, and behind the batch that it belongs to.
+pub(super) fn end_of(
+    dir: &Arc<dyn LogDir>,
+    segment: &Segment,
+    up_to: Lsn,
+) -> Result<EndOfBackup, RecoveryError> {
+    let mut window = Window::open(dir, &segment.name, STREAM_LEN)?;
+    // A seal of the log's own says all that ours would, and more.
+    if let Some(facts) = seal::at_end(&mut window, &segment.header)?
+        && facts.last_lsn == up_to
+    {
+        return Ok(EndOfBackup::Sealed(facts.end));
+    }
+    let mut scan = Scan::new(window, &segment.header);
+    while scan.at.next <= up_to || scan.at.batch_open {
+        if let Step::Stop(stop) = scan.step()? {
+            return Err(tail::damage(&scan.window, &scan.at, &stop, Some(up_to)));
+        }
+    }
+    Ok(EndOfBackup::Cut(scan.at))
+}
+
 /// Where the last segment of a backup ends.
-enum EndOfBackup {
+pub(super) enum EndOfBackup {
     /// Behind the seal of the log's own, at this offset.
     Sealed(u64),
     /// Behind a record, with a seal to be written.
