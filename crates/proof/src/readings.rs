@@ -192,7 +192,12 @@ impl Run {
 
     fn check_replays(&mut self, log: &Handle<'_>, all: &[Record]) {
         let (first, last) = (log.first_lsn(), all.last().map_or(Lsn::ZERO, |record| record.lsn));
-        let among = |rng: &mut Rng| Lsn(first.0 + rng.below(last.next().0 - first.0 + 1));
+        // Beside a writer there may be more by now: nothing is asked of what lies behind the last record that is known.
+        let end = if log.is_beside_a_writer() { last } else { last.next() };
+        if end < first {
+            return;
+        }
+        let among = |rng: &mut Rng| Lsn(first.0 + rng.below(end.0 - first.0 + 1));
 
         // By several threads, in much memory or little.
         let threads = 2 + self.rng.index(6);
@@ -278,7 +283,7 @@ impl Run {
         for _ in 0..8 {
             let lsn = among(&mut self.rng);
             let expected = all.iter().find(|record| record.lsn == lsn);
-            assert!(log.read(lsn).as_ref() == expected, "LSN {lsn}, read alone");
+            assert!(log.read(lsn).as_ref() == expected, "LSN {lsn} of {first} to {last}, read alone");
         }
         self.counts.add("readings", 7);
     }
@@ -401,6 +406,13 @@ impl Handle<'_> {
         match self {
             Handle::Writer(wal) => wal.first_lsn(),
             Handle::Reader(reader) => reader.first_lsn().expect("nothing is wrong with the log"),
+        }
+    }
+
+    fn is_beside_a_writer(&self) -> bool {
+        match self {
+            Handle::Writer(_) => false,
+            Handle::Reader(reader) => reader.is_live().expect("the simulated disk tells"),
         }
     }
 
