@@ -95,11 +95,14 @@ fn every_record_comes_once_and_in_order_while_sixteen_threads_write() {
         let ahead = thread::spawn(move || collect(ahead));
         let from = wal.last_lsn().0 as usize + 9;
         write_from_16_threads(&wal, 20);
+        // A segment goes on beyond its size while the file for the next is late.
+        while small_log::bases(&disk, PATH).len() <= 3 {
+            write_from_16_threads(&wal, 20);
+        }
         wal.close().unwrap();
 
         let wal = on(&disk, mode).open(PATH).unwrap();
         let all: Vec<Record> = wal.iter(..).unwrap().collect::<Result<_>>().unwrap();
-        assert!(all.len() > 1000 && small_log::bases(&disk, PATH).len() > 3);
         assert!(all.iter().zip(1..).all(|(record, lsn)| record.lsn == Lsn(lsn)));
         assert_eq!(first.join().unwrap(), all);
         assert_eq!(late.join().unwrap(), all[99..]);
