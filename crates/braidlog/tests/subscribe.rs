@@ -289,9 +289,12 @@ fn what_was_not_given_yet_is_not_truncated_and_what_was_is_let_go() {
     wal.checkpoint(wal.durable_lsn(), |_| Ok(())).unwrap();
     let truncate = || wal.truncate_before(Lsn(3 * small_log::PER_SEGMENT)).unwrap();
     assert_eq!(truncate(), Lsn::FIRST, "nothing was given yet");
+    let bases = small_log::bases(&disk, PATH);
     for lsn in 1..=3 * small_log::PER_SEGMENT {
         let record = subscription.try_next().unwrap().unwrap();
         assert_eq!((record.lsn, record.payload), (Lsn(lsn), small_log::payload(Lsn(lsn))));
+        let base = bases.iter().rfind(|base| **base <= lsn).unwrap();
+        assert_eq!(truncate(), Lsn(*base), "LSN {lsn} was given, and what stands behind it not yet");
     }
     let first = truncate();
     assert!(first > Lsn::FIRST, "the segments that were given are let go");

@@ -105,7 +105,7 @@ enum Command {
         /// What the pairs are drawn from
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Only this damage, by the name that a failure gave it
+        /// Only this damage, by the name that a failure gave it; or `beside`: all of what stands beside the segments
         #[arg(long)]
         only: Option<String>,
     },

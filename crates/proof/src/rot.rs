@@ -69,11 +69,15 @@ pub fn run(options: &Options) -> Counts {
     counts
 }
 
-/// Runs one damage again, by the name that a failure gave: `<log>:<damage>`.
+/// Runs one damage again, by the name that a failure gave, `<log>:<damage>`; or, named `beside`, all damages to what stands
+/// beside the segments.
 ///
 /// # Panics
 /// As [`run`], and if there is no such damage.
 pub fn replay(name: &str) -> Counts {
+    if name == "beside" {
+        return beside::run(1);
+    }
     let (label, damage) = name.split_once(':').unwrap_or_else(|| panic!("`{name}` names no log and damage"));
     let log = Log::all().into_iter().find(|log| log.label == label);
     let log = log.unwrap_or_else(|| panic!("there is no log `{label}`"));

@@ -102,6 +102,10 @@ pub(crate) fn list(dir: &Arc<dyn LogDir>) -> Result<Listing, RecoveryError> {
         }
     }
     listing.segments.sort_unstable_by_key(|file| (file.base, file.is_packed));
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("packed_wins_over_its_original") {
+        listing.segments.sort_by_key(|file| (file.base, !file.is_packed));
+    }
     let repeated = &mut listing.repeated;
     listing.segments.dedup_by(|file, before| {
         let is_repeated = file.base == before.base;

@@ -101,6 +101,11 @@ pub fn fork(
     // Nothing is given up, or used again, from here on.
     let _pin = reader.pins().pin_all();
     let source = Source::look(reader, last, how.until)?;
+    #[cfg(braidlog_sabotage)]
+    let how = match source.manifest.log_id() {
+        Some(log_id) if braidlog_sabotage::is("fork_keeps_the_identity") => ForkHow { log_id, ..how },
+        _ => how,
+    };
     let forked = Forking { source, to, how }.run();
     if forked.is_err() {
         // What cannot be removed now is refused by whoever opens it.
@@ -160,6 +165,10 @@ impl Forking<'_> {
         let store = ManifestStore::new(Arc::clone(self.to), clock, log_id, Arc::new(Manifest::default()));
         let mut refused = Manifest::starting_at(log_start);
         refused.durable = until.next();
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("fork_shown_before_it_is_whole") {
+            refused.durable = log_start.prev();
+        }
         store.replace(refused)?;
         let (checkpoints, passed_over) = self.checkpoints()?;
         let leads = checkpoints.iter().any(|named| named.replay_from >= log_start);
@@ -253,6 +262,11 @@ impl Forking<'_> {
             return Ok(cut.done);
         }
         cut.segment_of(log_start)?;
+        #[cfg(braidlog_sabotage)]
+        let until = match bases.iter().find(|base| **base > until) {
+            Some(behind) if braidlog_sabotage::is("fork_goes_on_to_the_end_of_a_segment") => behind.prev(),
+            _ => until,
+        };
         let mut records = reader.iter(log_start, until)?;
         if let Some(ahead) = cut.forking.how.ahead {
             records = records.read_ahead(ahead);
@@ -329,9 +343,12 @@ impl Cutter<'_, '_> {
         while let Some(base) = self.bases.pop_if(|base| *base <= lsn) {
             self.finish()?;
             let old = self.forking.header(base)?;
+            let salt = salt(self.forking.how.seed, base);
+            #[cfg(braidlog_sabotage)]
+            let salt = if braidlog_sabotage::is("fork_keeps_the_salts") { old.salt } else { salt };
             let header = SegmentHeader {
                 log_id: self.forking.how.log_id,
-                salt: salt(self.forking.how.seed, base),
+                salt,
                 // The first one may name a segment that is gone.
                 predecessor: self.before.map_or(old.predecessor, |before| before.predecessor),
                 ..old

@@ -49,16 +49,15 @@ pub(crate) fn mend(
     new_log_id: LogId,
 ) -> Result<Vec<String>, RecoveryError> {
     let log_id = survey.log_id.unwrap_or(new_log_id);
-    note_losses(dir, clock, manifest, plan, log_id)?;
     let mut mending = Mending { dir, survey, plan, log_id, quarantine, kept: Vec::new() };
-    mending.set_aside()?;
-    let mut before = None;
-    for (index, planned) in plan.segments.iter().enumerate() {
-        before = match planned.action {
-            Action::Keep => mending.kept_end(planned),
-            Action::Rewrite | Action::Make => mending.write(index, planned, before)?,
-        };
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("given_up_recorded_last") {
+        mending.change_files()?;
+        note_losses(dir, clock, manifest, plan, log_id)?;
+        return Ok(mending.kept);
     }
+    note_losses(dir, clock, manifest, plan, log_id)?;
+    mending.change_files()?;
     Ok(mending.kept)
 }
 
@@ -70,6 +69,10 @@ fn note_losses(
     plan: &RepairPlan,
     log_id: LogId,
 ) -> Result<(), RecoveryError> {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("given_up_not_recorded") {
+        return Ok(());
+    }
     let store = ManifestStore::new(Arc::clone(dir), Arc::clone(clock), log_id, Arc::new(manifest));
     store.change(|manifest| {
         manifest.durable = manifest.durable.max(plan.bound);
@@ -98,6 +101,19 @@ impl Mending<'_, '_> {
         self.survey.files.get(planned.file?)
     }
 
+    /// Makes the files those of the plan.
+    fn change_files(&mut self) -> Result<(), RecoveryError> {
+        self.set_aside()?;
+        let mut before = None;
+        for (index, planned) in self.plan.segments.iter().enumerate() {
+            before = match planned.action {
+                Action::Keep => self.kept_end(planned),
+                Action::Rewrite | Action::Make => self.write(index, planned, before)?,
+            };
+        }
+        Ok(())
+    }
+
     /// Moves the files that are no part of the log any more, the last one first.
     fn set_aside(&mut self) -> Result<(), RecoveryError> {
         for &index in self.plan.set_aside.iter().rev() {
@@ -112,6 +128,10 @@ impl Mending<'_, '_> {
 
     /// Moves the packed file of a segment that is there as it was before, too: nobody is to take it for the segment.
     fn move_repeated(&mut self, file: &Surveyed) -> Result<(), RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("packed_file_of_a_damaged_segment_left") {
+            return Ok(());
+        }
         let packed = PackedName(file.base).to_string();
         if self.survey.repeated.contains(&packed) {
             let report = report(file, self.plan, "It is the packed file of a segment that was damaged.");
@@ -236,6 +256,8 @@ impl Mending<'_, '_> {
         };
         // What a seed takes from the offset is the same for all salts.
         let moved = Salt(0).seed(last.offset).wrapping_sub(Salt(0).seed(offset));
+        #[cfg(braidlog_sabotage)]
+        let moved = if braidlog_sabotage::is("salt_of_a_rewritten_segment_kept") { 0 } else { moved };
         Ok(Salt(salt.0.wrapping_add(moved)))
     }
 

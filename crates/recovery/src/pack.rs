@@ -211,6 +211,10 @@ impl Packing {
             return self.give_up(PackingEnd::NotNow);
         }
         let (unfinished, name) = (unfinished_packed_name(self.base), PackedName(self.base).to_string());
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("original_removed_before_the_packed_has_its_name") {
+            let _ = self.dir.remove(&SegmentName(self.base).to_string());
+        }
         // One that has the name is of an earlier attempt, in which the original stayed.
         self.dir.rename(&unfinished, &name, true).map_err(RecoveryError::io("rename", unfinished))?;
         self.stage = Stage::Ended(PackingEnd::Packed(packed));
@@ -359,6 +363,11 @@ impl Writing {
             return Err(RecoveryError::damaged(name, last.offset, lsns, DamageCause::LastEntryDiffers));
         }
         frames.cut(Way::Packed)?;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("packed_index_off_by_a_frame") {
+            let mut lsn = Lsn::ZERO;
+            frames.places.iter_mut().rev().for_each(|place| std::mem::swap(&mut place.lsn, &mut lsn));
+        }
         // The seal begins with the header of an entry; what follows the entries of a segment without one may be anything.
         frames.pending_lsn = if named.sealed { scan.at.next } else { Lsn::ZERO };
         self.is_checked = true;
@@ -510,6 +519,10 @@ impl Comparing {
 
     /// Goes on for about `bytes` bytes; whether that was all.
     fn step(&mut self, bytes: u64) -> Result<bool, RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("packed_not_compared") {
+            return Ok(true);
+        }
         let end = self.offset.saturating_add(bytes.max(1)).min(self.packed.plain_bytes);
         while self.offset < end {
             let at = self.offset;

@@ -129,6 +129,13 @@ impl PackedFile {
     /// behind: so no other frame is unpacked for it.
     pub(crate) fn later_of(&self, point: IndexPoint, lsn: Lsn) -> IndexPoint {
         let frame = self.points().rfind(|point| point.lsn <= lsn);
+        #[cfg(braidlog_sabotage)]
+        let frame = match frame {
+            frame if braidlog_sabotage::is("frame_behind_the_record") => {
+                self.points().find(|point| point.lsn > lsn).or(frame)
+            }
+            frame => frame,
+        };
         frame.filter(|frame| frame.offset > point.offset).unwrap_or(point)
     }
 

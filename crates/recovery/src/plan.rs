@@ -139,6 +139,10 @@ pub(crate) fn plan(survey: &Survey, policy: DamagePolicy) -> RepairPlan {
         Planner { survey, policy, segments: Vec::new(), set_aside: Vec::new(), next: survey.start };
     match policy {
         DamagePolicy::Refuse => {}
+        #[cfg(braidlog_sabotage)]
+        DamagePolicy::UntilDamage if braidlog_sabotage::is("until_damage_goes_on_behind_it") => {
+            planner.skip_damaged();
+        }
         DamagePolicy::UntilDamage => planner.until_damage(),
         DamagePolicy::SkipDamaged => planner.skip_damaged(),
     }

@@ -42,6 +42,10 @@ impl<'a> Quarantine<'a> {
         name: &str,
         report: &str,
     ) -> Result<String, RecoveryError> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("damaged_file_kept_nowhere") {
+            return Ok(format!("{}/{name}", self.directory(0)?.0));
+        }
         for number in 0.. {
             let (path, to) = self.directory(number)?;
             let placed = place(dir, name, &to)?;
@@ -150,5 +154,9 @@ fn create(dir: &Arc<dyn LogDir>, name: &str) -> Result<Arc<dyn LogFile>, Recover
 }
 
 fn sync(dir: &Arc<dyn LogDir>) -> Result<(), RecoveryError> {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("quarantine_not_synced") {
+        return Ok(());
+    }
     dir.sync().map_err(RecoveryError::io("sync", path_of(dir)))
 }

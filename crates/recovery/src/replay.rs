@@ -378,6 +378,10 @@ impl Records {
             if open.successor == Some(open.scan.at.next) {
                 self.passed = self.passed.saturating_add(open.passed());
                 let next = self.cross()?;
+                #[cfg(braidlog_sabotage)]
+                if self.follows && braidlog_sabotage::is("seam_between_segments_skipped") {
+                    self.next = next.header.base.next();
+                }
                 self.open = Some(next);
                 self.move_pin();
                 continue;
@@ -435,6 +439,10 @@ impl Records {
 
     /// Lets go of the segments before the open one.
     fn move_pin(&mut self) {
+        #[cfg(braidlog_sabotage)]
+        if self.follows && braidlog_sabotage::is("subscription_lets_go_of_what_it_has_not_given") {
+            self.pin = None;
+        }
         if let Some(pin) = &mut self.pin {
             pin.move_to(self.next);
         }

@@ -182,7 +182,10 @@ impl SegmentWriter {
         seal.encode(&mut payload);
         self.put(Kind::SEAL, Flags::NONE, &payload);
         self.write()?;
-        if let Some(file) = &self.file {
+        let file = self.file.as_ref();
+        #[cfg(braidlog_sabotage)]
+        let file = file.filter(|_| !braidlog_sabotage::is("rewritten_segment_not_synced"));
+        if let Some(file) = file {
             file.sync_all().map_err(RecoveryError::io("sync", self.name.as_str()))?;
         }
         let predecessor = last.map(|last| Predecessor {

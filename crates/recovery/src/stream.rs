@@ -224,6 +224,10 @@ impl StreamWriter {
         if self.header.kind == StreamKind::Checkpoint && braidlog_sabotage::is("checkpoint_named_unsynced") {
             return Ok(());
         }
+        #[cfg(braidlog_sabotage)]
+        if self.header.kind == StreamKind::Packed && braidlog_sabotage::is("packed_named_unsynced") {
+            return Ok(());
+        }
         self.synced = self.written;
         self.file.sync_all().map_err(RecoveryError::io("sync", self.name.as_str()))
     }

@@ -336,6 +336,10 @@ impl Opened {
 
 /// The most records that as many bytes can have been, the last of them perhaps cut.
 fn records_max(bytes: u64) -> u64 {
+    #[cfg(braidlog_sabotage)]
+    if braidlog_sabotage::is("ruined_records_counted_as_none") {
+        return 0;
+    }
     bytes.div_ceil(ENTRY_HEADER_LEN)
 }
 
@@ -579,6 +583,10 @@ impl Reading<'_, '_> {
         let at = self.scan.at;
         if let Stop::Invalid(_, Some(proved)) = stop {
             self.scan.skip(proved);
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("rest_of_a_lost_batch_kept") {
+                return Ok(Some(false));
+            }
             return Ok(Some(self.scan.at.batch_open));
         }
         let limit = self.limit.unwrap_or(Lsn::MAX);

@@ -159,6 +159,8 @@ pub fn resolve(
         At::RestorePoint(name) => manifest.restore_point(name).map_or(Lsn::ZERO, |point| point.lsn),
         At::Lsn(_) | At::TimeNs(_) | At::When(_) => Lsn::ZERO,
     };
+    #[cfg(braidlog_sabotage)]
+    let named = if braidlog_sabotage::is("reader_stops_before_a_restore_point") { Lsn::ZERO } else { named };
     let log = Log { reader, first, last: last.max(named).max(first.prev()) };
     log.resolve(target, manifest).map_err(|error| match error {
         TargetError::Recovery(error) => TargetError::Recovery(log.unless_truncated(error)),
@@ -175,6 +177,9 @@ struct Log<'a> {
 impl Log<'_> {
     fn resolve(&self, target: &Target, manifest: &Manifest) -> Result<Lsn, TargetError> {
         let excluded = |lsn: Lsn| if target.is_exclusive { lsn.prev() } else { lsn };
+        #[cfg(braidlog_sabotage)]
+        let excluded =
+            |lsn: Lsn| if braidlog_sabotage::is("exclusive_point_included") { lsn } else { excluded(lsn) };
         let wanted = match &target.at {
             At::Lsn(lsn) if *lsn > self.last => {
                 return Err(TargetError::BehindEnd { wanted: *lsn, last: self.last });
@@ -246,6 +251,10 @@ impl Log<'_> {
     /// The last record up to `wanted` that ends a batch.
     fn whole_batches(&self, wanted: Lsn) -> Result<Lsn, RecoveryError> {
         if wanted < self.first || wanted >= self.last {
+            return Ok(wanted);
+        }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("half_a_batch_before_a_point") {
             return Ok(wanted);
         }
         let mut back = 0;

@@ -5,9 +5,7 @@
 
 mod support;
 
-#[cfg(feature = "zstd")]
-use braidlog_format::Lsn;
-use braidlog_format::{ENTRY_HEADER_LEN, LsnRange};
+use braidlog_format::{ENTRY_HEADER_LEN, EntryHeader, Lsn, LsnRange};
 use braidlog_recovery::{DamagePolicy, LogReader, Recovered};
 use braidlog_sim::{Fault, Op, SimDisk};
 use support::packing::store_of;
@@ -102,6 +100,39 @@ fn what_stands_behind_a_lost_header_and_a_lost_beginning_is_no_torn_tail() {
             _ => assert_eq!(kept, []),
         }
     }
+}
+
+#[test]
+fn a_batch_of_which_one_record_is_damaged_is_lost_as_a_whole() {
+    let (disk, model) = log();
+    let batch = 3..=5;
+    for (lsn, into) in batch.clone().flat_map(|lsn| [(lsn, 0), (lsn, ENTRY_HEADER_LEN)]) {
+        let image = image_of(&disk);
+        image.flip_bit(segment_path(1), offset_of(&disk, 1, lsn) + into, 1);
+        let context = format!("LSN {lsn}, {into} bytes into it");
+        let found = repaired(&image, DamagePolicy::SkipDamaged, model.len() as u64, &context);
+        let kept = lsns(found.report.repaired.unwrap().outcome.kept);
+        let others: Vec<u64> = (1..=model.len() as u64).filter(|lsn| !batch.contains(lsn)).collect();
+        assert_eq!(kept, others, "{context}");
+    }
+}
+
+#[test]
+fn a_header_that_fits_by_chance_is_not_taken_for_the_next_entry() {
+    let disk = SimDisk::new();
+    let mut pen = Pen::new(&disk);
+    pen.records(&[b"one", &[2; 400], b"three"]).sync().records(&[b"four"]).sync();
+    let (bytes, at) = (disk.read_raw(segment_path(1)), offset_of(&disk, 1, 2));
+    let salt = header_of(&bytes).salt;
+    let header = EntryHeader::decode(bytes[at as usize..].first_chunk().unwrap(), salt, at).unwrap();
+    // In what is damaged stands what proves itself as a header of a record far ahead, whose payload is another.
+    disk.flip_bit(segment_path(1), at, 1);
+    let chance = EntryHeader { lsn: Lsn(1_000_000), payload_len: 64, ..header };
+    disk.write_raw(segment_path(1), at + 64, &chance.encode(salt, at + 64));
+    let found = repaired(&disk, DamagePolicy::SkipDamaged, 4, "a header by chance");
+    // The third may be the rest of a batch that began with the second.
+    assert_eq!(lsns(found.report.repaired.unwrap().outcome.kept), [1, 4]);
+    assert_eq!(found.tail.next_lsn, Lsn(5));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use braidlog_format::{Kind, Lsn};
 use braidlog_recovery::{
-    Disposed, LogReader, ManifestStore, Pins, ReadAhead, RecoveryError, SegmentState, truncate,
+    Disposed, LogReader, Manifest, ManifestStore, Pins, ReadAhead, RecoveryError, SegmentState, Target,
+    resolve, truncate,
 };
 use braidlog_sim::{Action, SimClock, SimDisk};
 use braidlog_storage::LockGuard;
@@ -214,6 +215,19 @@ fn reader_beside_another_writer_shows_the_highest_sync_mark_and_no_more() {
     assert_eq!(told, [(1, last(3), true, finished), (4, last(4), true, finished)]);
     drop(lock);
     assert_eq!(collect(&reader, 1, u64::MAX), expected(&pen.model, 1, 4));
+}
+
+#[test]
+fn restore_point_that_was_set_after_the_caller_looked_is_stood_at_all_the_same() {
+    let disk = SimDisk::new();
+    let mut pen = Pen::new(&disk);
+    pen.records(&[b"one", b"two", b"three"]).sync().records(&[b"behind it"]).sync();
+    let reader = LogReader::of_writer(open_dir(&disk), Lsn::FIRST);
+    let looked = Lsn(1);
+    let mut manifest = Manifest::default();
+    assert!(manifest.set_restore_point("here", Lsn(3), 0));
+    let stood_at = resolve(&Target::restore_point("here"), &reader, &manifest, looked);
+    assert_eq!(stood_at.unwrap(), Lsn(3));
 }
 
 #[test]

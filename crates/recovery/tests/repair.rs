@@ -386,6 +386,7 @@ fn a_repair_that_crashed_anywhere_is_made_again_with_the_same_result() {
             let reference = image_of(&durable_files);
             let expected = open_with(&reference, policy).unwrap();
             let expected_files = wal_files(&reference);
+            let set_aside = &expected.report.repaired.as_ref().expect("it was damaged").quarantined;
             let refused_before = recovered(&image_of(&durable_files)).is_err();
             let mut operations = 0;
             for after_effect in [false, true] {
@@ -426,6 +427,10 @@ fn a_repair_that_crashed_anywhere_is_made_again_with_the_same_result() {
                             assert_eq!(again.tail, expected.tail, "{context}");
                             assert_eq!(again.report.losses, expected.report.losses, "{context}");
                             assert!(wal_files(&after) == expected_files, "{context}");
+                            for name in set_aside {
+                                let is_kept = after.read_raw(path(name)) == reference.read_raw(path(name));
+                                assert!(is_kept, "{context}: {name} is another file");
+                            }
                         }
                     }
                 }

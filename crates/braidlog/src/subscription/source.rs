@@ -90,6 +90,13 @@ impl Drop for Source {
 }
 
 fn reached(log: &Log, beyond: Result<Option<Lsn>, EngineError>) -> Result<Reached> {
+    #[cfg(braidlog_sabotage)]
+    let beyond = match beyond {
+        Ok(Some(_)) if braidlog_sabotage::is("subscription_gives_what_is_written") => {
+            Ok(Some(log.engine.metrics().written_lsn))
+        }
+        beyond => beyond,
+    };
     match beyond {
         Ok(Some(durable)) => Ok(Reached::Durable(durable)),
         Ok(None) | Err(EngineError::TimedOut { .. }) => Ok(Reached::NoFurther),

@@ -89,8 +89,23 @@ pub const HARNESSES: &[Harness] = &[
     tests("retention", "braidlog", "retention"),
     only("retention, decided", "recovery", "lib", &["retention::"]),
     tests("truncated", "recovery", "truncated"),
+    only("packed", "recovery", "packed", &["reading_one_record", "beside_its_original"]),
+    tests("packing crash", "recovery", "packed_crash"),
+    only(
+        "repair",
+        "recovery",
+        "repair",
+        &["lost_header", "second_damage", "damaged_packed", "crashed_anywhere"],
+    ),
+    tests("given up", "recovery", "given_up"),
+    tests("points", "braidlog", "points"),
+    tests("fork", "braidlog", "fork"),
+    tests("partitions", "recovery", "partitioned"),
+    tests("subscription", "braidlog", "subscribe"),
     part("enumerate", &["enumerate", "--rounds", "60", "--threads", "1"]),
     part("kill", &["kill", "--rounds", "100"]),
+    part("readings", &["readings", "--rounds", "40", "--threads", "1"]),
+    part("followers", &["followers", "--rounds", "30", "--threads", "1"]),
     part("rot", &["rot", "--stride", "97", "--pairs", "500"]),
     part("single", &["single", "--rounds", "400", "--threads", "1"]),
     models("models: failure", "failure"),
@@ -107,6 +122,9 @@ pub const HARNESSES: &[Harness] = &[
     models("models: waiters", "waiters"),
     models("models: watch", "watch"),
 ];
+
+/// The crates that are built with zstd in them, so that packed segments are there to be wrong.
+const WITH_ZSTD: [&str; 2] = ["braidlog", "recovery"];
 
 /// The harness of this name.
 pub fn find(name: &str) -> Option<&'static Harness> {
@@ -221,6 +239,9 @@ impl Built {
             let package =
                 if directory == "braidlog" { directory.to_owned() } else { format!("braidlog-{directory}") };
             command.args(["-p", &package]);
+            if WITH_ZSTD.contains(&directory) {
+                command.args(["--features", &format!("{package}/zstd")]);
+            }
         }
         let output = command.stderr(Stdio::inherit()).output().expect("cargo can be run");
         assert!(output.status.success(), "the harnesses do not compile with the bugs in them");

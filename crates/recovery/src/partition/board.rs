@@ -108,6 +108,10 @@ impl Board {
         let work = self.work.get(thread)?;
         loop {
             let queue = queues.of.get_mut(thread)?;
+            #[cfg(braidlog_sabotage)]
+            if queue.waiting.len() > 1 && braidlog_sabotage::is("order_within_a_key_broken") {
+                queue.waiting.swap(0, 1);
+            }
             if let Some(chunk) = queue.waiting.pop_front() {
                 queue.at = chunk.first();
                 return Some(chunk);
@@ -254,6 +258,10 @@ impl<'a> Hands<'a> {
 
     /// Hands every thread what has been filled for it.
     pub(super) fn hand_over_all(&mut self) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("last_of_a_partition_not_waited_for") {
+            return;
+        }
         let mut queues = self.board.queues();
         for thread in 0..self.chunks.len() {
             self.hand_over(&mut queues, thread);
@@ -263,6 +271,10 @@ impl<'a> Hands<'a> {
     /// Every record up to this one has been applied, of those up to `read`. A failure is known before its chunk is
     /// given back.
     pub(super) fn applied_to(&self, read: Lsn) -> Lsn {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("progress_of_what_was_read") {
+            return read;
+        }
         let queues = self.board.queues();
         let failed = self.board.stopped_at();
         let handed_over = queues.of.iter().filter_map(Queue::first);
