@@ -27,6 +27,7 @@ pub trait Content {
 }
 
 /// Where a future waits for room.
+#[derive(Debug)]
 pub struct Room {
     stripe: Option<usize>,
     key: Option<RoomKey>,

@@ -83,6 +83,8 @@
 //! Files and time come from traits in [`storage`], which [`Options`] takes. The crate `braidlog-sim` has a
 //! storage that loses and tears what was not synced, to crash-test what stands on a log.
 
+#![warn(missing_debug_implementations)]
+
 #[cfg(feature = "serde")]
 mod config;
 mod error;

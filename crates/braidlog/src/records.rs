@@ -105,7 +105,10 @@ impl FusedIterator for Records {}
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Records").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Records")
+            .field("path", &self.path)
+            .field("applied_to", &self.applied_to())
+            .finish_non_exhaustive()
     }
 }
 

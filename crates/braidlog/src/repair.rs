@@ -3,6 +3,7 @@
 //! The rule: nothing is given up that the caller has not said may be; what is given up is accounted for, and every damaged
 //! file stays, in the directory `quarantine` of the log.
 
+use std::fmt;
 use std::io;
 use std::ops::RangeBounds;
 use std::path::Path;
@@ -122,10 +123,19 @@ pub fn repair_with(
 }
 
 /// A damaged log that is read as a policy would keep it, opened by [`read_damaged`].
-#[derive(Debug)]
 pub struct Damaged {
     path: Arc<Path>,
     log: DamagedLog,
+}
+
+impl fmt::Debug for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Damaged")
+            .field("path", &self.path)
+            .field("first_lsn", &self.first_lsn())
+            .field("last_lsn", &self.last_lsn())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Damaged {

@@ -14,6 +14,7 @@ mod retain;
 mod turn;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -173,9 +174,14 @@ pub struct UpkeepFailure {
 }
 
 /// Holds back the upkeep of a log until it is dropped. Made by [`Wal::pause_maintenance`](crate::Wal::pause_maintenance).
-#[derive(Debug)]
 #[must_use = "the upkeep goes on when this is dropped"]
 pub struct Pause(Arc<Upkeep>);
+
+impl fmt::Debug for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pause").field("path", &self.0.plan.path).finish_non_exhaustive()
+    }
+}
 
 impl Upkeep {
     pub(crate) fn new(plan: Plan) -> Upkeep {

@@ -400,6 +400,11 @@ impl Clone for Wal {
 
 impl fmt::Debug for Wal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wal").field("path", &self.log.path).finish_non_exhaustive()
+        f.debug_struct("Wal")
+            .field("path", &self.log.path)
+            .field("last_lsn", &self.last_lsn())
+            .field("durable_lsn", &self.durable_lsn())
+            .field("is_closed", &self.log.closed.get().is_some())
+            .finish_non_exhaustive()
     }
 }

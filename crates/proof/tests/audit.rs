@@ -129,3 +129,45 @@ fn unsafe_code_stands_where_the_page_says_and_nowhere_else() {
         table("file").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(found, listed, "docs/audit.md lists every place");
 }
+
+/// A line that panics if what it states is wrong; what the compiler checks is none, nor is what only a debug build does.
+fn states_a_fact(line: &str) -> bool {
+    let line = line.trim_start();
+    let words =
+        [".unwrap()", ".expect(\"", "unreachable!(", "panic!(", "assert!(", "assert_eq!(", "assert_ne!("];
+    let is_checked_elsewhere =
+        line.starts_with("//") || line.contains("const _") || line.contains("debug_assert");
+    !is_checked_elsewhere && words.iter().any(|word| line.contains(word))
+}
+
+#[test]
+fn panics_stand_where_the_page_says_and_nowhere_else() {
+    let mut found = BTreeSet::new();
+    let crates = ["format", "storage", "engine", "recovery", "braidlog"];
+    let mut open: Vec<PathBuf> =
+        crates.iter().map(|name| root().join("crates").join(name).join("src")).collect();
+    while let Some(path) = open.pop() {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        // Tests, and the primitives of the models.
+        if name.contains("tests") || name.contains("/primitive/") {
+            continue;
+        }
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("\nmod tests {").next().unwrap();
+        // The parts of a constant's assertion may stand below it.
+        let mut is_constant = false;
+        for line in code.lines() {
+            is_constant |= line.contains("const _");
+            if !is_constant && states_a_fact(line) {
+                found.insert(name.clone());
+            }
+            is_constant &= !line.trim_end().ends_with(';');
+        }
+    }
+    let listed: BTreeSet<String> = table("place").into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(found, listed, "docs/audit.md lists every file that may panic");
+}
