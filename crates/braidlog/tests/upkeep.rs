@@ -1,18 +1,26 @@
 //! The upkeep of an open log: checkpoints that are due, on whichever thread, events, failures, and the end of it all.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use braidlog::{CheckpointPolicy, ErrorKind, Event, HealthState, Lsn, Options, Retention, UpkeepTask, Wal};
+use braidlog::{
+    CheckpointPolicy, DurabilityMode, ErrorKind, Event, HealthState, Lsn, Options, Retention, UpkeepTask, Wal,
+};
 use braidlog_sim::{SimClock, SimDisk};
 
+#[path = "support/block_on.rs"]
+mod block_on;
 #[path = "support/patience.rs"]
 mod patience;
 #[path = "support/small_log.rs"]
 mod small_log;
 
+use block_on::block_on;
 use patience::PATIENCE;
 use small_log::{PATH, append, fill, small};
 
@@ -114,6 +122,42 @@ fn a_snapshot_source_takes_checkpoints_on_the_maintenance_thread_and_the_log_sta
     assert_eq!(threads.recv().unwrap().as_deref(), Some("braidlog-maintenance"));
     wal.close().unwrap();
     assert!(threads.recv_timeout(PATIENCE).is_ok() || threads.try_recv().is_err());
+}
+
+/// The close waited for the maintenance thread, whose source waited for a record of its own, which the background thread did not
+/// serve any more. Nobody made it durable.
+#[test]
+fn a_source_that_waits_for_its_own_record_holds_up_no_close() {
+    let disk = SimDisk::new();
+    let options = small(&disk, &Arc::new(SimClock::new())).background_threads(true);
+    let policy = CheckpointPolicy::never().records(Some(1));
+    let wal = options.mode(DurabilityMode::asynchronous()).checkpoint_policy(policy).open(PATH).unwrap();
+    let (tell, told) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let syncs = Arc::new(Mutex::new(None));
+    let (held, in_source) = (syncs.clone(), disk.clone());
+    wal.set_snapshot_source(move |wal| {
+        // While this sync is held, another record comes, which it does not cover.
+        *held.lock().unwrap() = Some(in_source.hold_syncs());
+        let mut first = pin!(wal.submit(b"first")?);
+        assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        held.lock().unwrap().as_ref().unwrap().wait_for_held(1);
+        let second = wal.submit(b"second")?;
+        tell.lock().unwrap().send(()).unwrap();
+        block_on(second)?;
+        Ok(())
+    });
+    wal.append(b"due").unwrap();
+    wal.flush().unwrap();
+    told.recv_timeout(PATIENCE).unwrap();
+    let closing = wal.clone();
+    let (closed, is_closed) = mpsc::channel();
+    std::thread::spawn(move || closed.send(closing.close()));
+    while !matches!(wal.submit(b"more"), Err(error) if error.error().kind() == ErrorKind::Closed) {
+        std::thread::yield_now();
+    }
+    *syncs.lock().unwrap() = None;
+    is_closed.recv_timeout(PATIENCE).unwrap().unwrap();
 }
 
 #[test]

@@ -297,6 +297,13 @@ impl Engine {
         if let Some(chore) = &shared.chore {
             chore.stop();
         }
+        // Before the threads are waited for: a chore may be waiting for a record of its own, and the thread that would serve
+        // it ends.
+        while shared.waiters.durable() < last && shared.failure.get().is_none() {
+            if !shared.role().step(shared, Want::Sync).progress {
+                thread::yield_now(); // A gap: its writer publishes in a handful of instructions.
+            }
+        }
         shared.flight.end();
         shared.wake_thread.end();
         shared.signal.notify();
@@ -305,11 +312,6 @@ impl Engine {
             if thread.thread().id() != thread::current().id() {
                 // A panic in it has failed the log already, and is told below.
                 let _ = thread.join();
-            }
-        }
-        while shared.waiters.durable() < last && shared.failure.get().is_none() {
-            if !shared.role().step(shared, Want::Sync).progress {
-                thread::yield_now(); // A gap: its writer publishes in a handful of instructions.
             }
         }
         let _ = shared.role().finish(shared);
