@@ -121,7 +121,7 @@ struct Report {
     replay: Option<Replay>,
     partitioned: Option<Partitioned>,
     packed: Option<Vec<Packed>>,
-    typed: Option<TypedReplay>,
+    typed: Option<Vec<TypedReplay>>,
     tasks: Option<Tasks>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
@@ -334,10 +334,10 @@ fn print(report: &Report) {
         println!("  VmHWM of open and replay        {:.1} MiB", mib(partitioned.memory.resident_bytes));
     }
     report.packed.iter().flatten().for_each(print_packed);
-    if let Some(typed) = &report.typed {
+    for typed in report.typed.iter().flatten() {
         println!(
-            "\nreplay of {} values of {} bytes, warm, records per second",
-            typed.records, typed.payload_bytes
+            "\nreplay of {} values of {} bytes, {}, warm, records per second",
+            typed.records, typed.payload_bytes, typed.shape
         );
         println!("  as bytes                        {:.0}", typed.raw);
         println!("  as values, where they lie       {:.0}", typed.typed);

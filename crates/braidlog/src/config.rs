@@ -152,6 +152,7 @@ mod sources {
     }
 }
 
+#[cfg(feature = "config")]
 impl Options {
     /// `preset`, with what is code in these options.
     fn with_code_of(&self, preset: Options) -> Options {

@@ -194,26 +194,36 @@ impl<T, C: Codec<T>> TypedWal<T, C> {
     /// [`Application`](crate::ErrorKind::Application) if the codec refuses the payload, or the upgrade does;
     /// [`Newer`](crate::ErrorKind::Newer) for a schema that is newer than this handle's;
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an earlier one from which no upgrade was given.
+    #[inline]
     pub fn decode<'a>(
         &self,
         record: RecordRef<'a>,
         scratch: &'a mut C::Scratch,
     ) -> Result<TypedRecord<'a, T, C>> {
-        let Shared { codec, kind, schema, upgrades, .. } = &*self.shared;
+        let Shared { codec, kind, schema, .. } = &*self.shared;
         if record.kind.0 != *kind {
             return Ok(TypedRecord { record, value: Value::Raw });
         }
         let version = record.fields.schema().unwrap_or(0);
-        let lsn = record.lsn;
-        let value = if version == *schema {
-            codec.decode(record.payload, scratch).map(Value::Current)
-        } else if let Some(upgrade) = upgrades.get(&version) {
-            upgrade(record.payload).map(Value::Upgraded)
-        } else {
-            return Err(Error::unknown_schema(&self.wal.log.path, lsn, version, *schema));
+        if version != *schema {
+            return self.upgrade(record, version);
+        }
+        match codec.decode(record.payload, scratch) {
+            Ok(view) => Ok(TypedRecord { record, value: Value::Current(view) }),
+            Err(source) => Err(Error::codec(&self.wal.log.path, Some(record.lsn), source)),
+        }
+    }
+
+    #[cold]
+    fn upgrade<'a>(&self, record: RecordRef<'a>, version: u32) -> Result<TypedRecord<'a, T, C>> {
+        let Shared { schema, upgrades, .. } = &*self.shared;
+        let Some(upgrade) = upgrades.get(&version) else {
+            return Err(Error::unknown_schema(&self.wal.log.path, record.lsn, version, *schema));
         };
-        let value = value.map_err(|source| Error::codec(&self.wal.log.path, Some(lsn), source))?;
-        Ok(TypedRecord { record, value })
+        match upgrade(record.payload) {
+            Ok(value) => Ok(TypedRecord { record, value: Value::Upgraded(Box::new(value)) }),
+            Err(source) => Err(Error::codec(&self.wal.log.path, Some(record.lsn), source)),
+        }
     }
 
     fn with_payload<R>(&self, value: &T, append: impl FnOnce(Append<'_>) -> Result<R>) -> Result<R> {
@@ -311,8 +321,8 @@ pub struct TypedRecord<'a, T: 'a, C: Codec<T>> {
 pub enum Value<'a, T: 'a, C: Codec<T>> {
     /// A value of this schema, looked at where it lies.
     Current(C::View<'a>),
-    /// A value of an earlier schema, made one of this.
-    Upgraded(T),
+    /// A value of an earlier schema, made one of this. In a box, so that the others are small.
+    Upgraded(Box<T>),
     /// Of another kind: no value of this type.
     Raw,
 }

@@ -161,7 +161,8 @@ where
     while let Some(record) = records.next_ref() {
         values.push(match record {
             Ok(record) => match record.value {
-                Value::Current(value) | Value::Upgraded(value) => Ok(value),
+                Value::Current(value) => Ok(value),
+                Value::Upgraded(value) => Ok(*value),
                 Value::Raw => continue,
             },
             Err(error) => Err(error.kind()),

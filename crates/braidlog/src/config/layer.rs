@@ -3,6 +3,7 @@
 //! The rule: a layer is made only of keys that there are. It is laid over options key by key, in the order of the keys and not
 //! of the text.
 
+#[cfg(feature = "config")]
 use std::ffi::OsString;
 
 use super::keys::{GROUPS, KEYS, KINDS, PRESET, kind, kinds, preset};
@@ -10,6 +11,7 @@ use super::value::Value;
 use crate::{Kinds, Options};
 
 /// What the names of variables begin with.
+#[cfg(feature = "config")]
 pub(super) const PREFIX: &str = "BRAIDLOG_";
 
 /// The entries of one source.
@@ -77,6 +79,7 @@ impl Layer {
 
     /// What variables say, all of whose names begin with [`PREFIX`]. One whose name is nearly that of a key is a slip; others
     /// are somebody else's.
+    #[cfg(feature = "config")]
     pub(super) fn variables(variables: Vec<(OsString, OsString)>) -> Result<Layer, String> {
         let mut layer = Layer(Vec::new());
         for (name, value) in variables {
@@ -153,6 +156,7 @@ pub(super) fn paths() -> impl Iterator<Item = &'static str> {
 }
 
 /// The variable of a key.
+#[cfg(feature = "config")]
 pub(super) fn variable(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "_").to_ascii_uppercase())
 }
@@ -196,6 +200,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "config")]
     #[test]
     fn every_key_has_a_variable_of_its_own() {
         let mut names: Vec<String> = paths().map(variable).collect();
