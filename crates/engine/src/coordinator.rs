@@ -277,21 +277,13 @@ impl Coordinator {
             return Ok(true);
         }
         #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("seal_before_sync") {
-            self.segment
-                .as_ref()
-                .expect("a segment is under the pen")
-                .write_seal(shared, self.last_timestamp_ns)?;
-        }
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("end_of_segment_acks_before_its_sync") {
-            shared.waiters.advance(self.written);
-        }
-        self.sync(shared)?;
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("durable_and_not_told_during_a_rotation") {
+        if braidlog_sabotage::is("seal_before_sync")
+            || braidlog_sabotage::is("end_of_segment_acks_before_its_sync")
+            || braidlog_sabotage::is("durable_and_not_told_during_a_rotation")
+        {
             return Ok(true);
         }
+        self.sync(shared)?;
         Ok(false)
     }
 
@@ -366,6 +358,17 @@ impl Coordinator {
 
     /// Syncs and seals the segment under the pen. What stands there beyond the durable LSN is a mark, or the log closes.
     fn end_segment(&mut self, shared: &Shared) -> Result<(), Failure> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("seal_before_sync") {
+            self.segment
+                .as_ref()
+                .expect("a segment is under the pen")
+                .write_seal(shared, self.last_timestamp_ns)?;
+        }
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("end_of_segment_acks_before_its_sync") {
+            shared.waiters.advance(self.written);
+        }
         self.sync(shared)?;
         let segment = self.segment.as_mut().expect("a segment is under the pen");
         segment.seal(shared, self.last_timestamp_ns)?;
