@@ -59,3 +59,20 @@ fn full_disk_that_holds_up_a_rotation_keeps_nobody_from_what_is_durable() {
     assert!(engine.durable_lsn() >= first);
     engine.close().unwrap();
 }
+
+/// The sync at the end of a segment fails: nothing of what stands there may be told as durable, before or after.
+#[test]
+fn end_of_a_segment_makes_nothing_durable_before_its_sync() {
+    let (engine, disk) = small_log::open();
+    let shared = &engine.shared;
+    disk.inject(Fault::eio(Op::Sync).on("00000000000000000001.wal").forever());
+    // Nothing but the end of the segment syncs it. It takes less than a hundred rounds.
+    for _ in 0..100 {
+        if submit(&engine, 1).is_err() {
+            break;
+        }
+        let _ = shared.role().step(shared, Want::Drain);
+    }
+    assert!(shared.failure.get().is_some(), "the segment has ended");
+    assert_eq!(engine.durable_lsn(), Lsn(0));
+}

@@ -54,7 +54,7 @@ pub const BUGS: &[Bug] = &[
     bug("sync_does_not_wait_for_writes", "a sync is issued while writes before it are in flight", "1", "models: flight"),
     bug("failed_write_in_flight_forgotten", "a write that failed in flight is synced over", "1, 7", "models: flight"),
     bug("ack_before_sync", "records are acknowledged before the sync that covers them", "1", "durability"),
-    bug("end_of_segment_acks_before_its_sync", "what a segment ends with is acknowledged before its last sync", "1", "single"),
+    bug("end_of_segment_acks_before_its_sync", "what a segment ends with is acknowledged before its last sync", "1", "rotation"),
     bug("watermark_of_what_was_drawn", "a sync acknowledges records that were appended while it ran", "1", "durability"),
     bug("failed_sync_tried_again", "a failed sync is tried again, and its success believed", "1, 7", "disk failure"),
     bug("durable_and_not_told_during_a_rotation", "who waits for what the end of a segment made durable sleeps on while a full disk holds up the next one", "7", "rotation"),
