@@ -217,7 +217,8 @@ fn a_closed_or_failed_log_is_told_to_those_who_wait_for_room() {
             .collect();
         thread::scope(|scope| {
             let closing = if failed {
-                disk.inject(Fault::eio(Op::Write).on(".wal"));
+                // For ever: zeros ahead of the pen may be what meets the fault first.
+                disk.inject(Fault::eio(Op::Write).on(".wal").forever());
                 None
             } else {
                 Some(scope.spawn(|| wal.close()))
