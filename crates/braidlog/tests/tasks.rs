@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use braidlog::{Append, Appending, Durability, DurabilityMode, ErrorKind, Lsn, Options, Rung, Wal};
-use braidlog_sim::{Fault, Op, Profile, SimDisk, Stamp};
+use braidlog_sim::{Fault, Hold, Op, Profile, SimDisk, Stamp};
 use futures::executor::{LocalPool, ThreadPool};
 use futures::task::{LocalSpawnExt, SpawnExt};
 use futures::{SinkExt, StreamExt};
@@ -41,11 +41,18 @@ fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
-/// Fills the ring of a log of which all writes are held, so that nothing makes room. Gives how many records that took.
-fn fill(wal: &Wal) -> u64 {
-    let payload = [1; 500];
-    until(|| wal.submit(payload).is_err());
-    wal.last_lsn().get()
+/// A log without room, and without a round that was ever written: the thread that would make some is held in its first write,
+/// so that there is none before the hold is released. Gives how many records that took.
+fn full(disk: &SimDisk, mode: DurabilityMode) -> (Wal, Hold, u64) {
+    let wal = small(disk, mode).open(PATH).unwrap();
+    let writes = disk.hold(Op::Write);
+    let mut first = wal.submit([1; 500]).unwrap().written();
+    assert!(poll(&mut first, Waker::noop()).is_pending());
+    // Zeros are laid only when a round was written, so it is the round.
+    writes.wait_for_held(1);
+    until(|| wal.submit([1; 500]).is_err());
+    let accepted = wal.last_lsn().get();
+    (wal, writes, accepted)
 }
 
 /// Counts how often it was woken.
@@ -108,9 +115,7 @@ fn an_asynchronous_append_is_ready_when_it_is_accepted() {
 #[test]
 fn a_task_without_room_is_woken_when_there_is_some_and_appends_once() {
     let disk = SimDisk::new();
-    let wal = small(&disk, IDLE).open(PATH).unwrap();
-    let writes = disk.hold(Op::Write);
-    let before = fill(&wal);
+    let (wal, writes, before) = full(&disk, IDLE);
     let counted = Arc::new(Counted::default());
     let waker = Waker::from(Arc::clone(&counted));
     let mut append = wal.append_async([2; 500]);
@@ -141,10 +146,13 @@ fn a_dropped_append_leaves_nothing_before_it_is_accepted_and_the_record_after() 
     drop(accepted);
     assert_eq!(holders.strong_count(), 1);
     syncs.release();
-    wal.flush().unwrap();
+    wal.close().unwrap();
+    let after = small(&disk.crash_clone(1, Profile::Posix), IDLE).open(PATH).unwrap();
+    assert_eq!(after.last_lsn(), Lsn(1), "not what was never polled");
+    assert_eq!(after.read(Lsn(1)).unwrap().unwrap().payload, b"accepted");
 
-    let writes = disk.hold(Op::Write);
-    let before = fill(&wal);
+    let disk = SimDisk::new();
+    let (wal, writes, before) = full(&disk, DurabilityMode::group_commit());
     for _ in 0..10 {
         let mut refused = wal.append_async([3; 500]);
         let mut batch = wal.batch();
@@ -163,7 +171,6 @@ fn a_dropped_append_leaves_nothing_before_it_is_accepted_and_the_record_after() 
     wal.close().unwrap();
     let after = small(&disk.crash_clone(1, Profile::Posix), IDLE).open(PATH).unwrap();
     assert_eq!(after.last_lsn(), Lsn(before), "nothing that was dropped before it was accepted");
-    assert_eq!(after.read(Lsn(1)).unwrap().unwrap().payload, b"accepted");
     assert!(after.replay().unwrap().all(|record| !record.unwrap().payload.starts_with(&[3])));
 }
 
@@ -205,9 +212,7 @@ fn a_full_disk_refuses_a_task_as_it_does_a_thread() {
 fn a_closed_or_failed_log_is_told_to_those_who_wait_for_room() {
     for failed in [true, false] {
         let disk = SimDisk::new();
-        let wal = small(&disk, IDLE).open(PATH).unwrap();
-        let writes = disk.hold(Op::Write);
-        fill(&wal);
+        let (wal, writes, _) = full(&disk, IDLE);
         let appends: Vec<_> = (0..5)
             .map(|_| {
                 let mut append = wal.append_async([5; 500]);
@@ -217,8 +222,7 @@ fn a_closed_or_failed_log_is_told_to_those_who_wait_for_room() {
             .collect();
         thread::scope(|scope| {
             let closing = if failed {
-                // For ever: zeros ahead of the pen may be what meets the fault first.
-                disk.inject(Fault::eio(Op::Write).on(".wal").forever());
+                disk.inject(Fault::eio(Op::Write).on(".wal"));
                 None
             } else {
                 Some(scope.spawn(|| wal.close()))
@@ -354,8 +358,9 @@ fn a_sink_pushes_back_while_there_is_no_room_and_flushes_what_it_took() {
     check(&wal, 1, 300);
     assert_eq!(wal.read(Lsn(9)).unwrap().unwrap().kind.0, 3);
 
-    let writes = disk.hold(Op::Write);
-    let before = fill(&wal);
+    let disk = SimDisk::new();
+    let (wal, writes, before) = full(&disk, IDLE);
+    let mut sink = wal.sink();
     block_on(sink.feed(vec![6; 500])).unwrap();
     assert!(sink.is_waiting());
     assert!(poll(&mut sink.feed(vec![6; 500]), Waker::noop()).is_pending(), "it pushes back");
