@@ -90,7 +90,8 @@ impl Transaction {
         })
     }
 
-    /// Its id, which no other transaction of the log has.
+    /// Its id, which no other transaction of the log has. It is given for good when the transaction is committed: the next opening may
+    /// give it again after one that found the device full and could append nothing at all.
     pub fn id(&self) -> TxId {
         self.id
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use braidlog::{Append, Durability, DurabilityMode, ErrorKind, Lsn, Options, Rung, Ticket, Wal};
+use braidlog::{Append, Durability, DurabilityMode, ErrorKind, HealthState, Lsn, Options, Rung, Ticket, Wal};
 use braidlog_sim::{Fault, Op, Profile, SimDisk};
 
 #[path = "support/block_on.rs"]
@@ -258,4 +258,31 @@ fn a_waker_may_append_to_the_log_that_woke_it() {
     assert_eq!(appends.recv().unwrap(), Lsn(2));
     assert_eq!(block_on(durable).unwrap(), Lsn(1));
     patience::until(|| wal.durable_lsn() >= Lsn(2));
+}
+
+/// The thread that writes full buffers noted the failure and told nobody: who waited for such a record to be written slept until
+/// the next sync was due, which in an asynchronous mode may be an hour.
+#[test]
+fn a_write_of_a_full_buffer_that_fails_is_told_at_once() {
+    let disk = SimDisk::new();
+    let wal = on(&disk).open(PATH).unwrap();
+    // The first full buffer is written by whoever fills it.
+    wal.append(vec![7; 400 << 10]).unwrap();
+    wal.flush().unwrap();
+    let writes = disk.hold(Op::Write);
+    let ticket = wal.submit(vec![7; 400 << 10]).unwrap();
+    let written = ticket.written();
+    let (tell, told) = mpsc::channel();
+    let waits = thread::spawn(move || tell.send(block_on(written).unwrap_err().kind()));
+    writes.wait_for_held(1);
+    disk.inject(Fault::eio(Op::Write).on(".wal"));
+    writes.release();
+    let mut kind = None;
+    patience::until(|| {
+        kind = kind.or(told.try_recv().ok());
+        kind.is_some()
+    });
+    assert_eq!(kind, Some(ErrorKind::Failed));
+    assert_eq!(wal.health().state, HealthState::Failed);
+    waits.join().unwrap().unwrap();
 }

@@ -230,6 +230,7 @@ impl Flight {
         state.is_writing = false;
         state.free.push(buffer);
         let completes = state.completes.take();
+        let has_failed = written.is_err();
         match written {
             Ok(()) => completes.into_iter().for_each(|last| shared.waiters.advance_written(last)),
             Err(failure) => {
@@ -240,7 +241,12 @@ impl Flight {
         }
         drop(state);
         self.completed.notify_all();
-        if completes.is_some() {
+        if has_failed {
+            // Nobody may be about to look, and a role holder may wait for this thread, which therefore takes no role: a round
+            // that syncs finds the failure, and tells everybody.
+            shared.demand.ask_served(shared.lsns.last());
+            shared.signal.notify();
+        } else if completes.is_some() {
             shared.tell_written();
         }
     }

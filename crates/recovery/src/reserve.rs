@@ -10,7 +10,8 @@
 //! From a whole reserve a small checkpoint and the truncation behind it succeed, though not one block becomes free meanwhile.
 //! The blocks of the manifest that is replaced are no help: a file system may give them back late, and then to anybody. So
 //! there is a file for each manifest that this takes, nothing takes one that does not lead to a truncation, and the last
-//! one is for the truncation alone: see [`ReserveFor`]. What a truncation gives up is enough for all of it again.
+//! one is for the truncation alone: see [`ReserveFor`]. What a truncation gives up is enough for all of it again. A hold that moves
+//! leads to one where a checkpoint lets it; where there is none yet, it takes the file that the checkpoint would need.
 //!
 //! A file that has been a manifest does not come back into the reserve: a reader may have it open, and a copy may link it.
 //!
