@@ -12,12 +12,15 @@ use std::thread;
 use std::time::Duration;
 
 use braidlog::storage::Storage;
-use braidlog::{DurabilityMode, ErrorKind, HealthState, Lsn, Options, Ticket, Wal};
+use braidlog::{DurabilityMode, ErrorKind, HealthState, Lsn, Ticket, Wal};
 use braidlog_sim::{Fault, Op, SimClock, SimDisk};
 
+#[path = "support/one_ring.rs"]
+mod one_ring;
 #[path = "support/patience.rs"]
 mod patience;
 
+use one_ring::one_ring;
 use patience::until;
 
 const PATH: &str = "wal";
@@ -27,15 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const EMFILE: i32 = 24;
 /// An interval that no test sits out.
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn on(disk: &SimDisk, mode: DurabilityMode) -> Options {
-    Wal::options()
-        .storage(Arc::new(disk.clone()))
-        .mode(mode)
-        .num_stripes(1)
-        .stripe_capacity(4096)
-        .segment_size(64 << 10)
-}
 
 /// Runs what must return.
 #[track_caller]
@@ -75,7 +69,7 @@ fn a_waker_that_is_replaced_may_drop_another_ticket() {
 
     returns(|| {
         let disk = SimDisk::new();
-        let wal = on(&disk, DurabilityMode::Async { flush_interval: HOUR }).open(PATH).unwrap();
+        let wal = one_ring(&disk, DurabilityMode::Async { flush_interval: HOUR }).open(PATH).unwrap();
         let hold = disk.hold_syncs();
         let mut owned = wal.submit(b"owned").unwrap();
         assert!(poll(&mut owned, Waker::noop()).is_pending());
@@ -99,7 +93,7 @@ fn a_waker_that_panics_keeps_nobody_from_being_served() {
     }
 
     let disk = SimDisk::new();
-    let wal = on(&disk, DurabilityMode::asynchronous()).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::asynchronous()).open(PATH).unwrap();
     let hold = disk.hold_syncs();
     let mut first = wal.submit(b"first").unwrap();
     let mut second = wal.submit(b"second").unwrap();
@@ -115,7 +109,7 @@ fn a_waker_that_panics_keeps_nobody_from_being_served() {
 #[test]
 fn a_task_that_found_another_at_work_is_woken_without_threads() {
     let disk = SimDisk::new();
-    let wal = on(&disk, DurabilityMode::Synchronous).background_threads(false).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::Synchronous).background_threads(false).open(PATH).unwrap();
     let hold = disk.hold_syncs();
     let leader = thread::spawn({
         let wal = wal.clone();
@@ -136,7 +130,8 @@ fn a_task_that_found_another_at_work_is_woken_without_threads() {
 fn a_clock_that_stands_still_holds_nobody_back_without_threads() {
     let disk = SimDisk::new();
     let clock = Arc::new(SimClock::new());
-    let options = on(&disk, DurabilityMode::group_commit()).background_threads(false).clock(clock.clone());
+    let options =
+        one_ring(&disk, DurabilityMode::group_commit()).background_threads(false).clock(clock.clone());
     let wal = options.open(PATH).unwrap();
     // Two records share a sync that takes its time: a later one may be held back in hope of a second.
     let _first = wal.submit(b"first").unwrap();
@@ -153,7 +148,7 @@ fn a_clock_that_stands_still_holds_nobody_back_without_threads() {
 #[test]
 fn an_asynchronous_record_is_synced_in_time_in_a_segment_that_ages() {
     let disk = SimDisk::new();
-    let options = on(&disk, DurabilityMode::asynchronous()).segment_age_max(Some(HOUR));
+    let options = one_ring(&disk, DurabilityMode::asynchronous()).segment_age_max(Some(HOUR));
     let wal = options.open(PATH).unwrap();
     for lsn in 1..=3 {
         wal.append(b"nobody waits").unwrap();
@@ -167,7 +162,7 @@ fn an_asynchronous_record_is_synced_in_time_in_a_segment_that_ages() {
 #[test]
 fn the_last_record_of_a_quiet_writer_is_seen_in_a_segment_that_ages() {
     let disk = SimDisk::new();
-    let options = on(&disk, DurabilityMode::Synchronous).segment_age_max(Some(HOUR));
+    let options = one_ring(&disk, DurabilityMode::Synchronous).segment_age_max(Some(HOUR));
     let wal = options.open(PATH).unwrap();
     let reader = options.open_read_only(PATH).unwrap();
     for lsn in 1..=3 {
@@ -180,7 +175,7 @@ fn the_last_record_of_a_quiet_writer_is_seen_in_a_segment_that_ages() {
 fn a_record_too_large_for_a_full_disk_is_refused_and_others_are_not() {
     for background in [true, false] {
         let disk = SimDisk::new();
-        let options = on(&disk, DurabilityMode::Synchronous).background_threads(background);
+        let options = one_ring(&disk, DurabilityMode::Synchronous).background_threads(background);
         let wal = options.open(PATH).unwrap();
         wal.append(b"before").unwrap();
         disk.set_capacity(Some(disk.used_bytes() + (1 << 20)));
@@ -200,7 +195,7 @@ fn a_record_too_large_for_a_full_disk_is_refused_and_others_are_not() {
 fn a_large_record_whose_file_cannot_be_made_is_refused_and_the_log_goes_on() {
     for background in [true, false] {
         let disk = SimDisk::new();
-        let options = on(&disk, DurabilityMode::Synchronous).background_threads(background);
+        let options = one_ring(&disk, DurabilityMode::Synchronous).background_threads(background);
         let wal = options.open(PATH).unwrap();
         wal.append(b"before").unwrap();
         disk.inject(Fault::eio(Op::Create).forever());
@@ -220,7 +215,7 @@ fn an_aged_segment_stays_while_there_is_no_space_for_the_next() {
     for background in [true, false] {
         let disk = SimDisk::new();
         let clock = Arc::new(SimClock::new());
-        let options = on(&disk, DurabilityMode::Synchronous).background_threads(background);
+        let options = one_ring(&disk, DurabilityMode::Synchronous).background_threads(background);
         let options = options.clock(clock.clone()).segment_age_max(Some(Duration::from_secs(1)));
         let wal = options.open(PATH).unwrap();
         wal.append(b"it ages from here").unwrap();
@@ -245,7 +240,7 @@ fn an_aged_segment_stays_while_the_next_cannot_be_made() {
     for background in [true, false] {
         let disk = SimDisk::new();
         let clock = Arc::new(SimClock::new());
-        let options = on(&disk, DurabilityMode::Synchronous).background_threads(background);
+        let options = one_ring(&disk, DurabilityMode::Synchronous).background_threads(background);
         let options = options.clock(clock.clone()).segment_age_max(Some(Duration::from_secs(1)));
         let wal = options.open(PATH).unwrap();
         wal.append(b"it ages from here").unwrap();
@@ -265,7 +260,7 @@ fn without_threads_an_append_is_told_that_no_file_can_be_made() {
     // The round that wants the next file tries once to make it. If it failed, and the room behind the gate was used
     // up, nobody tried again: every append from then on went in circles, also when the fault was over.
     let disk = SimDisk::new();
-    let wal = on(&disk, DurabilityMode::Synchronous).background_threads(false).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::Synchronous).background_threads(false).open(PATH).unwrap();
     disk.inject(Fault::eio(Op::Create).forever());
     let handle = wal.clone();
     let error = returns(move || {
@@ -293,7 +288,7 @@ fn a_log_opened_on_a_full_disk_without_direct_io_heals() {
     let disk = SimDisk::new();
     disk.set_direct_supported(false);
     disk.inject(Fault::no_space(Op::Create).forever());
-    let wal = on(&disk, DurabilityMode::Synchronous).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::Synchronous).open(PATH).unwrap();
     assert_eq!(wal.append(b"no").unwrap_err().kind(), ErrorKind::NoSpace);
     disk.clear_faults();
     until(|| wal.health().state != HealthState::NoSpace);
@@ -313,7 +308,7 @@ fn a_waker_may_close_a_log_that_another_closes() {
     }
 
     let disk = SimDisk::new();
-    let wal = on(&disk, DurabilityMode::asynchronous()).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::asynchronous()).open(PATH).unwrap();
     let hold = disk.hold_syncs();
     let mut ticket = wal.submit(b"awaited").unwrap();
     let (sender, told) = mpsc::channel();
@@ -333,7 +328,7 @@ fn a_waker_may_close_a_log_that_another_closes() {
 #[test]
 fn what_is_accepted_beside_a_large_record_has_space() {
     let disk = SimDisk::new();
-    let options = on(&disk, DurabilityMode::Async { flush_interval: HOUR }).num_stripes(8);
+    let options = one_ring(&disk, DurabilityMode::Async { flush_interval: HOUR }).num_stripes(8);
     let options = options.stripe_capacity(1 << 20).write_buffer_size(64 << 10).background_threads(false);
     let wal = options.open(PATH).unwrap();
     let writers: Vec<_> = (0..8).map(|_| wal.writer()).collect();
@@ -370,7 +365,7 @@ fn what_is_accepted_beside_a_large_record_has_space() {
 #[test]
 fn close_waits_for_a_file_that_an_append_makes() {
     let disk = SimDisk::new();
-    let wal = on(&disk, DurabilityMode::Synchronous).background_threads(false).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::Synchronous).background_threads(false).open(PATH).unwrap();
     let hold = disk.hold(Op::Allocate);
     let appending = thread::spawn({
         let wal = wal.clone();

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use braidlog::{Append, Appending, Durability, DurabilityMode, ErrorKind, Lsn, Options, Rung, Wal};
+use braidlog::{Append, Appending, Durability, DurabilityMode, ErrorKind, Lsn, Rung, Wal};
 use braidlog_sim::{Fault, Hold, Op, Profile, SimDisk, Stamp};
 use futures::executor::{LocalPool, ThreadPool};
 use futures::task::{LocalSpawnExt, SpawnExt};
@@ -18,24 +18,17 @@ use futures::{SinkExt, StreamExt};
 
 #[path = "support/block_on.rs"]
 mod block_on;
+#[path = "support/one_ring.rs"]
+mod one_ring;
 #[path = "support/patience.rs"]
 mod patience;
 use block_on::block_on;
+use one_ring::one_ring;
 use patience::until;
 
 const PATH: &str = "wal";
 /// Nothing is synced unless it is asked for.
 const IDLE: DurabilityMode = DurabilityMode::Async { flush_interval: Duration::from_secs(3600) };
-
-/// A log of one small ring.
-fn small(disk: &SimDisk, mode: DurabilityMode) -> Options {
-    Wal::options()
-        .storage(Arc::new(disk.clone()))
-        .mode(mode)
-        .num_stripes(1)
-        .stripe_capacity(4096)
-        .segment_size(64 << 10)
-}
 
 fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
@@ -44,7 +37,7 @@ fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
 /// A log without room, and without a round that was ever written: the thread that would make some is held in its first write,
 /// so that there is none before the hold is released. Gives how many records that took.
 fn full(disk: &SimDisk, mode: DurabilityMode) -> (Wal, Hold, u64) {
-    let wal = small(disk, mode).open(PATH).unwrap();
+    let wal = one_ring(disk, mode).open(PATH).unwrap();
     let writes = disk.hold(Op::Write);
     let mut first = wal.submit([1; 500]).unwrap().written();
     assert!(poll(&mut first, Waker::noop()).is_pending());
@@ -69,7 +62,7 @@ impl Wake for Counted {
 fn an_append_waits_for_room_and_for_durability_and_then_gives_its_lsn() {
     for background in [true, false] {
         let disk = SimDisk::new();
-        let options = small(&disk, DurabilityMode::group_commit()).background_threads(background);
+        let options = one_ring(&disk, DurabilityMode::group_commit()).background_threads(background);
         let wal = options.open(PATH).unwrap();
         let writer = wal.writer();
         for seq in 0..200 {
@@ -95,7 +88,7 @@ fn an_append_waits_for_room_and_for_durability_and_then_gives_its_lsn() {
 #[test]
 fn an_asynchronous_append_is_ready_when_it_is_accepted() {
     let disk = SimDisk::new();
-    let wal = small(&disk, IDLE).open(PATH).unwrap();
+    let wal = one_ring(&disk, IDLE).open(PATH).unwrap();
     assert_eq!(block_on(wal.append_async(b"x")).unwrap(), Lsn(1));
     assert_eq!(wal.durable_lsn(), Lsn::ZERO);
     let durably = Append::new(b"y").durability(Durability::Synchronous);
@@ -136,7 +129,7 @@ fn a_task_without_room_is_woken_when_there_is_some_and_appends_once() {
 #[test]
 fn a_dropped_append_leaves_nothing_before_it_is_accepted_and_the_record_after() {
     let disk = SimDisk::new();
-    let wal = small(&disk, DurabilityMode::group_commit()).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::group_commit()).open(PATH).unwrap();
     drop(wal.append_async(b"never polled"));
     let (syncs, (waker, holders)) = (disk.hold_syncs(), block_on::counted_waker());
     let mut accepted = wal.append_async(b"accepted");
@@ -147,7 +140,7 @@ fn a_dropped_append_leaves_nothing_before_it_is_accepted_and_the_record_after() 
     assert_eq!(holders.strong_count(), 1);
     syncs.release();
     wal.close().unwrap();
-    let after = small(&disk.crash_clone(1, Profile::Posix), IDLE).open(PATH).unwrap();
+    let after = one_ring(&disk.crash_clone(1, Profile::Posix), IDLE).open(PATH).unwrap();
     assert_eq!(after.last_lsn(), Lsn(1), "not what was never polled");
     assert_eq!(after.read(Lsn(1)).unwrap().unwrap().payload, b"accepted");
 
@@ -169,7 +162,7 @@ fn a_dropped_append_leaves_nothing_before_it_is_accepted_and_the_record_after() 
     }
     writes.release();
     wal.close().unwrap();
-    let after = small(&disk.crash_clone(1, Profile::Posix), IDLE).open(PATH).unwrap();
+    let after = one_ring(&disk.crash_clone(1, Profile::Posix), IDLE).open(PATH).unwrap();
     assert_eq!(after.last_lsn(), Lsn(before), "nothing that was dropped before it was accepted");
     assert!(after.replay().unwrap().all(|record| !record.unwrap().payload.starts_with(&[3])));
 }
@@ -178,7 +171,7 @@ fn a_dropped_append_leaves_nothing_before_it_is_accepted_and_the_record_after() 
 #[test]
 fn a_full_disk_refuses_a_task_as_it_does_a_thread() {
     let disk = SimDisk::new();
-    let wal = small(&disk, IDLE).open(PATH).unwrap();
+    let wal = one_ring(&disk, IDLE).open(PATH).unwrap();
     disk.set_capacity(Some(disk.used_bytes()));
     let pool = ThreadPool::builder().pool_size(2).create().unwrap();
     let tasks: Vec<_> = (0..20)
@@ -275,7 +268,7 @@ async fn write(wal: Wal, task: u32, each: u32) {
 fn hundreds_of_tasks_share_a_ring_on_tokio() {
     for (mode, threads) in [(IDLE, 2), (DurabilityMode::group_commit(), 1)] {
         let disk = SimDisk::new();
-        let wal = small(&disk, mode).open(PATH).unwrap();
+        let wal = one_ring(&disk, mode).open(PATH).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).build().unwrap();
         runtime.block_on(async {
             let tasks: Vec<_> = (0..200).map(|task| tokio::spawn(write(wal.clone(), task, 9))).collect();
@@ -293,7 +286,7 @@ fn hundreds_of_tasks_share_a_ring_on_tokio() {
 fn hundreds_of_tasks_share_a_ring_on_another_executor() {
     // Of many threads, and of one.
     let disk = SimDisk::new();
-    let wal = small(&disk, IDLE).open(PATH).unwrap();
+    let wal = one_ring(&disk, IDLE).open(PATH).unwrap();
     let pool = ThreadPool::builder().pool_size(2).create().unwrap();
     let tasks: Vec<_> =
         (0..100).map(|task| pool.spawn_with_handle(write(wal.clone(), task, 9)).unwrap()).collect();
@@ -303,7 +296,7 @@ fn hundreds_of_tasks_share_a_ring_on_another_executor() {
 
     // Without threads of its own the log is driven by the executor's only one.
     let disk = SimDisk::new();
-    let wal = small(&disk, IDLE).background_threads(false).open(PATH).unwrap();
+    let wal = one_ring(&disk, IDLE).background_threads(false).open(PATH).unwrap();
     let mut pool = LocalPool::new();
     for task in 0..100 {
         pool.spawner().spawn_local(write(wal.clone(), task, 9)).unwrap();
@@ -317,7 +310,7 @@ fn hundreds_of_tasks_share_a_ring_on_another_executor() {
 #[test]
 fn appends_that_are_cancelled_at_any_moment_lose_no_other() {
     let disk = SimDisk::new();
-    let wal = small(&disk, DurabilityMode::group_commit()).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::group_commit()).open(PATH).unwrap();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     let kept = runtime.block_on(async {
@@ -350,7 +343,7 @@ fn appends_that_are_cancelled_at_any_moment_lose_no_other() {
 #[test]
 fn a_sink_pushes_back_while_there_is_no_room_and_flushes_what_it_took() {
     let disk = SimDisk::new();
-    let wal = small(&disk, IDLE).open(PATH).unwrap();
+    let wal = one_ring(&disk, IDLE).open(PATH).unwrap();
     let mut sink = wal.sink().kind(3);
     let mut payloads = futures::stream::iter((0..300).map(|seq| Ok(Stamp::single(0, seq).payload(1000))));
     block_on(sink.send_all(&mut payloads)).unwrap();
@@ -377,7 +370,7 @@ fn a_sink_pushes_back_while_there_is_no_room_and_flushes_what_it_took() {
 #[test]
 fn what_goes_into_a_sink_comes_out_of_a_subscription() {
     let disk = SimDisk::new();
-    let wal = small(&disk, DurabilityMode::group_commit()).open(PATH).unwrap();
+    let wal = one_ring(&disk, DurabilityMode::group_commit()).open(PATH).unwrap();
     let stream = wal.subscribe(wal.first_lsn()).unwrap().into_stream();
     let mut sink = wal.sink();
     let sending = async {
@@ -395,7 +388,7 @@ fn what_goes_into_a_sink_comes_out_of_a_subscription() {
 fn futures_go_to_any_thread() {
     fn anywhere<T: Send + Unpin + 'static>(_: &T) {}
     let disk = SimDisk::new();
-    let wal = small(&disk, IDLE).open(PATH).unwrap();
+    let wal = one_ring(&disk, IDLE).open(PATH).unwrap();
     let append: Appending<Vec<u8>> = wal.append_async(vec![1]);
     anywhere(&append);
     anywhere(&wal.submit_async([1; 3]));

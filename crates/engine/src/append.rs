@@ -74,30 +74,44 @@ pub struct How {
     pub commit: Commit,
 }
 
+/// A batch, if it holds anything. Its entries were checked when they came into it.
+pub(crate) fn whole(batch: &BatchBuf) -> Result<Content<'_>, EngineError> {
+    if batch.is_empty() {
+        return Err(EngineError::EmptyBatch);
+    }
+    Ok(Content::Batch { body: batch.body(), count: batch.count() })
+}
+
 impl Shared {
     /// Appends one record.
     pub(crate) fn append(&self, kind: Kind, payload: &[u8], how: How) -> Result<Lsn, EngineError> {
-        check_kind(kind)?;
-        check_len(payload.len() as u64, self.settings.max_record_bytes)?;
-        let content = Content::Record { kind, payload, checksum: crc32(payload) };
-        self.append_content(&content, how).map(|lsns| lsns.first)
+        self.append_content(&self.record(kind, payload)?, how).map(|lsns| lsns.first)
     }
 
     /// Appends one entry in pieces. Its kind may be one of the log's own.
     pub(crate) fn append_parts(&self, parts: EntryParts<'_>, how: How) -> Result<Lsn, EngineError> {
-        check_takes_lsn(parts.kind)?;
-        check_len(parts.proper_len(), self.settings.max_record_bytes)?;
-        let payload_len = check_payload_len(parts.payload_len())?;
-        let checksum = crc32_of_pieces(parts.all());
-        self.append_content(&Content::Parts { parts, payload_len, checksum }, how).map(|lsns| lsns.first)
+        self.append_content(&self.parts(parts)?, how).map(|lsns| lsns.first)
     }
 
     /// Appends an atomic batch.
     pub(crate) fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange, EngineError> {
-        if batch.is_empty() {
-            return Err(EngineError::EmptyBatch);
-        }
-        self.append_content(&Content::Batch { body: batch.body(), count: batch.count() }, how)
+        self.append_content(&whole(batch)?, how)
+    }
+
+    /// One record, if it may be appended.
+    #[inline]
+    pub(crate) fn record<'a>(&self, kind: Kind, payload: &'a [u8]) -> Result<Content<'a>, EngineError> {
+        check_kind(kind)?;
+        check_len(payload.len() as u64, self.settings.max_record_bytes)?;
+        Ok(Content::Record { kind, payload, checksum: crc32(payload) })
+    }
+
+    /// One entry in pieces, if it may be appended.
+    pub(crate) fn parts<'a>(&self, parts: EntryParts<'a>) -> Result<Content<'a>, EngineError> {
+        check_takes_lsn(parts.kind)?;
+        check_len(parts.proper_len(), self.settings.max_record_bytes)?;
+        let payload_len = check_payload_len(parts.payload_len())?;
+        Ok(Content::Parts { parts, payload_len, checksum: crc32_of_pieces(parts.all()) })
     }
 
     fn append_content(&self, content: &Content<'_>, how: How) -> Result<LsnRange, EngineError> {

@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. A poll that is pending has appended nothing and holds no claim, no budget and no LSN: dropping it then leaves
 //!    nothing behind. One that is ready has appended once.
-//! 2. It never waits. In a log with threads it makes no round either; the background thread does. Without them nobody else
+//! 2. It waits for no round and for no other writer. What the blocking twin makes itself, the file of a record larger than the
+//!    whole budget, is made in the poll. In a log with threads it makes no round either; the background thread does. Without them nobody else
 //!    would, so a poll does what the [blocking twin](crate::append) does.
 //!
 //! # The races that are handled
@@ -15,11 +16,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
 
-use braidlog_format::checksum::{crc32, crc32_of_pieces};
 use braidlog_format::{Kind, Lsn, LsnRange};
 
-use crate::append::Wait;
-use crate::batch::{BatchBuf, check_kind, check_len, check_payload_len, check_takes_lsn};
+use crate::append::{Wait, whole};
+use crate::batch::BatchBuf;
 use crate::error::EngineError;
 use crate::primitive::thread;
 use crate::shared::Shared;
@@ -41,10 +41,7 @@ impl Shared {
         key: &mut Option<RoomKey>,
         waker: &Waker,
     ) -> Poll<Result<Lsn, EngineError>> {
-        check_kind(kind)?;
-        check_len(payload.len() as u64, self.settings.max_record_bytes)?;
-        let content = Content::Record { kind, payload, checksum: crc32(payload) };
-        self.poll_content(&content, stripe, key, waker).map_ok(|lsns| lsns.first)
+        self.poll_content(&self.record(kind, payload)?, stripe, key, waker).map_ok(|lsns| lsns.first)
     }
 
     /// Appends one entry in pieces when there is room. Its kind may be one of the log's own.
@@ -55,11 +52,7 @@ impl Shared {
         key: &mut Option<RoomKey>,
         waker: &Waker,
     ) -> Poll<Result<Lsn, EngineError>> {
-        check_takes_lsn(parts.kind)?;
-        check_len(parts.proper_len(), self.settings.max_record_bytes)?;
-        let payload_len = check_payload_len(parts.payload_len())?;
-        let content = Content::Parts { parts, payload_len, checksum: crc32_of_pieces(parts.all()) };
-        self.poll_content(&content, stripe, key, waker).map_ok(|lsns| lsns.first)
+        self.poll_content(&self.parts(parts)?, stripe, key, waker).map_ok(|lsns| lsns.first)
     }
 
     /// Appends an atomic batch when there is room.
@@ -70,11 +63,7 @@ impl Shared {
         key: &mut Option<RoomKey>,
         waker: &Waker,
     ) -> Poll<Result<LsnRange, EngineError>> {
-        if batch.is_empty() {
-            return Poll::Ready(Err(EngineError::EmptyBatch));
-        }
-        let content = Content::Batch { body: batch.body(), count: batch.count() };
-        self.poll_content(&content, stripe, key, waker)
+        self.poll_content(&whole(batch)?, stripe, key, waker)
     }
 
     fn poll_content(
