@@ -21,14 +21,15 @@ fn run_with(variable: (&str, &str), args: &[&str]) -> Ended {
 fn a_log_is_written_as_file_and_environment_and_flags_say() {
     let dir = tempfile::tempdir().unwrap();
     let (lines, config) = (dir.path().join("lines"), dir.path().join("log.toml"));
-    fs::write(&lines, "line\n".repeat(2000)).unwrap();
+    // 128 KB of entries at least, however few blocks are filled up on the way.
+    fs::write(&lines, "line\n".repeat(4000)).unwrap();
     fs::write(&config, "segment_size = '64 KiB'\nuser_metadata = 'from the file'").unwrap();
     let segments = |name: &str, variable, flags: &[&str]| {
         let log = dir.path().join(name);
         let args = ["write", arg(&log), arg(&lines), "--config", arg(&config)];
         run_with(variable, &[&args, flags].concat()).ok();
         let log = Wal::open_read_only(&log).unwrap();
-        assert_eq!(log.last_lsn().unwrap(), Lsn(2000));
+        assert_eq!(log.last_lsn().unwrap(), Lsn(4000));
         log.segments().unwrap().len()
     };
     assert!(segments("file", ("OTHER", ""), &[]) > 1);
