@@ -145,10 +145,15 @@ impl Log {
         self.engine.append_batch(batch, how).map_err(|error| self.error(error))
     }
 
-    /// The id of a transaction that begins; `None` if there is none left.
-    pub(crate) fn next_transaction(&self) -> Option<TxId> {
+    /// The id of a transaction that begins. Nobody is shown one whose opening the log may forget: the next opening would give
+    /// the same again.
+    pub(crate) fn next_transaction(&self) -> Result<TxId> {
+        self.engine.ensure_begun().map_err(|error| self.error(error))?;
         let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
-        TxId::new(self.engine.incarnation(), number)
+        TxId::new(self.engine.incarnation(), number).ok_or_else(|| {
+            let what = "this log cannot number another transaction: an opening has 2^42 of them, and a log 2^22 openings with any";
+            Error::refused(&self.path, what.to_owned())
+        })
     }
 
     /// Waits until records that were accepted have come to the rung.

@@ -74,10 +74,7 @@ impl Transaction {
     fn begin(log: LogRef, stripe: Option<usize>) -> Result<Transaction> {
         let stripe = stripe.and_then(|stripe| u16::try_from(stripe).ok());
         log.check_open()?;
-        let Some(id) = log.next_transaction() else {
-            let what = "this log cannot number another transaction: an opening has 2^42 of them, and a log 2^22 openings with any";
-            return Err(Error::refused(&log.path, what.to_owned()));
-        };
+        let id = log.next_transaction()?;
         let entries = BatchBuf::new(log.max_record_bytes);
         Ok(Transaction {
             log,
@@ -90,8 +87,7 @@ impl Transaction {
         })
     }
 
-    /// Its id, which no other transaction of the log has. It is given for good when the transaction is committed: the next opening may
-    /// give it again after one that found the device full and could append nothing at all.
+    /// Its id, which no other transaction of the log has or gets, whether this one is committed or not.
     pub fn id(&self) -> TxId {
         self.id
     }
@@ -237,10 +233,12 @@ impl fmt::Debug for Transaction {
 
 /// # Transactions
 impl Wal {
-    /// Begins a transaction: records that take effect together, or not at all. Waits for nothing.
+    /// Begins a transaction: records that take effect together, or not at all. Waits for nothing, but for the log's first
+    /// segment where the log was opened on a full device.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed); [`InvalidInput`](crate::ErrorKind::InvalidInput) when the log has been opened four
+    /// [`NoSpace`](crate::ErrorKind::NoSpace) while a log that was opened on a full device has no space for its first segment;
+    /// [`Closed`](crate::ErrorKind::Closed), [`Failed`](crate::ErrorKind::Failed); [`InvalidInput`](crate::ErrorKind::InvalidInput) when the log has been opened four
     /// million times, or has begun as many million transactions since it was.
     pub fn begin(&self) -> Result<Transaction> {
         Transaction::begin(self.log.clone(), None)

@@ -11,6 +11,8 @@ use braidlog::{
 use braidlog_sim::{SimClock, SimDisk};
 use proptest::prelude::*;
 
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/small_log.rs"]
 mod small_log;
 
@@ -412,4 +414,35 @@ fn a_point_inside_a_transaction_leaves_it_out_and_a_fork_keeps_ids() {
         false
     });
     assert_eq!(wal.lsn_at(&end).unwrap(), wal.last_lsn());
+}
+
+/// An opening that found no space for its first segment was forgotten with its number, and the next one showed the same ids.
+#[test]
+fn no_id_is_shown_that_a_later_opening_gives_again() {
+    for background in [false, true] {
+        let (disk, options) = log();
+        let options = options.background_threads(background);
+        let wal = options.clone().open(PATH).unwrap();
+        wal.append(b"x").unwrap();
+        wal.close().unwrap();
+        disk.set_capacity(Some(disk.used_bytes()));
+        for _ in 0..2 {
+            let wal = options.clone().open(PATH).unwrap();
+            assert_eq!(wal.begin().unwrap_err().kind(), ErrorKind::NoSpace);
+            wal.close().unwrap();
+            assert_eq!(wal.begin().unwrap_err().kind(), ErrorKind::Closed);
+        }
+        let wal = options.clone().open(PATH).unwrap();
+        wal.begin().unwrap_err();
+        disk.set_capacity(None);
+        // The log goes on by itself, without an append.
+        patience::until(|| wal.begin().is_ok());
+        let shown = wal.begin().unwrap().id();
+        assert_eq!(shown.opening(), wal.incarnation());
+        wal.close().unwrap();
+        let wal = options.open(PATH).unwrap();
+        let mut tx = wal.begin().unwrap();
+        tx.append(1, b"z").unwrap();
+        assert!(tx.commit().unwrap().id > shown, "given again");
+    }
 }

@@ -255,6 +255,17 @@ impl Engine {
         self.awaited.lock().contains(&thread::current().id())
     }
 
+    /// Sees to it that a segment of this opening is under the pen: its header is durable, so no later opening has this
+    /// incarnation. Only an opening that found the device full is without one from its start.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSpace`] while there is no space for one, [`EngineError::Start`] if no file could be made for another
+    /// reason, [`EngineError::Failed`] and [`EngineError::Closed`].
+    pub fn ensure_begun(&self) -> Result<(), EngineError> {
+        let shared = &*self.shared;
+        if shared.pen_base.load(Relaxed) == 0 { shared.begin_first() } else { Ok(()) }
+    }
+
     /// Waits until everything that was appended before the call is durable.
     ///
     /// # Errors

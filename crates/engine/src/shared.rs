@@ -21,6 +21,7 @@ use braidlog_storage::{Clock, FileIo, LockGuard, LogDir, is_no_space};
 use crate::chore::Chore;
 use crate::committers::Committers;
 use crate::coordinator::Coordinator;
+use crate::error::EngineError;
 use crate::failure::{Failure, FailureCell};
 use crate::flight::Flight;
 use crate::flusher::Signal;
@@ -304,6 +305,28 @@ impl Shared {
                     return done;
                 }
             }
+        }
+    }
+
+    /// Begins the first segment of this opening, which found no space for one, if there is some now.
+    #[cold]
+    pub(crate) fn begin_first(&self) -> Result<(), EngineError> {
+        // Else the maintenance thread looks for space again, and the log closes without a file of this writer's.
+        let made = if self.jobs.is_served() { Ok(()) } else { self.preparer.prepare_if_wanted() };
+        let mut role = self.role();
+        if self.lsns.is_ended() {
+            drop(role);
+            return Err(self.not_accepted());
+        }
+        let _ = role.begin_if_prepared(self);
+        drop(role);
+        match made {
+            _ if self.lsns.is_ended() => Err(self.not_accepted()),
+            _ if self.pen_base.load(Relaxed) != 0 => Ok(()),
+            Err(error) if !is_no_space(&error) => {
+                Err(EngineError::Start { what: "prepare the first segment", source: Arc::new(error) })
+            }
+            _ => Err(EngineError::NoSpace),
         }
     }
 
