@@ -1,9 +1,12 @@
 //! A counter for each word that survives crashes: log first, then change memory; at start, replay.
-//! `cargo run --example replay [DIR] WORD...`, and again with other words.
+//! `cargo run -p braidlog --example replay [DIR] WORD...`, and again with other words.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
 
-use braidlog::Wal;
+use braidlog::{Append, Wal};
 
 /// What the records mean; the log itself does not care.
 const ADD: u8 = 1;
@@ -25,11 +28,9 @@ impl Counters {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let scratch = tempfile::tempdir()?;
-    let mut args = std::env::args().skip(1);
-    let path = args.next().map_or_else(|| scratch.path().join("wal"), Into::into);
-    let wal = Wal::options().open(&path)?;
+/// Adds words to the counters of a log, and tells all of them.
+pub fn run(dir: &Path, words: &[String], out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    let wal = Wal::options().open(dir)?;
 
     // The state that the last run had acknowledged, whatever ended it. The payloads are lent, not copied.
     let mut counters = Counters::default();
@@ -38,17 +39,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let record = record?;
         counters.apply(record.kind.0, record.payload);
     }
-    println!("replayed {} records", wal.durable_lsn());
+    writeln!(out, "replayed {} records", wal.durable_lsn())?;
 
-    for word in args {
+    for word in words {
         let kind = if word == "clear" { CLEAR } else { ADD };
         // Durable before it is applied: what anyone has seen in memory is never lost.
-        wal.append_with(braidlog::Append::new(&word).kind(kind))?;
+        wal.append_with(Append::new(word).kind(kind))?;
         counters.apply(kind, word.as_bytes());
     }
     for (word, count) in &counters.0 {
-        println!("{count:>6}  {word}");
+        writeln!(out, "{count:>6}  {word}")?;
     }
     wal.close()?;
     Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let scratch = tempfile::tempdir()?;
+    let mut args = std::env::args().skip(1);
+    let path = args.next().map_or_else(|| scratch.path().join("wal"), Into::into);
+    run(&path, &args.collect::<Vec<_>>(), &mut std::io::stdout())
 }

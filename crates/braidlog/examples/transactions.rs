@@ -1,4 +1,4 @@
-//! Accounts whose transfers take effect as a whole or not at all: `cargo run --example transactions [DIR]`.
+//! Accounts whose transfers take effect as a whole or not at all: `cargo run -p braidlog --example transactions [DIR]`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
