@@ -236,6 +236,7 @@ fn check_extended(payload: &[u8]) -> bool {
                 kind == 4 && algorithm == value[0] && u64::from(plain_len) == naive::number(&value[1..])
             }
             ExtendedField::Sequence(number) => kind == 5 && number == naive::number(value),
+            ExtendedField::Provisional => kind == 6 && value.is_empty(),
             ExtendedField::Ignorable(found, bytes) => kind >= 128 && found == kind && bytes == value,
             _ => false,
         };

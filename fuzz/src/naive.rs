@@ -233,17 +233,18 @@ pub fn extended(payload: &[u8]) -> Option<(ExtendedFields<'_>, &[u8])> {
     let mut found = Vec::new();
     while let [number, len, behind @ ..] = fields {
         let (value, next) = behind.split_at_checked(usize::from(*len))?;
-        let known = matches!((number, len), (1 | 2 | 5, 8) | (3, 4) | (4, 5) | (128.., _));
+        let known = matches!((number, len), (1 | 2 | 5, 8) | (3, 4) | (4, 5) | (6, 0) | (128.., _));
         found.push((*number, known.then_some(value)?));
         fields = next;
     }
     fields.is_empty().then_some((found, rest))
 }
 
-/// Whether the payload of a record begins with fields that a record can have: each type once, in order, and none that says how
-/// the payload is compressed.
+/// Whether the payload of a record begins with fields that a record can have: each type once, in order, none that says how
+/// the payload is compressed, and none that says that it takes effect with a transaction unless it belongs to one.
 pub fn has_fields_of_record(payload: &[u8]) -> bool {
     extended(payload).is_some_and(|(fields, _)| {
-        fields.is_sorted_by(|(before, _), (next, _)| before < next) && fields.iter().all(|(kind, _)| *kind != 4)
+        let has = |number: u8| fields.iter().any(|(kind, _)| *kind == number);
+        fields.is_sorted_by(|(before, _), (next, _)| before < next) && !has(4) && (has(1) || !has(6))
     })
 }

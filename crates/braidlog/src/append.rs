@@ -80,6 +80,13 @@ impl<'a> Append<'a> {
         self
     }
 
+    /// Notes with the record that it takes effect only if a transaction does.
+    pub(crate) fn provisional_in(mut self, id: TxId) -> Append<'a> {
+        self.fields.transaction = Some(id);
+        self.fields.provisional = true;
+        self
+    }
+
     /// The payload of a record that is in one piece and carries nothing else.
     #[inline]
     pub(crate) fn plain(&self) -> Option<&'a [u8]> {

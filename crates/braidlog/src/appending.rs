@@ -33,6 +33,13 @@ pub struct Room {
     key: Option<RoomKey>,
 }
 
+impl Room {
+    /// The stripe to prefer, and the place where it waits.
+    pub(crate) fn parts(&mut self) -> (Option<usize>, &mut Option<RoomKey>) {
+        (self.stripe, &mut self.key)
+    }
+}
+
 /// A payload, as a record of kind 0.
 impl<P: AsRef<[u8]>> Content for P {
     fn poll_append(

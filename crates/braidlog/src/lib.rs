@@ -65,7 +65,8 @@
 //! # Transactions
 //!
 //! [`Wal::begin`] gathers records that take effect together or not at all, with savepoints to go back to, under an id that is kept in
-//! the log: a [`Transaction`] is one batch and one sync.
+//! the log: a [`Transaction`] is one batch and one sync. [`Wal::begin_streaming`] is for what does not fit into memory: the
+//! records of a [`StreamingTransaction`] go to the log as they come, among those of others, and take effect with its commit.
 //!
 //! # Compression
 //!
@@ -100,6 +101,7 @@ mod appending;
 mod batch;
 mod reach;
 mod sink;
+mod streaming;
 mod ticket;
 mod transaction;
 mod writer;
@@ -150,6 +152,7 @@ pub use repair::{Damaged, Repair, read_damaged, read_damaged_with, repair, repai
 pub use replay::Replay;
 pub use reverse::ReverseRecords;
 pub use sink::WalSink;
+pub use streaming::StreamingTransaction;
 pub use subscription::{Subscription, SubscriptionStream};
 pub use ticket::Ticket;
 pub use transaction::{Committed, Savepoint, Transaction};

@@ -15,6 +15,7 @@ use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, RecoveryReport};
 use braidlog_storage::{Clock, LogDir, Storage};
 
 use crate::gate::{Gate, Inside};
+use crate::streaming::LateAborts;
 use crate::upkeep::Upkeep;
 use crate::{Append, Error, Kinds, Result};
 
@@ -46,6 +47,8 @@ pub(crate) struct Log {
     pub(crate) background_threads: bool,
     /// How many transactions were begun.
     pub(crate) transactions: AtomicU64,
+    /// Streaming transactions that were given up without a word in the log.
+    pub(crate) late_aborts: LateAborts,
     /// Set when `close` is called.
     pub(crate) closed: OnceLock<()>,
 }

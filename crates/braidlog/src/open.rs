@@ -14,6 +14,7 @@ use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, Writer
 use crate::gate::Gate;
 use crate::log::Log;
 use crate::repair::with_quarantine;
+use crate::streaming::LateAborts;
 use crate::upkeep::{Plan, Upkeep};
 use crate::{Error, Options, Result, Wal};
 
@@ -81,6 +82,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         kinds: options.kinds.clone(),
         background_threads,
         transactions: AtomicU64::new(0),
+        late_aborts: LateAborts::default(),
         closed,
     }))
 }

@@ -15,7 +15,7 @@ use crate::{Error, ReadOnly, Records, Replay, Result, Wal};
 impl Wal {
     /// Replays into `states` on several threads. Each record goes to the state of its key: `key` says which that is, on the
     /// caller's thread, and [`partition_of`](crate::partition_of) which state a key has. Records of one key are applied in
-    /// LSN order, those of different keys beside one another; a record that concerns all keys is routed to
+    /// the order in which they take effect, those of different keys beside one another; a record that concerns all keys is routed to
     /// [all](Route::All) states. It pays where applying a record costs more than reading it, some 100 ns; take as many
     /// states as the machine has processors, or more.
     ///
@@ -51,10 +51,10 @@ impl Wal {
     ///
     /// # Errors
     /// As [`Wal::replay_with`] and [`Records::next_ref`]; [`Application`](crate::ErrorKind::Application) with the error of
-    /// `apply`, and [`Error::lsns`] with the record: of several the one with the lowest LSN, as one thread would have met it;
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without a state. [`Error::applied_to`] says up to where every
-    /// record was applied. Above it some were and some were not, so whoever goes on with the same states must tell by the
-    /// LSN; new states can begin again.
+    /// `apply`, and [`Error::lsns`] with the record: of several the first, as one thread would have met it;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) without a state. [`Error::applied_to`] says up to where everything that takes
+    /// [effect](RecordRef::effective_at) was applied. Above it some was and some was not, so whoever goes on with the same states must tell by
+    /// that place and the LSN; new states can begin again.
     ///
     /// # Panics
     /// If `key` or `apply` does, when all threads have ended.

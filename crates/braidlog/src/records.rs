@@ -1,4 +1,4 @@
-//! Records in LSN order, streamed from the segments with bounded memory.
+//! Records of the log's history or of its effects, streamed from the segments with bounded memory.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -12,7 +12,9 @@ use braidlog_recovery::{DamagedLog, LogReader, Loss, Progress, ReadAhead, Record
 
 use crate::{Error, Result};
 
-/// A run of records, in LSN order, without a gap but for what was [given up](Records::losses).
+/// A run of records, without a gap but for what was [given up](Records::losses): of the log's history, in LSN order
+/// ([`Wal::iter`](crate::Wal::iter)); or of its effects, in the order in which they are taken ([`Wal::replay`](crate::Wal::replay)):
+/// [`RecordRef::effective_at`] never decreases, and the records of one transaction come together.
 ///
 /// As an iterator it gives records that own their payload; [`Records::next_ref`] lends each payload from the
 /// reader's buffer instead. It ends after the first error: the records before it are right, and what
@@ -62,9 +64,11 @@ impl Records {
         (self.path, self.inner)
     }
 
-    /// The record that was given last; before the first one, the one before the range. Who has applied it, and notes this
-    /// with the state, goes on behind it another time: `wal.iter(applied_to.next()..)`, or the same as the
-    /// [`Replay::range`](crate::Replay::range) of a replay.
+    /// The LSN up to which all was given, before the first record the one before the range. Who has applied what he was given, and
+    /// notes this with the state, goes on behind it another time: `wal.iter(applied_to.next()..)`, or the same as the
+    /// [`Replay::range`](crate::Replay::range) of a replay. While the records of a [streaming
+    /// transaction](crate::StreamingTransaction) are given it stands before the transaction's commit: whoever stops there gets all
+    /// of them again.
     pub fn applied_to(&self) -> Lsn {
         self.inner.applied_to()
     }

@@ -27,7 +27,8 @@ use crate::{Error, Result};
 /// The records of a log from one LSN on, for as long as the log is open. Made by [`Wal::subscribe`](crate::Wal::subscribe), and
 /// for a log that another process writes by [`ReadOnly::subscribe`](crate::ReadOnly::subscribe).
 ///
-/// It gives each record once, in LSN order and without a gap (but for what was [given up](Subscription::losses)), as soon as it is durable: first what is in the files, then
+/// It gives each record once, in LSN order and without a gap (but for what was [given up](Subscription::losses)), as soon as it is durable; those of a
+/// [streaming transaction](crate::StreamingTransaction) where it is committed, together, and of one that is not none: first what is in the files, then
 /// what comes, with no seam between the two. The records of a batch become available together. What was given once, no
 /// crash takes back. As an [`Iterator`] it blocks until there is a record; [`Subscription::next_ref`] lends records from
 /// its buffer; [`Subscription::into_stream`] gives a [`Stream`] for any runtime.
@@ -125,12 +126,13 @@ impl Subscription {
         SubscriptionStream(self)
     }
 
-    /// The LSN of the record that comes next: where another subscription goes on.
+    /// Where another subscription goes on: behind the LSN up to which all was given, which is before the commit while the records
+    /// of a streaming transaction are given. What an application has applied it acknowledges by this.
     pub fn next_lsn(&self) -> Lsn {
         self.follower.next_lsn()
     }
 
-    /// How many records are durable and were not given yet; of another process's log, as it was when this last waited.
+    /// How many LSNs are durable, and what takes effect there was not given yet; of another process's log, as it was when this last waited.
     pub fn lag(&self) -> u64 {
         self.source.last().0.saturating_sub(self.next_lsn().prev().0)
     }

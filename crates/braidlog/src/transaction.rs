@@ -6,9 +6,9 @@
 use std::fmt;
 
 use braidlog_engine::{BatchBuf, BatchPoint, Commit, Durability, EntryParts, How, Wait};
-use braidlog_format::{Kind, LsnRange, TxCommit, TxId};
+use braidlog_format::{Kind, Lsn, LsnRange, TxCommit, TxId};
 
-use crate::log::LogRef;
+use crate::log::{Log, LogRef};
 use crate::{Append, AppendError, Error, Result, Ticket, Wal, Writer};
 
 /// Records that take effect together, or not at all. Made by [`Wal::begin`] or [`Writer::begin`].
@@ -53,11 +53,23 @@ pub struct Transaction {
     next_savepoint: u64,
 }
 
-/// A point inside a [`Transaction`], made by [`Transaction::savepoint`].
+/// A point inside a [`Transaction`] or a [`StreamingTransaction`](crate::StreamingTransaction), made by [`Transaction::savepoint`]
+/// or [`StreamingTransaction::savepoint`](crate::StreamingTransaction::savepoint).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Savepoint {
-    transaction: TxId,
-    number: u64,
+    pub(crate) transaction: TxId,
+    /// Which one it is; in a streaming transaction the LSN of the last record that took effect then.
+    pub(crate) number: u64,
+    /// How many records there were.
+    pub(crate) records: u64,
+}
+
+impl Savepoint {
+    /// Why a transaction cannot go back to it.
+    pub(crate) fn refused(self, by: TxId, log: &Log) -> Error {
+        let what = format!("a savepoint of transaction {} is none of transaction {by} now", self.transaction);
+        Error::refused(&log.path, what)
+    }
 }
 
 /// A transaction that was committed.
@@ -66,7 +78,13 @@ pub struct Savepoint {
 pub struct Committed {
     /// Its id, which each of its records carries.
     pub id: TxId,
-    /// Its records: their LSNs follow one another. Empty for a transaction without records, of which nothing is in the log.
+    /// The LSN of its commit. Of a transaction that is one batch it stands before the records; of one without any, of which nothing
+    /// is in the log, it is the last LSN that there was.
+    pub at: Lsn,
+    /// How many records take effect.
+    pub records: u64,
+    /// Its records: their LSNs follow one another. Of a [streaming](crate::StreamingTransaction) one they lie in this range, among
+    /// other entries: it goes from its begin to its commit.
     pub lsns: LsnRange,
 }
 
@@ -141,7 +159,7 @@ impl Transaction {
         let number = self.next_savepoint;
         self.next_savepoint += 1;
         self.savepoints.push((number, self.entries.point()));
-        Savepoint { transaction: self.id, number }
+        Savepoint { transaction: self.id, number, records: self.len() as u64 }
     }
 
     /// Forgets the records since `savepoint` was set, and the savepoints since then. It can be gone back to again.
@@ -154,11 +172,7 @@ impl Transaction {
         let known = found.ok().filter(|_| savepoint.transaction == self.id);
         let Some((index, &(_, point))) = known.and_then(|index| Some((index, self.savepoints.get(index)?)))
         else {
-            let what = format!(
-                "savepoint {} of transaction {} is none of transaction {} now",
-                savepoint.number, savepoint.transaction, self.id
-            );
-            return Err(Error::refused(&self.log.path, what));
+            return Err(savepoint.refused(self.id, &self.log));
         };
         self.entries.go_back(point);
         self.savepoints.truncate(index + 1);
@@ -173,16 +187,15 @@ impl Transaction {
     pub fn commit(mut self) -> Result<Committed> {
         if self.is_empty() {
             self.log.check_open()?;
-            return Ok(Committed {
-                id: self.id,
-                lsns: LsnRange::with_count(self.log.engine.last_lsn().next(), 0),
-            });
+            let at = self.log.engine.last_lsn();
+            return Ok(Committed { id: self.id, at, records: 0, lsns: LsnRange::with_count(at.next(), 0) });
         }
         self.complete_commit();
         let commit = Commit::Wait(self.durability.unwrap_or(self.log.durability));
         let how = How { stripe: self.stripe.map(usize::from), wait: Wait::Forever, commit };
-        let LsnRange { first, last } = self.log.append_batch(&self.entries, how)?;
-        Ok(Committed { id: self.id, lsns: LsnRange { first: first.next(), last } })
+        let LsnRange { first: at, last } = self.log.append_batch(&self.entries, how)?;
+        let records = self.len() as u64;
+        Ok(Committed { id: self.id, at, records, lsns: LsnRange { first: at.next(), last } })
     }
 
     /// Appends the records if there is room now. Waits for nothing; the transaction comes back with the error. The LSNs of the
@@ -221,7 +234,7 @@ impl Transaction {
     }
 
     fn commit_of(&self, records: u64) -> [u8; 24] {
-        TxCommit { transaction: self.id, begin: None, records }.encode()
+        TxCommit { transaction: self.id, begin: None, entries: records }.encode()
     }
 }
 

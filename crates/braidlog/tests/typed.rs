@@ -120,6 +120,7 @@ fn an_archive_is_read_wherever_it_lies() {
 fn record_ref<'a>(record: &braidlog::Record, payload: &'a [u8]) -> RecordRef<'a> {
     RecordRef {
         lsn: record.lsn,
+        effective_at: record.effective_at,
         timestamp_ns: record.timestamp_ns,
         kind: record.kind,
         batch_continues: record.batch_continues,

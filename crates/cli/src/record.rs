@@ -33,6 +33,9 @@ struct Json<'a> {
     sequence: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     schema: Option<u32>,
+    /// Whether it takes effect only if its transaction is committed, and then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    provisional: bool,
     len: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a str>,
@@ -104,6 +107,7 @@ fn write_record(
                 stream: record.fields.stream(),
                 sequence: record.fields.sequence(),
                 schema: record.fields.schema(),
+                provisional: record.fields.provisional(),
                 len: record.payload.len(),
                 payload: text,
                 payload_hex: text.is_none().then(|| hex(record.payload)),

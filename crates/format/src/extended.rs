@@ -28,6 +28,8 @@ pub enum ExtendedField<'a> {
     },
     /// Type 5: the record's place in its stream.
     Sequence(u64),
+    /// Type 6, without a value: the record takes effect only if its transaction does.
+    Provisional,
     /// A type from 128 to 255 that this version does not know and may skip.
     Ignorable(u8, &'a [u8]),
 }
@@ -86,8 +88,9 @@ impl<'a> Iterator for ExtendedFields<'a> {
             (3, 4) => ExtendedField::Schema(u32_at(value, 0)),
             (4, 5) => ExtendedField::Compression { algorithm: value[0], plain_len: u32_at(value, 1) },
             (5, 8) => ExtendedField::Sequence(u64_at(value, 0)),
+            (6, 0) => ExtendedField::Provisional,
             (128.., _) => ExtendedField::Ignorable(number, value),
-            (1..=5, _) => {
+            (1..=6, _) => {
                 self.rest = &[];
                 return Some(Err(DecodeError::InvalidField { field: "extended field" }));
             }
@@ -111,8 +114,15 @@ pub struct RecordFields {
     pub schema: Option<u32>,
     /// Its place in its stream, from 1.
     pub sequence: Option<u64>,
+    /// Whether it takes effect only if its transaction does, and when that does: it is a record of a transaction whose records went
+    /// to the log one by one. Without a transaction it says nothing, and is not written.
+    pub provisional: bool,
 }
 
+/// Type of the field of a transaction's record, which no other field comes before.
+const TRANSACTION: u8 = 1;
+/// Type of the field, without a value, of a record that takes effect with its transaction.
+const PROVISIONAL: u8 = 6;
 /// Type of a field that fills the fields up with zeros.
 const FILLER: u8 = 128;
 
@@ -133,7 +143,7 @@ impl RecordFields {
         }
         encoded.len = 2;
         if let Some(transaction) = self.transaction {
-            encoded.put(1, &transaction.0.to_le_bytes());
+            encoded.put(TRANSACTION, &transaction.0.to_le_bytes());
         }
         if let Some(stream) = self.stream {
             encoded.put(2, &stream.to_le_bytes());
@@ -143,6 +153,9 @@ impl RecordFields {
         }
         if let Some(sequence) = self.sequence {
             encoded.put(5, &sequence.to_le_bytes());
+        }
+        if self.provisional && self.transaction.is_some() {
+            encoded.put(PROVISIONAL, &[]);
         }
         let over = encoded.len % ENTRY_ALIGN as usize;
         if over > 0 {
@@ -196,13 +209,20 @@ impl<'a> FieldsRef<'a> {
     pub fn split(payload: &'a [u8]) -> Result<(FieldsRef<'a>, &'a [u8]), DecodeError> {
         let (fields, proper) = ExtendedFields::split(payload)?;
         let bytes = fields.rest;
-        let mut before = 0;
+        let (mut before, mut has_transaction) = (0, false);
         for field in fields {
             let number = match field? {
-                ExtendedField::Transaction(_) => 1,
+                ExtendedField::Transaction(_) => {
+                    has_transaction = true;
+                    TRANSACTION
+                }
                 ExtendedField::Stream(_) => 2,
                 ExtendedField::Schema(_) => 3,
                 ExtendedField::Sequence(_) => 5,
+                ExtendedField::Provisional if !has_transaction => {
+                    return Err(DecodeError::InvalidField { field: "provisional" });
+                }
+                ExtendedField::Provisional => PROVISIONAL,
                 ExtendedField::Ignorable(number, _) => number,
                 ExtendedField::Compression { .. } => {
                     return Err(DecodeError::InvalidField { field: "compression" });
@@ -256,6 +276,14 @@ impl<'a> FieldsRef<'a> {
         self.find(|field| if let ExtendedField::Sequence(number) = field { Some(number) } else { None })
     }
 
+    /// Whether it takes effect only if its transaction does, and when that does.
+    #[inline]
+    pub fn provisional(self) -> bool {
+        // Such a record begins with its transaction: the others are told by one byte.
+        self.0.first() == Some(&TRANSACTION)
+            && self.find(|field| matches!(field, ExtendedField::Provisional).then_some(())).is_some()
+    }
+
     /// All of them.
     pub fn to_owned(self) -> RecordFields {
         RecordFields {
@@ -263,6 +291,7 @@ impl<'a> FieldsRef<'a> {
             stream: self.stream(),
             schema: self.schema(),
             sequence: self.sequence(),
+            provisional: self.provisional(),
         }
     }
 
@@ -299,18 +328,20 @@ mod tests {
 
     #[test]
     fn fields_of_a_record_are_read_as_they_were_written_and_keep_the_payload_aligned() {
-        for bits in 0..16u8 {
+        for bits in 0..32u8 {
             let has = |bit: u8| bits & 1 << bit != 0;
             let fields = RecordFields {
                 transaction: has(0).then_some(TxId(u64::MAX)),
                 stream: has(1).then_some(7),
                 schema: has(2).then_some(u32::MAX),
                 sequence: has(3).then_some(1),
+                // It says nothing without a transaction.
+                provisional: has(4) && has(0),
             };
             let encoded = fields.encode();
-            assert_eq!(encoded.is_empty(), bits == 0);
+            assert_eq!(encoded.is_empty(), bits & 15 == 0);
             assert_eq!(encoded.len() as u64 % ENTRY_ALIGN, 0, "{fields:?}");
-            if bits > 0 {
+            if bits & 15 != 0 {
                 let bytes = [&encoded[..], b"proper"].concat();
                 let (read, proper) = FieldsRef::split(&bytes).unwrap();
                 assert_eq!((read.to_owned(), proper), (fields, &b"proper"[..]));
@@ -324,8 +355,10 @@ mod tests {
         let schema = [3, 4, 0, 0, 0, 0];
         let twice = [&[12, 0][..], &schema, &schema].concat();
         assert!(!FieldsRef::split(&twice).unwrap_err().is_newer());
-        let unknown = [2, 0, 6, 0];
-        assert_eq!(FieldsRef::split(&unknown).unwrap_err(), DecodeError::NewerField { number: 6 });
+        let unknown = [2, 0, 7, 0];
+        assert_eq!(FieldsRef::split(&unknown).unwrap_err(), DecodeError::NewerField { number: 7 });
+        let of_no_transaction = [2, 0, PROVISIONAL, 0];
+        assert!(!FieldsRef::split(&of_no_transaction).unwrap_err().is_newer());
         let of_no_record = compression_fields(ZSTD, 1);
         assert!(!FieldsRef::split(&of_no_record).unwrap_err().is_newer());
     }

@@ -26,8 +26,8 @@ impl Kind {
     pub const TX_PREPARE: Kind = Kind(246);
     /// The decision on a prepared transaction.
     pub const TX_DECISION: Kind = Kind(247);
-    /// A point inside a transaction to which it can be rolled back.
-    pub const SAVEPOINT: Kind = Kind(248);
+    /// A transaction goes back to a point inside it.
+    pub const TX_GO_BACK: Kind = Kind(248);
     /// The application's state up to an LSN is safe elsewhere.
     pub const CHECKPOINT: Kind = Kind(249);
     /// A named point to which a log can be recovered.
@@ -56,7 +56,7 @@ impl Kind {
             245 => "TxAbort",
             246 => "TxPrepare",
             247 => "TxDecision",
-            248 => "Savepoint",
+            248 => "TxGoBack",
             249 => "Checkpoint",
             250 => "RestorePoint",
             251 => "Loss",

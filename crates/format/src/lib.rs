@@ -61,7 +61,7 @@ pub use stream::{
 };
 pub use tail::LogTail;
 pub use text::ParseIdError;
-pub use transaction::{SavepointAction, TxAbort, TxBegin, TxCommit, TxDecision, TxPrepare, TxSavepoint};
+pub use transaction::{TxAbort, TxBegin, TxCommit, TxDecision, TxGoBack, TxPrepare};
 
 /// Bytes of the unit of writing: each round starts on a multiple of it, so that no byte of an entry
 /// covered by a completed sync is ever written again.

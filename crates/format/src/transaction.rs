@@ -7,8 +7,8 @@ use crate::entry::u64_at;
 use crate::{DecodeError, Lsn, TxId};
 
 const BEGIN: usize = 8;
-const RECORDS: usize = BEGIN + 8;
-const AFTER_RECORDS: usize = RECORDS + 8;
+const ENTRIES: usize = BEGIN + 8;
+const AFTER_ENTRIES: usize = ENTRIES + 8;
 const CODE: usize = 16;
 const CODE_RESERVED: usize = CODE + 1;
 const CODED_LEN: usize = 24;
@@ -29,8 +29,9 @@ pub struct TxCommit {
     pub transaction: TxId,
     /// The LSN of its [`TxBegin`]; `None` if it has none: then this entry and the rest of its batch are the transaction.
     pub begin: Option<Lsn>,
-    /// How many of its records take effect.
-    pub records: u64,
+    /// How many entries it has behind its begin: its records, those that it has gone back from too, and each [`TxGoBack`].
+    /// Of one batch: its records, all of which take effect.
+    pub entries: u64,
 }
 
 /// A transaction is given up.
@@ -49,8 +50,8 @@ pub struct TxPrepare<'a> {
     pub transaction: TxId,
     /// The LSN of its [`TxBegin`].
     pub begin: Lsn,
-    /// How many of its records take effect if it is committed.
-    pub records: u64,
+    /// As [`TxCommit::entries`].
+    pub entries: u64,
     /// What the coordinator calls it.
     pub global_id: &'a [u8],
 }
@@ -66,26 +67,13 @@ pub struct TxDecision {
     pub commit: bool,
 }
 
-/// What becomes of a point inside a transaction.
+/// A transaction goes back to a point inside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SavepointAction {
-    /// It is set.
-    Set,
-    /// The transaction's records since it was set take no effect.
-    GoBack,
-    /// It is not gone back to any more.
-    Forget,
-}
-
-/// A point inside a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TxSavepoint {
-    /// The id of the transaction.
+pub struct TxGoBack {
+    /// Its id.
     pub transaction: TxId,
-    /// Its number in the transaction, from 1.
-    pub number: u64,
-    /// What becomes of it.
-    pub action: SavepointAction,
+    /// Its [`TxBegin`], or the last of its records that still takes effect: those behind it, up to this mark, take none.
+    pub to: Lsn,
 }
 
 fn invalid(field: &'static str) -> DecodeError {
@@ -152,8 +140,8 @@ impl<'a> TxBegin<'a> {
 
 impl TxCommit {
     /// The payload.
-    pub fn encode(&self) -> [u8; AFTER_RECORDS] {
-        words(&[self.transaction.0, self.begin.unwrap_or(Lsn::ZERO).0, self.records])
+    pub fn encode(&self) -> [u8; AFTER_ENTRIES] {
+        words(&[self.transaction.0, self.begin.unwrap_or(Lsn::ZERO).0, self.entries])
     }
 
     /// What a payload says that its checksum proved.
@@ -161,15 +149,15 @@ impl TxCommit {
     /// # Errors
     /// [`DecodeError::InvalidField`] if it is none of a TxCommit.
     pub fn decode(payload: &[u8]) -> Result<TxCommit, DecodeError> {
-        let payload: &[u8; AFTER_RECORDS] = exactly(payload)?;
+        let payload: &[u8; AFTER_ENTRIES] = exactly(payload)?;
         let begin = Some(lsn_in(payload)?).filter(|&begin| begin != Lsn::ZERO);
-        Ok(TxCommit { transaction: transaction_in(payload)?, begin, records: u64_at(payload, RECORDS) })
+        Ok(TxCommit { transaction: transaction_in(payload)?, begin, entries: u64_at(payload, ENTRIES) })
     }
 }
 
 impl TxAbort {
     /// The payload.
-    pub fn encode(&self) -> [u8; RECORDS] {
+    pub fn encode(&self) -> [u8; ENTRIES] {
         words(&[self.transaction.0, self.begin.0])
     }
 
@@ -178,15 +166,15 @@ impl TxAbort {
     /// # Errors
     /// [`DecodeError::InvalidField`] if it is none of a TxAbort.
     pub fn decode(payload: &[u8]) -> Result<TxAbort, DecodeError> {
-        let payload: &[u8; RECORDS] = exactly(payload)?;
+        let payload: &[u8; ENTRIES] = exactly(payload)?;
         Ok(TxAbort { transaction: transaction_in(payload)?, begin: begin_in(payload)? })
     }
 }
 
 impl<'a> TxPrepare<'a> {
     /// The payload without the global id, which follows it.
-    pub fn encode(&self) -> [u8; AFTER_RECORDS] {
-        words(&[self.transaction.0, self.begin.0, self.records])
+    pub fn encode(&self) -> [u8; AFTER_ENTRIES] {
+        words(&[self.transaction.0, self.begin.0, self.entries])
     }
 
     /// What a payload says that its checksum proved.
@@ -194,11 +182,11 @@ impl<'a> TxPrepare<'a> {
     /// # Errors
     /// [`DecodeError::InvalidField`] if it is none of a TxPrepare.
     pub fn decode(payload: &'a [u8]) -> Result<TxPrepare<'a>, DecodeError> {
-        let (fixed, global_id) = at_least(payload, AFTER_RECORDS)?;
+        let (fixed, global_id) = at_least(payload, AFTER_ENTRIES)?;
         Ok(TxPrepare {
             transaction: transaction_in(fixed)?,
             begin: begin_in(fixed)?,
-            records: u64_at(fixed, RECORDS),
+            entries: u64_at(fixed, ENTRIES),
             global_id,
         })
     }
@@ -225,32 +213,18 @@ impl TxDecision {
     }
 }
 
-impl TxSavepoint {
+impl TxGoBack {
     /// The payload.
-    pub fn encode(&self) -> [u8; CODED_LEN] {
-        let action = match self.action {
-            SavepointAction::Set => 1,
-            SavepointAction::GoBack => 2,
-            SavepointAction::Forget => 3,
-        };
-        words(&[self.transaction.0, self.number, action])
+    pub fn encode(&self) -> [u8; ENTRIES] {
+        words(&[self.transaction.0, self.to.0])
     }
 
     /// What a payload says that its checksum proved.
     ///
     /// # Errors
-    /// [`DecodeError::InvalidField`] if it is none of a Savepoint.
-    pub fn decode(payload: &[u8]) -> Result<TxSavepoint, DecodeError> {
-        let payload: &[u8; CODED_LEN] = exactly(payload)?;
-        let action = match code_in(payload)? {
-            1 => SavepointAction::Set,
-            2 => SavepointAction::GoBack,
-            3 => SavepointAction::Forget,
-            _ => return Err(invalid("action")),
-        };
-        match u64_at(payload, BEGIN) {
-            0 => Err(invalid("savepoint")),
-            number => Ok(TxSavepoint { transaction: transaction_in(payload)?, number, action }),
-        }
+    /// [`DecodeError::InvalidField`] if it is none of a TxGoBack.
+    pub fn decode(payload: &[u8]) -> Result<TxGoBack, DecodeError> {
+        let payload: &[u8; ENTRIES] = exactly(payload)?;
+        Ok(TxGoBack { transaction: transaction_in(payload)?, to: begin_in(payload)? })
     }
 }

@@ -276,7 +276,7 @@ fn kinds_are_as_documented() {
         (Kind::TX_ABORT, "TxAbort"),
         (Kind::TX_PREPARE, "TxPrepare"),
         (Kind::TX_DECISION, "TxDecision"),
-        (Kind::SAVEPOINT, "Savepoint"),
+        (Kind::TX_GO_BACK, "TxGoBack"),
         (Kind::CHECKPOINT, "Checkpoint"),
         (Kind::RESTORE_POINT, "RestorePoint"),
         (Kind::LOSS, "Loss"),
@@ -390,10 +390,11 @@ fn extended_fields_are_as_documented() {
         ExtendedField::Schema(0x4333_2313),
         ExtendedField::Compression { algorithm: 0x14, plain_len: 0x5444_3424 },
         ExtendedField::Sequence(0x8575_6555_4535_2515),
+        ExtendedField::Provisional,
     ];
     assert_eq!(fields.collect::<Result<Vec<_>, _>>().unwrap(), expected);
     let names: Vec<_> = rows.iter().map(|row| row[2].as_str()).collect();
-    assert_eq!(names, ["transaction", "stream", "schema", "compression", "sequence"]);
+    assert_eq!(names, ["transaction", "stream", "schema", "compression", "sequence", "provisional"]);
 
     for number in 0..=u8::MAX {
         let field = [3, 0, number, 1, 0xEE];

@@ -1,8 +1,6 @@
 //! The marks of transactions are as `docs/format.md` has them: each field in its place, and what a table excludes is refused.
 
-use braidlog_format::{
-    DecodeError, Lsn, SavepointAction, TxAbort, TxBegin, TxCommit, TxDecision, TxId, TxPrepare, TxSavepoint,
-};
+use braidlog_format::{DecodeError, Lsn, TxAbort, TxBegin, TxCommit, TxDecision, TxGoBack, TxId, TxPrepare};
 
 #[path = "support/document.rs"]
 mod document;
@@ -11,7 +9,7 @@ use document::Document;
 
 const ID: u64 = 0x0102_0304_0506_0708;
 const BEGIN: u64 = 0x1112_1314_1516_1718;
-const RECORDS: u64 = 0x2122_2324_2526_2728;
+const ENTRIES: u64 = 0x2122_2324_2526_2728;
 
 fn page(mark: &str, numbers: &[(&str, u64)], rest: &[u8]) -> Vec<u8> {
     Document::read().payload(mark, numbers, rest)
@@ -53,9 +51,9 @@ fn tx_begin_is_as_documented() {
 
 #[test]
 fn tx_commit_is_as_documented() {
-    let numbers = |begin| [("transaction", ID), ("begin LSN", begin), ("record count", RECORDS)];
+    let numbers = |begin| [("transaction", ID), ("begin LSN", begin), ("entry count", ENTRIES)];
     for (begin, number) in [(Some(Lsn(BEGIN)), BEGIN), (None, 0)] {
-        let commit = TxCommit { transaction: TxId(ID), begin, records: RECORDS };
+        let commit = TxCommit { transaction: TxId(ID), begin, entries: ENTRIES };
         let payload = page("TxCommit", &numbers(number), &[]);
         assert_eq!(commit.encode()[..], payload);
         assert_eq!(TxCommit::decode(&payload), Ok(commit));
@@ -75,8 +73,8 @@ fn tx_abort_is_as_documented() {
 #[test]
 fn tx_prepare_is_as_documented() {
     let prepare =
-        TxPrepare { transaction: TxId(ID), begin: Lsn(BEGIN), records: RECORDS, global_id: b"global" };
-    let numbers = [("transaction", ID), ("begin LSN", BEGIN), ("record count", RECORDS)];
+        TxPrepare { transaction: TxId(ID), begin: Lsn(BEGIN), entries: ENTRIES, global_id: b"global" };
+    let numbers = [("transaction", ID), ("begin LSN", BEGIN), ("entry count", ENTRIES)];
     let payload = page("TxPrepare", &numbers, b"global");
     assert_eq!([&prepare.encode()[..], b"global"].concat(), payload);
     assert_eq!(TxPrepare::decode(&payload), Ok(prepare));
@@ -99,15 +97,10 @@ fn tx_decision_is_as_documented() {
 }
 
 #[test]
-fn savepoint_is_as_documented() {
-    let actions = [(SavepointAction::Set, 1), (SavepointAction::GoBack, 2), (SavepointAction::Forget, 3)];
-    for (action, number) in actions {
-        let savepoint = TxSavepoint { transaction: TxId(ID), number: BEGIN, action };
-        let numbers = [("transaction", ID), ("savepoint", BEGIN), ("action", number)];
-        let payload = page("Savepoint", &numbers, &[]);
-        assert_eq!(savepoint.encode()[..], payload);
-        assert_eq!(TxSavepoint::decode(&payload), Ok(savepoint));
-        let patches: [(usize, &[u8]); 5] = [NO_ID, NO_LSN, (16, &[0]), (16, &[4]), (17, &[1])];
-        refused(TxSavepoint::decode, &payload, true, &patches);
-    }
+fn tx_go_back_is_as_documented() {
+    let mark = TxGoBack { transaction: TxId(ID), to: Lsn(BEGIN) };
+    let payload = page("TxGoBack", &[("transaction", ID), ("to LSN", BEGIN)], &[]);
+    assert_eq!(mark.encode()[..], payload);
+    assert_eq!(TxGoBack::decode(&payload), Ok(mark));
+    refused(TxGoBack::decode, &payload, true, &[NO_ID, NO_LSN, ABOVE_ALL_LSNS]);
 }

@@ -151,6 +151,12 @@ fn every_kind() -> SegmentWriter {
     fields.extend(b"in a transaction");
     segment.entry(Kind(3), Flags::EXTENDED, &fields);
 
+    let mut fields = vec![12, 0, 1, 8];
+    fields.extend(77_u64.to_le_bytes());
+    fields.extend([6, 0]);
+    fields.extend(b"to take effect with the transaction");
+    segment.entry(Kind(4), Flags::EXTENDED, &fields);
+
     // What is packed is not this crate's: any bytes will do.
     let mut packed = vec![7, 0, 4, 5, 1, 100, 0, 0, 0];
     packed.extend(b"(packed)");
@@ -158,12 +164,11 @@ fn every_kind() -> SegmentWriter {
 
     const TRANSACTION: (&str, u64) = ("transaction", 77);
     const BEGUN: (&str, u64) = ("begin LSN", 1000);
-    let reserved_now: [Written; 8] = [
-        (Kind::SAVEPOINT, &[TRANSACTION, ("savepoint", 1), ("action", 1)], b""),
-        (Kind::SAVEPOINT, &[TRANSACTION, ("savepoint", 1), ("action", 2)], b""),
-        (Kind::TX_PREPARE, &[TRANSACTION, BEGUN, ("record count", 2)], b"a global id"),
+    let reserved_now: [Written; 7] = [
+        (Kind::TX_GO_BACK, &[TRANSACTION, ("to LSN", 1000)], b""),
+        (Kind::TX_PREPARE, &[TRANSACTION, BEGUN, ("entry count", 2)], b"a global id"),
         (Kind::TX_DECISION, &[TRANSACTION, BEGUN, ("decision", 1)], b""),
-        (Kind::TX_COMMIT, &[("transaction", 76), ("begin LSN", 900), ("record count", 0)], b""),
+        (Kind::TX_COMMIT, &[("transaction", 76), ("begin LSN", 900), ("entry count", 0)], b""),
         (Kind::TX_ABORT, &[("transaction", 75), ("begin LSN", 901)], b""),
         (Kind::CHECKPOINT, &[("up to LSN", 990), ("oldest needed LSN", 900)], b"snapshot-4"),
         (Kind::RESTORE_POINT, &[], "before the move \u{2192} 2".as_bytes()),
@@ -351,7 +356,7 @@ fn kept_files_of_a_version_stay_as_they_were() {
         ("00000000000000000001.wal", 24576, 0x6810_B573),
         ("00000000000000000008.wal", 16384, 0x54B4_3ED4),
         ("00000000000000000011.wal", 12288, 0x4F56_8018),
-        ("every_kind.wal", 12288, 0x99F5_41A6),
+        ("every_kind.wal", 12288, 0xD3E1_B83B),
         ("recycled.wal", 24576, 0x8819_BBAD),
     ];
     for (name, len, checksum) in kept {

@@ -95,6 +95,7 @@ fn field() -> impl Strategy<Value = (u8, Vec<u8>)> {
         any::<[u8; 4]>().prop_map(|value| (3, value.to_vec())),
         any::<[u8; 5]>().prop_map(|value| (4, value.to_vec())),
         any::<[u8; 8]>().prop_map(|value| (5, value.to_vec())),
+        Just((6, Vec::new())),
         (128_u8.., vec(any::<u8>(), 0..=255)),
     ]
 }
@@ -108,6 +109,7 @@ fn meaning((number, value): &(u8, Vec<u8>)) -> ExtendedField<'_> {
         3 => ExtendedField::Schema(number_at(0) as u32),
         4 => ExtendedField::Compression { algorithm: value[0], plain_len: number_at(1) as u32 },
         5 => ExtendedField::Sequence(number_at(0)),
+        6 => ExtendedField::Provisional,
         &number => ExtendedField::Ignorable(number, value),
     }
 }
@@ -309,12 +311,12 @@ proptest! {
     }
 
     #[test]
-    fn known_field_has_its_length_and_no_other(number in prop_oneof![0_u8..6, 0_u8..128], value in vec(any::<u8>(), 0..12)) {
+    fn known_field_has_its_length_and_no_other(number in prop_oneof![0_u8..7, 0_u8..128], value in vec(any::<u8>(), 0..12)) {
         let mut payload = (2 + value.len() as u16).to_le_bytes().to_vec();
         payload.extend([number, value.len() as u8]);
         payload.extend_from_slice(&value);
         let (mut fields, _) = ExtendedFields::split(&payload).unwrap();
-        let documented = matches!((number, value.len()), (1 | 2 | 5, 8) | (3, 4) | (4, 5));
+        let documented = matches!((number, value.len()), (1 | 2 | 5, 8) | (3, 4) | (4, 5) | (6, 0));
         prop_assert_eq!(fields.next().unwrap().is_ok(), documented);
     }
 

@@ -11,6 +11,7 @@ use braidlog_storage::{Clock, LogDir};
 use crate::mend::mend;
 use crate::plan::{Action, DamagePolicy, Outcome, Part, Planned, RepairPlan, not_in_its_place, plan};
 use crate::quarantine::Quarantine;
+use crate::replay::History;
 use crate::replay::planned::PlannedParts;
 use crate::survey::{RepairProgress, Survey, missing, survey};
 use crate::{Loss, Manifest, Problem, Records, RecoveryError, dir};
@@ -176,7 +177,7 @@ impl DamagedLog {
     /// The records from `from` to `to` that are kept. What is given up between them is passed, and told by
     /// [`Records::losses`].
     pub fn iter(&self, from: Lsn, to: Lsn) -> Records {
-        Records::planned(&self.dir, &self.parts, from, to)
+        Records::new(History::planned(&self.dir, &self.parts, from, to))
     }
 }
 

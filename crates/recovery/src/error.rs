@@ -170,6 +170,9 @@ pub enum DamageCause {
     /// A segment ends inside a batch.
     #[error("the segment ends inside a batch")]
     BatchCut,
+    /// A transaction is committed, and has not as many entries as its commit says, though none of them was given up.
+    #[error("it commits a transaction that is not complete")]
+    TransactionIncomplete,
     /// The seal that must end the segment is missing, damaged or says something else than the segment.
     #[error("the seal is missing or damaged")]
     Seal,

@@ -30,9 +30,9 @@ impl Follower {
         Follower { records: Records::following(&dir, &indexes, from, pin) }
     }
 
-    /// The LSN of the next record.
+    /// Where another follower goes on: behind the last LSN up to which every effect was given.
     pub fn next_lsn(&self) -> Lsn {
-        self.records.next_lsn()
+        self.records.applied_to().next()
     }
 
     /// LSNs that were given up, as far as this has come: no record has them, and they were passed over.

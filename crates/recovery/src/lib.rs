@@ -71,11 +71,14 @@ mod estimate;
 mod restore;
 
 mod ahead;
+mod effects;
 mod follow;
 mod index;
 mod partition;
 mod progress;
 mod reader;
+mod record;
+mod records;
 mod replay;
 mod reverse;
 mod since;
@@ -113,7 +116,8 @@ pub use pins::Pins;
 pub use plan::{DamagePolicy, Outcome};
 pub use progress::{Progress, ReplayProgress};
 pub use reader::{LogReader, SegmentInfo, SegmentState};
-pub use replay::{Record, RecordRef, Records};
+pub use record::{Record, RecordRef};
+pub use records::Records;
 pub use restore::{
     Applied, Restore, RestoreError, RestoreHow, RestorePhase, RestoreProgress, RestoreReport, RestoreTimes,
 };

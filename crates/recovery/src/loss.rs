@@ -10,7 +10,7 @@ use braidlog_format::{Incarnation, LossEntry, Lsn, LsnRange};
 use braidlog_storage::LogDir;
 
 use crate::index::Indexes;
-use crate::replay::{Records, bases};
+use crate::replay::{History, bases};
 use crate::{Damage, Manifest, RecoveryError};
 
 /// LSNs that were given up: no record has them, and none ever will.
@@ -90,7 +90,7 @@ impl Places<'_> {
     /// Reads where a loss should stand.
     pub(crate) fn look(&self, loss: &Loss) -> Result<Place, RecoveryError> {
         let first = loss.lsns.first;
-        let mut records = Records::new(self.dir, &self.indexes, Arc::clone(&self.bases), first, first, None);
+        let mut records = History::new(self.dir, &self.indexes, Arc::clone(&self.bases), first, first, None);
         match records.find_next() {
             Ok(_) if records.losses().is_empty() => Ok(Place::Record),
             Ok(_) => Ok(Place::Recorded),

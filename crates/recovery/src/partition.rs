@@ -1,13 +1,15 @@
 //! Partitioned replay: one thread reads, the application says to which key each record belongs, and others apply:
-//! records of one key in LSN order, those of different keys beside one another.
+//! records of one key in the order in which they take effect, those of different keys beside one another.
 //!
 //! # The rule
 //! The states end as those of a replay by one thread. Each partition has one state and one thread, and that thread gets the
-//! partition's records in LSN order. If records cannot be applied, the error is the one that one thread would have met:
-//! that of the lowest LSN. Every record below it is applied by then, and none of its partition above it.
+//! partition's records in the order in which they take effect. If records cannot be applied, the error is the one that one
+//! thread would have met: that of the first of them. Every record before it is applied by then, and none of its partition
+//! behind it.
 //!
-//! # Why the lowest is met
-//! A failure lowers `stop_at` to its LSN. A thread leaves out a record only if it lies at or above `stop_at`, which never
+//! # Why the first is met
+//! The reader numbers records as it reads them: their LSNs tell no order, for a transaction's take effect with its commit. A
+//! failure lowers `stop_at` to its number. A thread leaves out a record only if it lies at or above `stop_at`, which never
 //! rises; so all records below the last value are applied, or fail and lower it. The reader hands over what it has read
 //! before it ends, whatever ended it.
 //!
@@ -24,7 +26,7 @@ use std::thread;
 
 use braidlog_format::Lsn;
 
-use self::board::{Board, Hands};
+use self::board::{Board, Failed, Hands};
 use crate::progress::Teller;
 use crate::{BoxError, Loss, Progress, RecordRef, Records, RecoveryError, RestoreError};
 
@@ -69,7 +71,7 @@ pub struct PartitionHow {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Replayed {
-    /// Every record of the range, up to this one, was applied; the one before the range if it was empty.
+    /// All that takes effect in the range, up to here, was applied; the LSN before the range if it was empty.
     pub applied_to: Lsn,
     /// Records that were applied; one that concerned all partitions counts once.
     pub records: u64,
@@ -88,7 +90,7 @@ impl Replayed {
 /// A replay that did not come to its end.
 #[derive(Debug)]
 pub struct ReplayStopped {
-    /// Every record of the range up to this one was applied.
+    /// All that takes effect in the range up to here was applied.
     pub applied_to: Lsn,
     /// Why it ended.
     pub error: RestoreError,
@@ -103,7 +105,7 @@ enum Failure {
 /// Applies `records` to `states`, one for each partition: each record to that of its [key](Route).
 ///
 /// # Errors
-/// [`RestoreError::Application`] of the lowest LSN that was not applied, [`RestoreError::Recovery`] if the log could not
+/// [`RestoreError::Application`] of the first record that was not applied, [`RestoreError::Recovery`] if the log could not
 /// be read. Above [`ReplayStopped::applied_to`] some records of other partitions may have been applied.
 ///
 /// # Panics
@@ -146,6 +148,7 @@ fn one_by_one<S, R: Into<Route>>(
             Ok(record) => record,
             Err(error) => return stopped(done, error.into()),
         };
+        let len = record.payload.len() as u64;
         let applied = match key(&record).into() {
             Route::Key(key) => {
                 let partition = partition_of(key, states.len());
@@ -156,9 +159,9 @@ fn one_by_one<S, R: Into<Route>>(
         if let Err(source) = applied {
             return stopped(done, RestoreError::Application { lsn: Some(record.lsn), source });
         }
-        done.applied_to = record.lsn;
         done.records += 1;
-        done.record_bytes = done.record_bytes.saturating_add(record.payload.len() as u64);
+        done.record_bytes = done.record_bytes.saturating_add(len);
+        done.applied_to = records.applied_to();
     }
     done.losses = records.losses().to_vec();
     Ok(done)
@@ -212,10 +215,10 @@ where
         (read, board.take_failure())
     });
     match (read, failed) {
-        (_, Some((_, Failure::Panic(payload)))) => resume_unwind(payload),
-        (_, Some((lsn, Failure::Application(source)))) => {
+        (_, Some(Failed { why: Failure::Panic(payload), .. })) => resume_unwind(payload),
+        (_, Some(Failed { why: Failure::Application(source), lsn, effective_at, .. })) => {
             let error = RestoreError::Application { lsn: Some(lsn), source };
-            Err(ReplayStopped { applied_to: lsn.prev().max(before), error })
+            Err(ReplayStopped { applied_to: effective_at.prev().max(before), error })
         }
         ((read, Some(error)), None) => {
             Err(ReplayStopped { applied_to: read.applied_to, error: error.into() })
@@ -245,18 +248,19 @@ fn read<R: Into<Route>>(
                 break;
             }
         };
+        let (order, len) = (read.records, record.payload.len() as u64);
         let handed_over = match key(&record).into() {
             Route::Key(key) => {
                 let partition = partition_of(key, partitions);
-                hands.put(partition % threads, Some(partition), &record)
+                hands.put(partition % threads, order, Some(partition), &record)
             }
             Route::All => {
-                (0..threads).fold(false, |handed, thread| hands.put(thread, None, &record) | handed)
+                (0..threads).fold(false, |handed, thread| hands.put(thread, order, None, &record) | handed)
             }
         };
-        read.applied_to = record.lsn;
         read.records += 1;
-        read.record_bytes = read.record_bytes.saturating_add(record.payload.len() as u64);
+        read.record_bytes = read.record_bytes.saturating_add(len);
+        read.applied_to = records.applied_to();
         if handed_over {
             if board.has_stopped() {
                 break;
@@ -284,13 +288,13 @@ fn work<S>(
     apply: &(impl Fn(&mut S, RecordRef<'_>) -> Result<(), BoxError> + Sync),
 ) {
     while let Some(chunk) = board.take(index) {
-        let mut at = Lsn::ZERO;
+        let mut at = (0, Lsn::ZERO, Lsn::ZERO);
         let applied = catch_unwind(AssertUnwindSafe(|| -> Result<(), BoxError> {
-            for (partition, record) in chunk.records() {
-                if board.is_left_out(record.lsn) {
+            for (order, partition, record) in chunk.records() {
+                if board.is_left_out(order) {
                     break;
                 }
-                at = record.lsn;
+                at = (order, record.lsn, record.effective_at);
                 match partition {
                     Some(partition) => {
                         states.get_mut(partition / threads).map_or(Ok(()), |state| apply(state, record))?;
@@ -300,10 +304,14 @@ fn work<S>(
             }
             Ok(())
         }));
-        match applied {
-            Ok(Ok(())) => {}
-            Ok(Err(source)) => board.fail(at, Failure::Application(source)),
-            Err(payload) => board.fail(at, Failure::Panic(payload)),
+        let failure = match applied {
+            Ok(Ok(())) => None,
+            Ok(Err(source)) => Some(Failure::Application(source)),
+            Err(payload) => Some(Failure::Panic(payload)),
+        };
+        if let Some(why) = failure {
+            let (order, lsn, effective_at) = at;
+            board.fail(Failed { order, lsn, effective_at, why });
         }
         board.give_back(index, chunk);
     }

@@ -93,6 +93,14 @@ pub(crate) struct Pin {
 }
 
 impl Pin {
+    /// Keeps the log from another place on as well.
+    ///
+    /// # Errors
+    /// As [`Pins::pin`].
+    pub(crate) fn another(&self, lsn: Lsn) -> Result<Pin, Lsn> {
+        self.pins.pin(lsn)
+    }
+
     /// Moves the pin on to `lsn`, which does not lie below.
     pub(crate) fn move_to(&mut self, lsn: Lsn) {
         let mut places = self.pins.locked();

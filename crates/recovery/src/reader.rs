@@ -14,10 +14,10 @@ use crate::follow::Follower;
 use crate::index::{Indexes, WritersIndex};
 use crate::locked::locked;
 use crate::pins::Pin;
-use crate::replay::{self, Records};
+use crate::replay::{self, History};
 use crate::since;
 use crate::visible::Visible;
-use crate::{Loss, Manifest, Pins, Record, RecoveryError, ReverseRecords, loss};
+use crate::{Loss, Manifest, Pins, Record, Records, RecoveryError, ReverseRecords, loss};
 
 /// How often a file that is gone is looked for again.
 const TRIES_MAX: u32 = 8;
@@ -173,11 +173,12 @@ impl LogReader {
         let to = if self.of_writer { to } else { self.clamp(to)? };
         let from = from.max(Lsn::FIRST);
         if from > to {
-            return Ok(Records::new(&self.dir, &self.indexes, Arc::new([]), from, to, None));
+            let history = History::new(&self.dir, &self.indexes, Arc::new([]), from, to, None);
+            return Ok(Records::new(history));
         }
         let pin = self.pin(from)?;
         let bases = self.bases_up_to(from)?;
-        Ok(Records::new(&self.dir, &self.indexes, bases, from, to, Some(pin)))
+        Ok(Records::new(History::new(&self.dir, &self.indexes, bases, from, to, Some(pin))))
     }
 
     /// As [`LogReader::iter`], from the last record to the first.

@@ -1,4 +1,4 @@
-//! Records in LSN order, streamed from the segments.
+//! A log's history: every entry that takes an LSN, in LSN order, streamed from the segments.
 //!
 //! The rule: everything is checked before it is lent, and nothing is skipped but what the log itself says was given up. Each entry proves itself and
 //! follows the one before it; at a segment's end its last entry must be the one that the next segment's header
@@ -7,13 +7,9 @@
 //! the manifest is asked whether the log was truncated meanwhile.
 
 use std::io::ErrorKind;
-use std::iter::FusedIterator;
 use std::sync::Arc;
 
-use braidlog_format::{
-    EntryHeader, FieldsRef, Flags, IndexPoint, Kind, Lsn, LsnRange, Place, RecordFields, SEGMENT_HEADER_LEN,
-    SegmentHeader,
-};
+use braidlog_format::{EntryHeader, IndexPoint, Lsn, LsnRange, Place, SEGMENT_HEADER_LEN, SegmentHeader};
 use braidlog_storage::{IO_ALIGN, LogDir};
 
 use crate::ahead::{Ahead, Next, ReadAhead};
@@ -26,7 +22,7 @@ use crate::scan::{Found, Position, Scan, Step, Stop};
 use crate::seal;
 use crate::tail::cause_of;
 use crate::window::{STREAM_LEN, Window};
-use crate::{Damage, DamageCause, Loss, Manifest, Progress, RecoveryError};
+use crate::{Damage, DamageCause, Loss, Manifest, Progress, RecordRef, RecoveryError};
 
 use planned::AtPart;
 
@@ -39,69 +35,12 @@ const FEW_LEN: usize = 64 << 10;
 /// The most bytes that are read at once for them where an index knows how many are needed.
 const SPAN_MAX: usize = 4 * FEW_LEN;
 
-/// A record that lies in the reader's buffer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RecordRef<'a> {
-    /// The record's place in the log.
-    pub lsn: Lsn,
-    /// When its round was written, in nanoseconds since the Unix epoch; never decreases.
-    pub timestamp_ns: u64,
-    /// What its writer called it.
-    pub kind: Kind,
-    /// Whether the next record belongs to the same batch.
-    pub batch_continues: bool,
-    /// What it carries beside its payload: nothing, in a plain record.
-    pub fields: FieldsRef<'a>,
-    /// Its bytes, proved by their checksum.
-    pub payload: &'a [u8],
-}
-
-impl<'a> RecordRef<'a> {
-    /// The record of an entry with this header.
-    #[inline]
-    pub(crate) fn new(header: &EntryHeader, fields: FieldsRef<'a>, payload: &'a [u8]) -> RecordRef<'a> {
-        RecordRef {
-            lsn: header.lsn,
-            timestamp_ns: header.timestamp_ns,
-            kind: header.kind,
-            batch_continues: header.flags.contains(Flags::BATCH_CONTINUES),
-            fields,
-            payload,
-        }
-    }
-
-    /// The record with bytes of its own.
-    pub fn to_owned(&self) -> Record {
-        let RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload } = *self;
-        let (fields, payload) = (fields.to_owned(), payload.to_vec());
-        Record { lsn, timestamp_ns, kind, batch_continues, fields, payload }
-    }
-}
-
-/// A record.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Record {
-    /// As [`RecordRef::lsn`].
-    pub lsn: Lsn,
-    /// As [`RecordRef::timestamp_ns`].
-    pub timestamp_ns: u64,
-    /// As [`RecordRef::kind`].
-    pub kind: Kind,
-    /// As [`RecordRef::batch_continues`].
-    pub batch_continues: bool,
-    /// As [`RecordRef::fields`].
-    pub fields: RecordFields,
-    /// As [`RecordRef::payload`].
-    pub payload: Vec<u8>,
-}
-
 /// Streams the records of an LSN range, in order, one open file at a time, with a buffer of about 1 MiB (more
 /// only while a record is read that is larger).
 ///
-/// As an [`Iterator`] it gives records with bytes of their own; [`Records::next_ref`] lends them from its
-/// buffer. After an error it ends.
+/// After an error it ends.
 #[derive(Debug)]
-pub struct Records {
+pub(crate) struct History {
     dir: Arc<dyn LogDir>,
     indexes: Arc<Indexes>,
     /// The base LSNs of the segments that were known when somebody last looked, in order.
@@ -129,8 +68,6 @@ pub struct Records {
     pin: Option<Pin>,
     /// Whether the end of the range may move on: what is open stays so there.
     follows: bool,
-    /// Whether the log's own entries among the records are left out.
-    effects_only: bool,
     /// Of a damaged log: what a policy keeps of it.
     planned: Option<AtPart>,
 }
@@ -165,7 +102,7 @@ impl Open {
     }
 }
 
-impl Records {
+impl History {
     /// The records from `from` to `to`, all of which are durable; `pin` stands at `from`.
     pub(crate) fn new(
         dir: &Arc<dyn LogDir>,
@@ -174,10 +111,10 @@ impl Records {
         from: Lsn,
         to: Lsn,
         pin: Option<Pin>,
-    ) -> Records {
+    ) -> History {
         let next = from.max(Lsn::FIRST);
         let capacity = capacity_for(next, to);
-        Records {
+        History {
             dir: Arc::clone(dir),
             indexes: Arc::clone(indexes),
             bases,
@@ -193,18 +130,13 @@ impl Records {
             losses: Vec::new(),
             pin,
             follows: false,
-            effects_only: false,
             planned: None,
         }
     }
 
-    /// The records from `from` on, none of which may be shown yet: [`show`](Records::show) lets them.
-    pub(crate) fn following(dir: &Arc<dyn LogDir>, indexes: &Arc<Indexes>, from: Lsn, pin: Pin) -> Records {
-        Records {
-            follows: true,
-            effects_only: true,
-            ..Records::new(dir, indexes, Arc::new([]), from, from.prev(), Some(pin))
-        }
+    /// The records from `from` on, none of which may be shown yet: [`show`](History::show) lets them.
+    pub(crate) fn following(dir: &Arc<dyn LogDir>, indexes: &Arc<Indexes>, from: Lsn, pin: Pin) -> History {
+        History { follows: true, ..History::new(dir, indexes, Arc::new([]), from, from.prev(), Some(pin)) }
     }
 
     /// Moves the end of the range on to `to`, which is durable by now.
@@ -220,67 +152,71 @@ impl Records {
         Ok(())
     }
 
-    /// The LSN of the next record to give.
-    pub(crate) fn next_lsn(&self) -> Lsn {
-        self.next
-    }
-
     /// The LSN of the last record to give.
     pub(crate) fn last_lsn(&self) -> Lsn {
         self.to
     }
 
     /// LSNs of the range that were given up, as far as the reader has come: they were passed over.
-    pub fn losses(&self) -> &[Loss] {
+    pub(crate) fn losses(&self) -> &[Loss] {
         &self.losses
     }
 
     /// Lets other threads read and check ahead of this one, once the range has turned out to be long. Records
     /// and errors are the same.
-    #[must_use]
-    pub fn read_ahead(mut self, how: ReadAhead) -> Records {
+    pub(crate) fn read_ahead(mut self, how: ReadAhead) -> History {
         self.may = (how.threads > 1).then_some(how);
         self
     }
 
-    /// Leaves out what has no effect on an application's state: the log's own entries, such as the commit of a transaction.
-    #[must_use]
-    pub fn effects(self) -> Records {
-        Records { effects_only: true, ..self }
-    }
-
     /// Tells how far it has come, about once for each MiB and at the end.
-    #[must_use]
-    pub fn progress(mut self, how: Progress) -> Records {
+    pub(crate) fn progress(mut self, how: Progress) -> History {
         self.teller = Some(Teller::begin(how, self.next.prev(), self.to));
         self
     }
 
     /// The record that was given last, or the last LSN that was given up behind it and passed; before the first one, the
     /// one before the range. Who has applied it goes on behind it another time.
-    pub fn applied_to(&self) -> Lsn {
+    pub(crate) fn applied_to(&self) -> Lsn {
         self.next.prev()
     }
 
     /// Bytes of segments that were read, headers of entries included.
-    pub fn passed_bytes(&self) -> u64 {
+    pub(crate) fn passed_bytes(&self) -> u64 {
         self.passed.saturating_add(self.open.as_ref().map_or(0, Open::passed))
     }
 
-    /// The next record, in this iterator's buffer; `None` at the end of the range and after an error.
-    ///
-    /// # Errors
-    /// What stands between here and the next record: see [`RecoveryError`].
-    #[inline]
-    pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>, RecoveryError>> {
-        match self.find_next() {
-            Ok(Some(found)) => Some(Ok(self.lend(&found))),
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
+    /// The records from `from` to `to`, of the log that this reads, which it has read or could have read.
+    pub(crate) fn again(&self, from: Lsn, to: Lsn) -> Result<History, RecoveryError> {
+        if let Some(at) = &self.planned {
+            return Ok(at.again(&self.dir, from, to));
+        }
+        let pin = self.pin.as_ref().map(|pin| pin.another(from)).transpose();
+        let pin = pin.map_err(|first_lsn| RecoveryError::Truncated { first_lsn })?;
+        Ok(History::new(&self.dir, &self.indexes, Arc::clone(&self.bases), from, to, pin))
+    }
+
+    /// Ends the range here.
+    pub(crate) fn end(&mut self) {
+        self.to = Lsn::ZERO;
+        self.is_over();
+    }
+
+    /// The file that is being read.
+    pub(crate) fn file(&self) -> &str {
+        self.open.as_ref().map_or("", |open| open.scan.window.name())
+    }
+
+    /// Tells of LSNs that were given up, if that was not told yet: somebody met them who read again.
+    pub(crate) fn tell_losses(&mut self, losses: &[Loss]) {
+        for loss in losses {
+            if !self.losses.contains(loss) {
+                self.losses.push(loss.clone());
+            }
         }
     }
 
-    /// Goes to the next record; `None` as [`next_ref`](Records::next_ref).
+    /// Goes to the next record; `None` at the end of the range.
     #[inline]
     pub(crate) fn find_next(&mut self) -> Result<Option<Found>, RecoveryError> {
         match self.advance_quickly() {
@@ -297,9 +233,9 @@ impl Records {
         RecordRef::new(&found.header, fields, payload)
     }
 
-    /// The next record, if it follows in the window. `None` decides nothing: [`advance`](Records::advance) does.
+    /// The next record, if it is a user's and follows in the window. `None` decides nothing: [`advance`](History::advance) does.
     #[inline]
-    fn advance_quickly(&mut self) -> Option<Found> {
+    pub(crate) fn advance_quickly(&mut self) -> Option<Found> {
         let open = self.open.as_mut()?;
         let at = &open.scan.at;
         if at.next != self.next || at.next > open.quick_to {
@@ -313,7 +249,7 @@ impl Records {
     /// The next record, wherever it is; `None` at the end of the range.
     #[cold]
     #[inline(never)]
-    fn advance(&mut self) -> Result<Option<Found>, RecoveryError> {
+    pub(crate) fn advance(&mut self) -> Result<Option<Found>, RecoveryError> {
         let (passed, applied_to) = (self.passed_bytes(), self.applied_to());
         if let Some(teller) = self.teller.as_mut().filter(|teller| teller.is_due(passed)) {
             teller.tell(passed, applied_to);
@@ -328,16 +264,21 @@ impl Records {
             Err(_) => true,
         };
         if is_over {
-            self.passed = self.passed_bytes();
-            if let Some(mut teller) = self.teller.take() {
-                teller.tell(self.passed, self.applied_to());
-            }
-            self.open = None;
-            self.ahead = None;
-            self.may = None;
-            self.pin = None;
+            self.is_over();
         }
         advanced
+    }
+
+    /// That there is nothing more to give.
+    fn is_over(&mut self) {
+        self.passed = self.passed_bytes();
+        if let Some(mut teller) = self.teller.take() {
+            teller.tell(self.passed, self.applied_to());
+        }
+        self.open = None;
+        self.ahead = None;
+        self.may = None;
+        self.pin = None;
     }
 
     /// What is wrong with the next record, unless the log does not hold it any more: its file may be gone, or be another
@@ -401,9 +342,7 @@ impl Records {
             match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
                 Step::Entry(found) if wanted && found.header.kind.takes_lsn() => {
                     self.next = open.scan.at.next;
-                    if found.header.kind.is_user() || !self.effects_only {
-                        return Ok(Some(found));
-                    }
+                    return Ok(Some(found));
                 }
                 Step::Entry(found) => {
                     if let Some(passed) = open.passed_over.as_mut().filter(|_| found.header.kind.takes_lsn())
@@ -651,16 +590,6 @@ impl Records {
         Ok(())
     }
 }
-
-impl Iterator for Records {
-    type Item = Result<Record, RecoveryError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.next_ref().map(|record| record.map(|record| record.to_owned()))
-    }
-}
-
-impl FusedIterator for Records {}
 
 /// How large a buffer reads these records with as few reads, and as little beside them, as pays.
 fn capacity_for(next: Lsn, to: Lsn) -> usize {

@@ -28,8 +28,9 @@ pub trait Restore {
     /// Whatever the application finds: the recovery ends with it.
     fn restore(&mut self, part: &mut CheckpointReader<'_>) -> Result<(), BoxError>;
 
-    /// Takes a record, in LSN order. Of a state with an open transaction records come again that it holds already:
-    /// those up to the checkpoint's LSN.
+    /// Takes a record, in the order in which records [take effect](RecordRef::effective_at). If the checkpoint names an earlier
+    /// record to be replayed upon it, some come again whose effect it holds already: those that took it up to the
+    /// checkpoint's LSN.
     ///
     /// # Errors
     /// Whatever the application finds: the recovery ends with it, and the error says at which LSN.
@@ -274,6 +275,7 @@ impl<'a> Restoring<'a> {
         while let Some(record) = records.next_ref() {
             let record = record?;
             let (lsn, kind, len) = (record.lsn, record.kind, record.payload.len() as u64);
+            let is_last = record.effective_at == last && !record.batch_continues;
             let applied =
                 state.apply(record).map_err(|source| RestoreError::Application { lsn: Some(lsn), source })?;
             match applied {
@@ -285,7 +287,7 @@ impl<'a> Restoring<'a> {
             self.now.record_bytes = self.now.record_bytes.saturating_add(len);
             // What comes last is complete, however long it took.
             if let Err(TimeIsUp) = self.passed(len)
-                && lsn < last
+                && !is_last
             {
                 return Err(self.timed_out());
             }

@@ -1,6 +1,6 @@
 //! Records from the last to the first, piece by piece.
 //!
-//! The rule: every record is read forward, with all that [`Records`] checks, and then given backward. A piece is what lies
+//! The rule: every record is read forward, with all that [`History`] checks, and then given backward. A piece is what lies
 //! between two points of an index, so memory is bounded as for one record; it ends with the first record of the next piece,
 //! so that the seam between two segments is checked as it is forward.
 
@@ -13,7 +13,8 @@ use braidlog_storage::LogDir;
 
 use crate::index::Indexes;
 use crate::pins::Pin;
-use crate::{Loss, Record, RecordRef, Records, RecoveryError};
+use crate::replay::History;
+use crate::{Loss, Record, RecordRef, RecoveryError};
 
 /// Bytes of a piece that are worth to open a file for.
 const PIECE_LEN: u64 = 128 << 10;
@@ -107,7 +108,7 @@ impl ReverseRecords {
         let Kept { lsn, timestamp_ns, kind, batch_continues, fields, payload } = self.piece.records.pop()?;
         let fields = FieldsRef::of_bytes(self.piece.payloads.get(fields).unwrap_or(&[]));
         let payload = self.piece.payloads.get(payload).unwrap_or(&[]);
-        Some(Ok(RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload }))
+        Some(Ok(RecordRef { lsn, effective_at: lsn, timestamp_ns, kind, batch_continues, fields, payload }))
     }
 
     /// LSNs of the range that were given up, as far as this has read, from the last to the first.
@@ -143,7 +144,7 @@ impl ReverseRecords {
         let is_seam = next <= self.last && self.bases.binary_search(&next).is_ok();
         let mut records = self.records(from, if is_seam { next } else { self.to });
         while let Some(found) = records.find_next()? {
-            let RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload } =
+            let RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload, .. } =
                 records.lend(&found);
             if lsn <= self.to {
                 let begin = self.piece.payloads.len();
@@ -187,8 +188,8 @@ impl ReverseRecords {
         begin.lsn.max(base)
     }
 
-    fn records(&self, from: Lsn, to: Lsn) -> Records {
-        Records::new(&self.dir, &self.indexes, Arc::clone(&self.bases), from, to, None)
+    fn records(&self, from: Lsn, to: Lsn) -> History {
+        History::new(&self.dir, &self.indexes, Arc::clone(&self.bases), from, to, None)
     }
 }
 

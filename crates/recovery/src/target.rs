@@ -242,7 +242,7 @@ impl Log<'_> {
         while let Some(record) = records.next_ref() {
             let record = record?;
             if is_there(&record) {
-                return Ok(Some(record.lsn));
+                return Ok(Some(record.effective_at));
             }
         }
         Ok(None)

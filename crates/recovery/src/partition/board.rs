@@ -33,13 +33,22 @@ pub(super) struct Board {
     room: Condvar,
     /// One for each thread: it has work, or none will come any more.
     work: Box<[Condvar]>,
-    /// Records from this LSN on are not applied any more. Relaxed is enough: a record is left out by any value that was
-    /// ever true, and what failed is handed over by the mutex.
+    /// Records before which so many were read are not applied any more, and those behind them. Relaxed is enough: a record is
+    /// left out by any value that was ever true, and what failed is handed over by the mutex.
     stop_at: AtomicU64,
-    /// The failure of the lowest LSN.
-    failure: Mutex<Option<(Lsn, Failure)>>,
+    /// The failure that comes first.
+    failure: Mutex<Option<Failed>>,
     /// Bytes of payloads in a chunk.
     chunk_len: usize,
+}
+
+/// A record that was not applied.
+pub(super) struct Failed {
+    /// How many were read before it.
+    pub(super) order: u64,
+    pub(super) lsn: Lsn,
+    pub(super) effective_at: Lsn,
+    pub(super) why: Failure,
 }
 
 struct Queues {
@@ -57,7 +66,7 @@ struct Queues {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Chunk>,
-    /// The first record of the chunk that is at work.
+    /// Where the first record of the chunk that is at work takes effect.
     at: Option<Lsn>,
 }
 
@@ -66,7 +75,7 @@ impl Queue {
         self.at.is_none() && self.waiting.is_empty()
     }
 
-    /// The first record that was handed over and may not have been applied.
+    /// Where the first record takes effect that was handed over and may not have been applied.
     fn first(&self) -> Option<Lsn> {
         self.at.or_else(|| self.waiting.front()?.first())
     }
@@ -136,34 +145,34 @@ impl Board {
     }
 
     /// That this record was not applied.
-    pub(super) fn fail(&self, lsn: Lsn, failure: Failure) {
-        let mut lowest = locked(&self.failure);
-        if lowest.as_ref().is_none_or(|&(known, _)| lsn < known) {
-            *lowest = Some((lsn, failure));
+    pub(super) fn fail(&self, failed: Failed) {
+        let order = failed.order;
+        let mut first = locked(&self.failure);
+        if first.as_ref().is_none_or(|known| order < known.order) {
+            *first = Some(failed);
         }
-        self.stop_at.fetch_min(lsn.0, Ordering::Relaxed);
+        self.stop_at.fetch_min(order, Ordering::Relaxed);
     }
 
-    /// The failure of the lowest LSN.
-    pub(super) fn take_failure(&self) -> Option<(Lsn, Failure)> {
+    /// The failure that comes first.
+    pub(super) fn take_failure(&self) -> Option<Failed> {
         locked(&self.failure).take()
     }
 
-    /// Whether this record is not to be applied any more.
+    /// Whether the record before which so many were read is not to be applied any more.
     #[inline]
-    pub(super) fn is_left_out(&self, lsn: Lsn) -> bool {
-        lsn.0 >= self.stop_at.load(Ordering::Relaxed)
+    pub(super) fn is_left_out(&self, order: u64) -> bool {
+        order >= self.stop_at.load(Ordering::Relaxed)
     }
 
     /// Whether a record was not applied.
     pub(super) fn has_stopped(&self) -> bool {
-        self.stopped_at().is_some()
+        self.stop_at.load(Ordering::Relaxed) < u64::MAX
     }
 
-    /// The lowest record that was not applied.
+    /// Where the first record takes effect that was not applied.
     pub(super) fn stopped_at(&self) -> Option<Lsn> {
-        let stop_at = self.stop_at.load(Ordering::Relaxed);
-        (stop_at < u64::MAX).then_some(Lsn(stop_at))
+        locked(&self.failure).as_ref().map(|failed| failed.effective_at)
     }
 
     /// Returns when everything that was handed over has been applied or left out.
@@ -194,25 +203,31 @@ impl<'a> Hands<'a> {
         Hands { board, chunks: (0..threads).map(|_| None).collect() }
     }
 
-    /// Copies a record for a thread, for one of its partitions or, with `None`, for all. Whether a chunk was handed over,
+    /// Copies a record, before which `order` were read, for a thread: for one of its partitions or, with `None`, for all. Whether a chunk was handed over,
     /// or would have been, had not a record failed: then this one is left out.
     #[inline]
-    pub(super) fn put(&mut self, thread: usize, partition: Option<usize>, record: &RecordRef<'_>) -> bool {
+    pub(super) fn put(
+        &mut self,
+        thread: usize,
+        order: u64,
+        partition: Option<usize>,
+        record: &RecordRef<'_>,
+    ) -> bool {
         let len = record.fields.as_bytes().len() + record.payload.len();
         match self.chunks.get_mut(thread) {
             Some(Some(chunk)) if chunk.has_room(len) => {
-                chunk.push(partition, record);
+                chunk.push(order, partition, record);
                 false
             }
             _ => {
-                self.put_into_next(thread, partition, record);
+                self.put_into_next(thread, order, partition, record);
                 true
             }
         }
     }
 
     #[cold]
-    fn put_into_next(&mut self, thread: usize, partition: Option<usize>, record: &RecordRef<'_>) {
+    fn put_into_next(&mut self, thread: usize, order: u64, partition: Option<usize>, record: &RecordRef<'_>) {
         let is_large = record.fields.as_bytes().len() + record.payload.len() > self.board.chunk_len;
         let mut queues = self.board.queues();
         self.hand_over(&mut queues, thread);
@@ -226,7 +241,7 @@ impl<'a> Hands<'a> {
                 queues.is_large_out |= is_large;
                 drop(queues);
                 let mut chunk = free.unwrap_or_else(|| Chunk::new(self.board.chunk_len));
-                chunk.push(partition, record);
+                chunk.push(order, partition, record);
                 if let Some(place) = self.chunks.get_mut(thread) {
                     *place = Some(chunk);
                 }
@@ -268,8 +283,8 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// Every record up to this one has been applied, of those up to `read`. A failure is known before its chunk is
-    /// given back.
+    /// All that takes effect up to here has been applied, of what was read up to `read`. A failure is known before its chunk
+    /// is given back.
     pub(super) fn applied_to(&self, read: Lsn) -> Lsn {
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("progress_of_what_was_read") {
@@ -300,15 +315,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_of_two_failures_stands_whichever_came_first() {
-        for order in [[5, 9], [9, 5]] {
+    fn the_first_of_two_failures_stands_whichever_came_first() {
+        // Its LSN says nothing of which that is: records of a transaction that is committed late may have low ones.
+        for orders in [[5, 9], [9, 5]] {
             let board = Board::new(2, 1 << 20);
-            for lsn in order {
-                board.fail(Lsn(lsn), Failure::Application(lsn.to_string().into()));
+            for order in orders {
+                let why = Failure::Application(order.to_string().into());
+                let (lsn, effective_at) = (Lsn(100 - order), Lsn(100 + order));
+                board.fail(Failed { order, lsn, effective_at, why });
             }
-            assert_eq!(board.stopped_at(), Some(Lsn(5)));
-            assert_eq!([4, 5, 6, 9].map(|lsn| board.is_left_out(Lsn(lsn))), [false, true, true, true]);
-            assert_eq!(board.take_failure().map(|(lsn, _)| lsn), Some(Lsn(5)));
+            assert_eq!(board.stopped_at(), Some(Lsn(105)));
+            assert_eq!([4, 5, 6, 9].map(|order| board.is_left_out(order)), [false, true, true, true]);
+            assert_eq!(board.take_failure().map(|failed| failed.lsn), Some(Lsn(95)));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::RecordRef;
 /// Bytes of payloads for each record that a chunk has room for; with smaller ones it is full earlier.
 const BYTES_PER_RECORD: usize = 64;
 
-/// Records in LSN order.
+/// Records in the order in which they take effect.
 #[derive(Debug)]
 pub(super) struct Chunk {
     /// Bytes of payloads for which there is room.
@@ -22,14 +22,17 @@ pub(super) struct Chunk {
 
 #[derive(Debug)]
 struct Head {
+    /// How many records were read before it.
+    order: u64,
     lsn: Lsn,
+    effective_at: Lsn,
     timestamp_ns: u64,
-    /// Where its fields end, and its payload begins.
-    fields_end: usize,
     /// Where its payload ends.
     end: usize,
     /// The partition; `None` for all.
     partition: Option<u32>,
+    /// Bytes of its fields, before its payload: never more than a `u16` says.
+    fields_len: u16,
     kind: Kind,
     batch_continues: bool,
 }
@@ -51,33 +54,45 @@ impl Chunk {
         self.heads.len() < records_in(self.len) && self.bytes.len().saturating_add(len) <= self.len
     }
 
-    /// Copies a record, for which there is room or memory is made.
+    /// Copies a record, for which there is room or memory is made. `order` records were read before it.
     #[inline]
-    pub(super) fn push(&mut self, partition: Option<usize>, record: &RecordRef<'_>) {
-        let RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload } = *record;
+    pub(super) fn push(&mut self, order: u64, partition: Option<usize>, record: &RecordRef<'_>) {
+        let RecordRef { lsn, effective_at, timestamp_ns, kind, batch_continues, fields, payload } = *record;
         self.bytes.extend_from_slice(fields.as_bytes());
-        let fields_end = self.bytes.len();
         self.bytes.extend_from_slice(payload);
         let partition = partition.map(|partition| u32::try_from(partition).unwrap_or(u32::MAX));
-        let end = self.bytes.len();
-        self.heads.push(Head { lsn, timestamp_ns, fields_end, end, partition, kind, batch_continues });
+        let (end, fields_len) = (self.bytes.len(), fields.as_bytes().len() as u16);
+        self.heads.push(Head {
+            order,
+            lsn,
+            effective_at,
+            timestamp_ns,
+            end,
+            partition,
+            fields_len,
+            kind,
+            batch_continues,
+        });
     }
 
-    /// The first record's LSN.
+    /// Where the first record takes effect.
     pub(super) fn first(&self) -> Option<Lsn> {
-        self.heads.first().map(|head| head.lsn)
+        self.heads.first().map(|head| head.effective_at)
     }
 
-    /// The records, each with its partition; `None` for all.
-    pub(super) fn records(&self) -> impl Iterator<Item = (Option<usize>, RecordRef<'_>)> {
+    /// The records, each with how many were read before it and its partition; `None` for all.
+    pub(super) fn records(&self) -> impl Iterator<Item = (u64, Option<usize>, RecordRef<'_>)> {
         let mut from = 0;
         self.heads.iter().map(move |head| {
-            let &Head { lsn, timestamp_ns, fields_end, end, partition, kind, batch_continues } = head;
-            let fields = FieldsRef::of_bytes(self.bytes.get(from..fields_end).unwrap_or(&[]));
-            let payload = self.bytes.get(fields_end..end).unwrap_or(&[]);
+            let &Head { lsn, effective_at, timestamp_ns, end, kind, batch_continues, .. } = head;
+            let bytes = self.bytes.get(from..end).unwrap_or(&[]);
+            let (fields, payload) = bytes.split_at_checked(usize::from(head.fields_len)).unwrap_or_default();
+            let fields = FieldsRef::of_bytes(fields);
             from = end;
-            let partition = partition.map(|partition| partition as usize);
-            (partition, RecordRef { lsn, timestamp_ns, kind, batch_continues, fields, payload })
+            let partition = head.partition.map(|partition| partition as usize);
+            let record =
+                RecordRef { lsn, effective_at, timestamp_ns, kind, batch_continues, fields, payload };
+            (head.order, partition, record)
         })
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use braidlog_format::{Lsn, SEGMENT_HEADER_LEN};
 use braidlog_storage::LogDir;
 
-use super::{Open, Records};
+use super::{History, Open};
 use crate::index::Indexes;
 use crate::plan::{Part, RepairPlan};
 use crate::scan::{Found, Scan, Step};
@@ -68,14 +68,21 @@ pub(super) struct AtPart {
     index: usize,
 }
 
-impl Records {
+impl AtPart {
+    /// The records from `from` to `to` of the same parts.
+    pub(super) fn again(&self, dir: &Arc<dyn LogDir>, from: Lsn, to: Lsn) -> History {
+        History::planned(dir, &self.parts, from, to)
+    }
+}
+
+impl History {
     /// The records from `from` to `to` as a plan keeps them.
-    pub(crate) fn planned(dir: &Arc<dyn LogDir>, parts: &Arc<PlannedParts>, from: Lsn, to: Lsn) -> Records {
+    pub(crate) fn planned(dir: &Arc<dyn LogDir>, parts: &Arc<PlannedParts>, from: Lsn, to: Lsn) -> History {
         let from = from.max(Lsn::FIRST);
         let index = parts.parts.partition_point(|part| part.last() < from);
         let planned = Some(AtPart { parts: Arc::clone(parts), index });
         let indexes = Arc::new(Indexes::default());
-        Records { planned, ..Records::new(dir, &indexes, Arc::new([]), from, to.min(parts.last), None) }
+        History { planned, ..History::new(dir, &indexes, Arc::new([]), from, to.min(parts.last), None) }
     }
 
     /// As `look_for_next`, in the parts of a plan.
@@ -115,9 +122,7 @@ impl Records {
             match if wanted { open.scan.step()? } else { open.scan.step_over()? } {
                 Step::Entry(found) if wanted && found.header.kind.takes_lsn() => {
                     self.next = open.scan.at.next;
-                    if found.header.kind.is_user() || !self.effects_only {
-                        return Ok(Some(found));
-                    }
+                    return Ok(Some(found));
                 }
                 Step::Entry(found) => {
                     if let Some(loss) = open.scan.loss(&found) {
