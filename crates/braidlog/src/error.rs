@@ -286,6 +286,7 @@ impl Error {
         Error { inner: Arc::new(Inner { cause: Cause::Engine(error), path: Some(path.clone()), accepted }) }
     }
 
+    #[cold]
     pub(crate) fn codec(path: &Arc<Path>, lsn: Option<Lsn>, source: BoxError) -> Error {
         Error::new(Cause::Codec { lsn, source }, Some(path))
     }
@@ -294,6 +295,7 @@ impl Error {
         Error::new(Cause::Schema { lsn, version, known }, Some(path))
     }
 
+    #[cold]
     pub(crate) fn recovery(path: &Arc<Path>, error: RecoveryError) -> Error {
         Error::new(Cause::Recovery(error), Some(path))
     }

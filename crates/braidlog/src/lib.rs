@@ -158,9 +158,11 @@ pub use ticket::Ticket;
 pub use transaction::{Committed, Savepoint, Transaction};
 #[cfg(feature = "postcard")]
 pub use typed::Postcard;
+pub use typed::{
+    Codec, Readable, Schema, TypedLog, TypedReadOnly, TypedRecord, TypedRecords, TypedWal, Value,
+};
 #[cfg(feature = "rkyv")]
-pub use typed::Rkyv;
-pub use typed::{Codec, Schema, TypedRecord, TypedRecords, TypedWal, Value};
+pub use typed::{Rkyv, RkyvValidator};
 pub use upkeep::{Pause, UpkeepFailure, UpkeepStatus};
 pub use wal::Wal;
 pub use writer::Writer;

@@ -88,9 +88,18 @@ impl Records {
     /// next record; [`Io`](crate::ErrorKind::Io) from the system.
     #[inline]
     pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>>> {
+        match self.next_beside_path()? {
+            Ok((_, record)) => Some(Ok(record)),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// As [`next_ref`](Records::next_ref), and the path of the log, for an error that the caller may find.
+    #[inline]
+    pub(crate) fn next_beside_path(&mut self) -> Option<Result<(&Arc<Path>, RecordRef<'_>)>> {
         let Records { inner, path } = self;
         match inner.next_ref()? {
-            Ok(record) => Some(Ok(record)),
+            Ok(record) => Some(Ok((path, record))),
             Err(error) => Some(Err(Error::recovery(path, error))),
         }
     }

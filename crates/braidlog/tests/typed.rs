@@ -1,9 +1,11 @@
 //! Typed entries: values come back as they were appended, by every codec, and what is no value is never taken for one.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use braidlog::{
-    BoxError, Codec, ErrorKind, Options, Postcard, RecordRef, Rkyv, Schema, TypedWal, Value, Wal,
+    BoxError, Codec, ErrorKind, Lsn, Options, Postcard, Readable, RecordRef, Rkyv, Schema, TypedLog,
+    TypedReadOnly, TypedWal, Value, Wal,
 };
 use proptest::prelude::*;
 use rkyv::rancor;
@@ -129,6 +131,42 @@ fn record_ref<'a>(record: &braidlog::Record, payload: &'a [u8]) -> RecordRef<'a>
     }
 }
 
+/// Bytes that may be shared.
+#[derive(rkyv::Archive, rkyv::Serialize)]
+struct Twins {
+    first: Arc<[u8]>,
+    second: Arc<[u8]>,
+}
+
+#[test]
+fn pointers_that_share_a_value_have_to_agree_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = TypedWal::new(options().open(dir.path()).unwrap(), Rkyv);
+    let first: Arc<[u8]> = Arc::from(&b"shared"[..]);
+    wal.append(&Twins { second: Arc::clone(&first), first }).unwrap();
+    let payload = wal.wal().read(Lsn(1)).unwrap().unwrap().payload;
+    // The last pointer ends with its length. Each is a pointer into the archive, but not both to one value.
+    let mut torn = payload.clone();
+    let last = torn.len() - 4;
+    assert_eq!(torn[last..], 6u32.to_le_bytes());
+    torn[last] = 5;
+    wal.wal().append(&torn).unwrap();
+    wal.wal().append(&payload).unwrap();
+
+    let mut records = wal.replay().unwrap();
+    let mut seen = Vec::new();
+    while let Some(record) = records.next_ref() {
+        seen.push(match record {
+            Ok(record) => match record.value {
+                Value::Current(twins) => Ok(std::ptr::eq(&*twins.first, &*twins.second)),
+                _ => panic!("no value"),
+            },
+            Err(error) => Err((error.kind(), error.lsns().map(|lsns| lsns.first))),
+        });
+    }
+    assert_eq!(seen, [Ok(true), Err((ErrorKind::Application, Some(Lsn(2)))), Ok(true)]);
+}
+
 /// Numbers of a fixed width: version 0 had 4 bytes, version 1 has 8.
 struct Wide;
 
@@ -153,11 +191,11 @@ fn narrow(payload: &[u8]) -> Result<u64, BoxError> {
     Ok(u32::from_le_bytes(payload.try_into()?).into())
 }
 
-fn values<T: Debug + Copy, C>(wal: &TypedWal<T, C>) -> Vec<Result<T, ErrorKind>>
+fn values<L: Readable, T: Debug + Copy, C>(log: &TypedLog<L, T, C>) -> Vec<Result<T, ErrorKind>>
 where
     C: for<'a> Codec<T, View<'a> = T>,
 {
-    let mut records = wal.replay().unwrap();
+    let mut records = log.replay().unwrap();
     let mut values = Vec::new();
     while let Some(record) = records.next_ref() {
         values.push(match record {
@@ -194,4 +232,38 @@ fn a_value_that_is_refused_leaves_nothing() {
     assert!(error.to_string().contains("13 brings bad luck"), "{error}");
     assert!(!error.is_indeterminate());
     assert_eq!(wal.wal().last_lsn().0, 0);
+}
+
+#[test]
+fn a_log_that_is_only_read_gives_the_same_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = options().open(dir.path()).unwrap();
+    let schema = || Schema::new().kind(4).version(1).upgrade(0, narrow);
+    wal.append_with(braidlog::Append::new(&7u32.to_le_bytes()).kind(4)).unwrap();
+    wal.append("of another kind").unwrap();
+    let writer = TypedWal::with(wal.clone(), Wide, schema());
+    writer.append(&8).unwrap();
+    writer.append(&9).unwrap();
+    wal.append_with(braidlog::Append::new(b"no number").kind(4).schema(1)).unwrap();
+    let all = [Ok(7), Ok(8), Ok(9), Err(ErrorKind::Application)];
+    assert_eq!(values(&writer), all);
+    wal.close().unwrap();
+
+    let reader = TypedReadOnly::with(Wal::open_read_only(dir.path()).unwrap(), Wide, schema());
+    assert_eq!(values(&reader), all);
+    let (mut records, mut raw) = (reader.iter(..=Lsn(2)).unwrap(), 0);
+    while let Some(record) = records.next_ref() {
+        raw += u32::from(matches!(record.unwrap().value, Value::Raw));
+    }
+    assert_eq!((raw, records.applied_to()), (1, Lsn(2)));
+
+    // A record from anywhere.
+    let read = reader.log().read(Lsn(3)).unwrap().unwrap();
+    let fields = read.fields.encode();
+    let fields = braidlog::FieldsRef::of_bytes(&fields[2..]);
+    let mut scratch = [0; 8];
+    let decoded = reader.decode(RecordRef { fields, ..record_ref(&read, &read.payload) }, &mut scratch);
+    assert!(matches!(decoded.unwrap().value, Value::Current(8)));
+    let upgraded = reader.decode(record_ref(&read, &read.payload), &mut scratch);
+    assert_eq!(upgraded.err().unwrap().kind(), ErrorKind::Application, "version 0 has 4 bytes");
 }

@@ -252,6 +252,7 @@ impl<'a> FieldsRef<'a> {
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
@@ -267,7 +268,12 @@ impl<'a> FieldsRef<'a> {
     }
 
     /// The version of its payload's schema.
+    #[inline]
     pub fn schema(self) -> Option<u32> {
+        // Nearly every record has none, and who reads typed records asks each.
+        if self.is_empty() {
+            return None;
+        }
         self.find(|field| if let ExtendedField::Schema(version) = field { Some(version) } else { None })
     }
 

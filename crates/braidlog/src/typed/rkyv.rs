@@ -1,10 +1,16 @@
 //! Values of `rkyv`: a payload is looked at where it lies, after it has been validated, and nothing is deserialised.
 
-use rkyv::api::high::{HighSerializer, HighValidator, to_bytes_in};
+use std::any::TypeId;
+
+use rkyv::api::high::{HighSerializer, to_bytes_in};
 use rkyv::bytecheck::CheckBytes;
-use rkyv::rancor;
+use rkyv::de::{ErasedPtr, Metadata};
+use rkyv::rancor::{self, Strategy};
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
+use rkyv::validation::Validator;
+use rkyv::validation::archive::ArchiveValidator;
+use rkyv::validation::shared::{SharedContext, SharedValidator, ValidationState};
 use rkyv::{Archive, Serialize};
 
 use crate::{BoxError, Codec};
@@ -38,7 +44,7 @@ pub struct Rkyv;
 impl<T> Codec<T> for Rkyv
 where
     T: Archive + for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
-    T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>,
+    T::Archived: for<'a> CheckBytes<RkyvValidator<'a>>,
 {
     type View<'a>
         = &'a T::Archived
@@ -66,6 +72,35 @@ where
             scratch.extend_from_slice(payload);
             scratch
         };
-        Ok(rkyv::access::<T::Archived, rancor::Error>(aligned)?)
+        let mut validator = Validator::new(ArchiveValidator::new(aligned), SharedPointers::default());
+        match rkyv::api::access_with_context::<T::Archived, _, rancor::Error>(aligned, &mut validator) {
+            Ok(archived) => Ok(archived),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What [`Rkyv`] validates archives with: all that rkyv's own high-level validator proves.
+pub type RkyvValidator<'a> = Strategy<Validator<ArchiveValidator<'a>, SharedPointers>, rancor::Error>;
+
+/// The shared pointers that were met, of which most types have none: there is no map before the first.
+#[derive(Debug, Default)]
+pub struct SharedPointers(Option<Box<SharedValidator>>);
+
+impl<E> SharedContext<E> for SharedPointers
+where
+    SharedValidator: SharedContext<E>,
+{
+    fn start_shared(
+        &mut self,
+        shared_type_id: TypeId,
+        ptr: ErasedPtr,
+        metadata_is_eq: unsafe fn(Metadata, Metadata) -> bool,
+    ) -> Result<ValidationState, E> {
+        self.0.get_or_insert_default().start_shared(shared_type_id, ptr, metadata_is_eq)
+    }
+
+    fn finish_shared(&mut self, shared_type_id: TypeId, ptr: ErasedPtr) -> Result<(), E> {
+        self.0.get_or_insert_default().finish_shared(shared_type_id, ptr)
     }
 }
