@@ -94,6 +94,7 @@ fn fields_of(header: &SegmentHeader) -> SegmentFields {
             checksum: named.last_checksum,
             sealed: named.sealed,
         }),
+        open_from: header.open_from.map_or(0, |lsn| lsn.0),
         created_at_ns: header.created_at_ns,
         metadata_len: header.user_metadata.as_bytes().len(),
     }
@@ -195,14 +196,14 @@ pub(crate) fn check_payload(payload: &[u8]) -> (bool, bool, bool) {
     let seal = SealView::decode(payload);
     assert_eq!(seal.is_ok(), naive::is_seal(payload), "{seal:?}");
     if let Ok(view) = seal {
-        let open: Vec<u64> = view.open_transactions().collect();
+        let open: Vec<u64> = view.in_doubt().collect();
         let index: Vec<IndexPoint> = view.index().collect();
         let seal = Seal {
             count: view.count,
             last_lsn: view.last_lsn,
             last_timestamp_ns: view.last_timestamp_ns,
             last_checksum: view.last_checksum,
-            open_transactions: &open,
+            in_doubt: &open,
             index: &index,
         };
         let counted = [naive::number(&payload[28..32]), naive::number(&payload[32..36])];

@@ -146,7 +146,7 @@ fn refusal_of(error: &RecoveryError) -> Refusal {
     }
 }
 
-type Tail = ([u8; 16], u64, u64, Option<Link>, u64, Vec<u64>, bool);
+type Tail = ([u8; 16], u64, u64, Option<Link>, u64, Vec<(u64, u64)>, bool);
 
 fn tail_of(tail: &LogTail) -> Tail {
     let link = tail.predecessor.map(|named| Link {
@@ -156,7 +156,7 @@ fn tail_of(tail: &LogTail) -> Tail {
         checksum: named.last_checksum,
         sealed: named.sealed,
     });
-    let open = tail.open_transactions.clone();
+    let open = tail.in_doubt.iter().map(|open| (open.transaction.0, open.begin.0)).collect();
     (
         tail.log_id.0,
         tail.incarnation.0,
@@ -169,7 +169,7 @@ fn tail_of(tail: &LogTail) -> Tail {
 }
 
 fn tail_of_opening(opening: &Opening) -> Tail {
-    let open = opening.open_transactions.clone();
+    let open = opening.in_doubt.clone();
     (
         opening.log_id.unwrap_or(LOG_ID.0),
         opening.incarnation,

@@ -149,7 +149,7 @@ pub(crate) fn structural(
         _ => match random.below(4) {
             0 => set_number(&mut bytes[32..36], random), // salt
             1 => {
-                let at = random.pick(&[4, 5, 6, 24, 36, 40, 48, 56, 64, 72, 76, 77, 80, 88, 89, 90, 92, 348]);
+                let at = random.pick(&[4, 5, 6, 24, 36, 40, 48, 56, 64, 72, 76, 77, 80, 88, 89, 90, 92, 348, 352, 360]);
                 let width = random.pick(&[1, 2, 4, 8]);
                 set_number(&mut bytes[at..at + width], random);
             }

@@ -140,6 +140,8 @@ pub struct SegmentFields {
     pub recycled: bool,
     /// Offset 48 to 76, if one is named.
     pub link: Option<Link>,
+    /// Offset 352.
+    pub open_from: u64,
     /// Offset 80.
     pub created_at_ns: u64,
     /// Offset 90.
@@ -183,11 +185,12 @@ pub fn segment_header(block: &[u8]) -> Option<SegmentFields> {
         && block[88] == 1
         && metadata_len <= 256
         && block[6] <= 1
-        && [(5, 6), (7, 8), (36, 40), (77, 80), (89, 90), (348, 4092)]
+        && [(5, 6), (7, 8), (36, 40), (77, 80), (89, 90), (348, 352), (360, 4092)]
             .iter()
             .all(|&(from, to)| zeros(from, to))
         && zeros(92 + metadata_len, 348)
         && (1..=largest).contains(&base)
+        && at(352, 360) < base
         && linked;
     accepted.then(|| SegmentFields {
         log_id: std::array::from_fn(|index| block[8 + index]),
@@ -196,6 +199,7 @@ pub fn segment_header(block: &[u8]) -> Option<SegmentFields> {
         base,
         recycled: block[6] == 1,
         link,
+        open_from: at(352, 360),
         created_at_ns: at(80, 88),
         metadata_len,
     })
@@ -221,6 +225,19 @@ pub fn is_seal(payload: &[u8]) -> bool {
 pub fn is_sync_mark(payload: &[u8]) -> bool {
     let block = BLOCK as u64;
     payload.len() == 16 && number(&payload[8..]) >= block && number(&payload[8..]).is_multiple_of(block)
+}
+
+/// Whether a payload is that of a TxPrepare.
+pub fn is_prepare(payload: &[u8]) -> bool {
+    payload.len() >= 24 && number(&payload[..8]) > 0 && (1..=u64::MAX >> 1).contains(&number(&payload[8..16]))
+}
+
+/// Whether a payload is that of a TxDecision.
+pub fn is_decision(payload: &[u8]) -> bool {
+    payload.len() == 24
+        && is_prepare(payload)
+        && matches!(payload[16], 1 | 2)
+        && payload[17..].iter().all(|&byte| byte == 0)
 }
 
 /// The types and values of extended fields.

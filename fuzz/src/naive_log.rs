@@ -1,7 +1,7 @@
 //! A whole log read once more, from `docs/format.md` and `docs/recovery.md` alone: all files in memory, no
 //! windows, no streaming, and without a line of the crates that are tested.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
 use crate::container::Files;
@@ -69,8 +69,8 @@ pub struct Opening {
     pub predecessor: Option<Link>,
     /// No entry is younger.
     pub timestamp_ns: u64,
-    /// Transactions that are open.
-    pub open_transactions: Vec<u64>,
+    /// Transactions that are prepared and not decided, and where each begins.
+    pub in_doubt: Vec<(u64, u64)>,
     /// Whether a file already has the name of the next segment.
     pub replaces_empty: bool,
     /// How it ended.
@@ -160,7 +160,7 @@ pub fn opening(files: &Files) -> Result<Opening, Refusal> {
         next: 1,
         predecessor: None,
         timestamp_ns: 0,
-        open_transactions: Vec::new(),
+        in_doubt: Vec::new(),
         replaces_empty: chain.absent.is_some(),
         ending: Ending::New,
         damaged_seals: Vec::new(),
@@ -196,7 +196,10 @@ pub fn opening(files: &Files) -> Result<Opening, Refusal> {
             first: base.min(opening.next),
             last: base.max(opening.next) - 1,
         }),
-        _ => Ok(opening),
+        _ => {
+            opening.in_doubt = in_doubt(&chain.segments, opening.next - 1)?;
+            Ok(opening)
+        }
     }
 }
 
@@ -371,7 +374,8 @@ struct Seal {
     checksum: u32,
     /// That of the seal's own entry.
     own_timestamp_ns: u64,
-    open_transactions: Vec<u64>,
+    /// How many transactions it lists.
+    in_doubt: usize,
 }
 
 fn seal_at(segment: &Segment<'_>, offset: usize) -> Option<Seal> {
@@ -384,7 +388,6 @@ fn seal_at(segment: &Segment<'_>, offset: usize) -> Option<Seal> {
     let (count, last) = (number(&payload[..8]), number(&payload[8..16]));
     let next = last.checked_add(1)?;
     let agrees = fields.lsn == next && segment.header.base.checked_add(count) == Some(next);
-    let open = number(&payload[28..32]) as usize;
     (agrees && next <= LSN_MAX).then(|| Seal {
         offset,
         end: offset + fields.entry_len() as usize,
@@ -392,7 +395,7 @@ fn seal_at(segment: &Segment<'_>, offset: usize) -> Option<Seal> {
         timestamp_ns: number(&payload[16..24]),
         checksum: number(&payload[24..28]) as u32,
         own_timestamp_ns: fields.timestamp_ns,
-        open_transactions: payload[40..][..8 * open].chunks(8).map(number).collect(),
+        in_doubt: number(&payload[28..32]) as usize,
     })
 }
 
@@ -611,6 +614,69 @@ pub fn ends_in_a_forged_seal(files: &Files) -> bool {
     })
 }
 
+/// Whether the end of the last segment says that a transaction may be in doubt there.
+fn may_be_in_doubt(segment: &Segment<'_>) -> bool {
+    let listed = |seal: Seal| seal.in_doubt > 0;
+    if let Some(seal) = seal_at_end(segment) {
+        return listed(seal);
+    }
+    let walk = walk(segment, u64::MAX);
+    let prepares = walk.records.iter().any(|record| record.fields.kind == 246);
+    match walk.stop {
+        Stop::Seal(seal) => listed(seal),
+        _ => prepares || segment.header.open_from > 0,
+    }
+}
+
+/// The transactions that are prepared and not decided behind the last record, `until`.
+fn in_doubt(segments: &[Segment<'_>], until: u64) -> Result<Vec<(u64, u64)>, Refusal> {
+    let Some((last, before)) = segments.split_last().filter(|(last, _)| may_be_in_doubt(last)) else {
+        return Ok(Vec::new());
+    };
+    let listed = |segment: &Segment<'_>| {
+        let link = last.header.link?;
+        let seal = seal_at_end(segment)?;
+        let agrees =
+            (seal.last, seal.timestamp_ns, seal.checksum) == (link.last, link.timestamp_ns, link.checksum);
+        agrees.then_some(seal.in_doubt)
+    };
+    let none_before = before.last().and_then(listed) == Some(0);
+    let from = if last.header.open_from > 0 && !none_before { last.header.open_from } else { last.header.base };
+    let first = segments.iter().rposition(|segment| segment.header.base <= from).unwrap_or(0);
+    let mut found = BTreeMap::new();
+    for (index, segment) in segments.iter().enumerate().skip(first) {
+        let until = segments.get(index + 1).map_or(until, |next| next.header.base - 1);
+        let walk = walk(segment, until);
+        for Record { fields, payload } in &walk.records {
+            let known = match fields.kind {
+                246 => naive::is_prepare(payload),
+                247 => naive::is_decision(payload),
+                _ => continue,
+            };
+            if !known {
+                return Err(damaged(segment.name, offset_of(segment, fields.lsn), fields.lsn, fields.lsn));
+            }
+            let id = number(&payload[..8]);
+            match fields.kind {
+                246 => _ = found.insert(id, number(&payload[8..16])),
+                _ => _ = found.remove(&id),
+            }
+        }
+        if walk.next <= until {
+            return Err(match walk.stop {
+                Stop::Newer => Refusal::Newer { file: segment.name.to_owned(), offset: walk.at as u64 },
+                _ => damaged(segment.name, walk.at, walk.next, until),
+            });
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Where the entry with this LSN stands, which a walk came by.
+fn offset_of(segment: &Segment<'_>, lsn: u64) -> usize {
+    walk(segment, lsn).last.map_or(BLOCK, |last| last.at)
+}
+
 /// How the log ends in its last segment, and at which of its bytes.
 fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<usize, Refusal> {
     let header = &segment.header;
@@ -624,7 +690,6 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<usize, Refusal
         opening.predecessor = linked(seal.last, seal.timestamp_ns, seal.checksum, true);
         opening.replaces_empty |= seal.last < header.base;
         opening.timestamp_ns = seal.own_timestamp_ns.max(seal.timestamp_ns);
-        opening.open_transactions = seal.open_transactions;
         opening.ending = Ending::Sealed;
         return Ok(seal.end);
     }
@@ -642,7 +707,6 @@ fn end_in(segment: &Segment<'_>, opening: &mut Opening) -> Result<usize, Refusal
         Stop::Seal(seal) => {
             keep_until = seal.end;
             opening.timestamp_ns = timestamp_ns.max(seal.own_timestamp_ns);
-            opening.open_transactions = seal.open_transactions.clone();
             Ending::Sealed
         }
         _ => {

@@ -35,7 +35,7 @@ fn seal() -> Vec<u8> {
         last_lsn: Lsn(7),
         last_timestamp_ns: 9,
         last_checksum: 5,
-        open_transactions: &[3],
+        in_doubt: &[3],
         index: &index,
     };
     let mut payload = vec![0; seal.payload_len() as usize];

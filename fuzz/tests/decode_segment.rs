@@ -37,6 +37,7 @@ fn header(salt: u32) -> SegmentHeader {
         recycled: false,
         created_at_ns: 1,
         user_metadata: UserMetadata::EMPTY,
+        open_from: None,
     }
 }
 

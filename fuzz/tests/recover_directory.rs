@@ -31,6 +31,7 @@ fn header(base: u64, salt: u32, predecessor: Option<Predecessor>) -> SegmentHead
         recycled: false,
         created_at_ns: 1,
         user_metadata: UserMetadata::EMPTY,
+        open_from: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::error;
 
 use braidlog_format::Lsn;
-use braidlog_recovery::{KeptBy, Manifest, Needs};
+use braidlog_recovery::{KeptBy, Manifest, Needs, standing};
 
 use crate::log::Log;
 use crate::upkeep::Source;
@@ -34,7 +34,8 @@ impl Wal {
     }
 
     /// Gives up the segments that hold nothing from `lsn` on; gives the first LSN of the log then. Files go as wholes,
-    /// so that is `lsn` at most. It stops where a reader of this process stands. To cut below an LSN up to which a state
+    /// so that is `lsn` at most. It stops where a reader of this process stands, and where a transaction begins that is open
+    /// at the segment with which the log would start. To cut below an LSN up to which a state
     /// was saved elsewhere, take a checkpoint without content there first.
     ///
     /// # Errors
@@ -145,6 +146,18 @@ impl ReadOnly {
     pub fn oldest_needed(&self) -> Result<(Lsn, KeptBy)> {
         let manifest = self.manifest()?;
         Ok(Needs::of(&manifest, None).oldest(manifest.log_start))
+    }
+
+    /// With which LSN the log would start if what lies below `lsn` were given up, and what keeps it from starting later: the
+    /// [limits](KeptBy::Limits) of the order, or a [transaction](KeptBy::Transaction) that is open there.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::holds`].
+    pub fn start_if_cut_at(&self, lsn: Lsn) -> Result<(Lsn, KeptBy)> {
+        let standing = standing(&self.dir, lsn, self.manifest()?.log_start);
+        let standing = standing.map_err(|error| Error::recovery(&self.path, error))?;
+        let kept_by = standing.open_from.map_or(KeptBy::Limits, |begin| KeptBy::Transaction { begin });
+        Ok((standing.base, kept_by))
     }
 
     pub(crate) fn manifest(&self) -> Result<Manifest> {

@@ -176,8 +176,8 @@ pub use braidlog_format::{
 };
 pub use braidlog_recovery::{
     Applied, BackupProgress, BackupReport, BoxError, CheckpointInfo, CheckpointReader, CheckpointWriter,
-    DamageCause, DamagePolicy, EntryVerdict, ForkReport, KeptBy, Loss, LossCause, Outcome, PackedFault,
-    PassedOver, PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport,
+    DamageCause, DamagePolicy, EntryVerdict, ForkReport, InDoubt, KeptBy, Loss, LossCause, Outcome,
+    PackedFault, PassedOver, PassedOverCause, Problem, Record, RecordRef, RecoveryEstimate, RecoveryReport,
     RepairProgress, RepairReport, RepairedFile, ReplayProgress, Replayed, Restore, RestorePhase,
     RestoreProgress, RestoreReport, RestoreTimes, Retention, Route, SalvageReport, SalvagedHeader,
     SegmentInfo, SegmentState, TailState, Target, VerifyProgress, VerifyReport, VerifyTail, Warning,

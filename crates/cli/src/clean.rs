@@ -45,15 +45,17 @@ pub fn run(args: &CleanArgs) -> Result<(), Failure> {
     }
     // The segment that holds the first LSN that stays.
     let from = wanted.min(needed).max(first_lsn);
-    let start =
-        segments.iter().rev().map(|segment| segment.base).find(|&base| base <= from).unwrap_or(first_lsn);
+    let (start, by_transaction) = log.start_if_cut_at(from)?;
     let gone: Vec<&SegmentInfo> = segments.iter().filter(|segment| segment.base < start).collect();
     if !args.dry_run && !gone.is_empty() {
         let wal = log_dir::open_for_change(&args.dir, &args.config)?;
         wal.truncate_before(start)?;
         wal.close()?;
     }
-    let kept_by = if wanted <= needed { KeptBy::Limits } else { by };
+    let kept_by = match by_transaction {
+        KeptBy::Limits if wanted > needed => by,
+        kept_by => kept_by,
+    };
     let cleaned = Cleaned {
         path: args.dir.display().to_string(),
         dry_run: args.dry_run,

@@ -22,6 +22,7 @@ use braidlog_storage::AlignedBuf;
 use crate::failure::{FailedOperation, Failure};
 use crate::hold::Hold;
 use crate::merge::{Merge, Next};
+use crate::open_transactions::OpenTransactions;
 use crate::pen::{Pen, Sink};
 use crate::segment::{LastEntry, Segment};
 use crate::shared::Shared;
@@ -74,6 +75,8 @@ pub(crate) struct Coordinator {
     /// Whether the next segment replaces an empty file of its name.
     replaces_empty: bool,
     header: HeaderConstants,
+    /// Those of all that is encoded.
+    open: OpenTransactions,
     last_timestamp_ns: u64,
     /// The last LSN encoded and written, or handed over to be written.
     written: Lsn,
@@ -109,6 +112,7 @@ impl Coordinator {
                 user_metadata: settings.user_metadata,
                 salts: settings.salt_seed,
             },
+            open: OpenTransactions::of(&tail.in_doubt),
             last_timestamp_ns: tail.last_timestamp_ns,
             written: tail.next_lsn.prev(),
             appends: 0,
@@ -322,6 +326,14 @@ impl Coordinator {
             recycled: prepared.earlier.is_some(),
             created_at_ns: shared.clock.wall_ns(),
             user_metadata: self.header.user_metadata,
+            open_from: self.open.from(),
+        };
+        #[cfg(braidlog_sabotage)]
+        let header = match header {
+            header if braidlog_sabotage::is("open_from_too_high") => {
+                SegmentHeader { open_from: header.open_from.map(|_| base.prev()), ..header }
+            }
+            header => header,
         };
         let segment = Segment::begin(shared, prepared, &header, self.replaces_empty)?;
         self.replaces_empty = false;
@@ -360,10 +372,11 @@ impl Coordinator {
     fn end_segment(&mut self, shared: &Shared) -> Result<(), Failure> {
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("seal_before_sync") {
-            self.segment
-                .as_ref()
-                .expect("a segment is under the pen")
-                .write_seal(shared, self.last_timestamp_ns)?;
+            self.segment.as_ref().expect("a segment is under the pen").write_seal(
+                shared,
+                self.last_timestamp_ns,
+                &self.open.in_doubt(),
+            )?;
         }
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("end_of_segment_acks_before_its_sync") {
@@ -371,7 +384,7 @@ impl Coordinator {
         }
         self.sync(shared)?;
         let segment = self.segment.as_mut().expect("a segment is under the pen");
-        segment.seal(shared, self.last_timestamp_ns)?;
+        segment.seal(shared, self.last_timestamp_ns, &self.open.in_doubt())?;
         if let Some(predecessor) = segment.as_predecessor(true) {
             self.predecessor = Some(predecessor);
             shared.counters.rotations.fetch_add(1, Relaxed);
@@ -471,7 +484,7 @@ impl Coordinator {
         let mut next = first;
         let mut more = false;
         while let Some(frame) = next {
-            let encode = Encode { pen: &mut self.pen, timestamp_ns, salt };
+            let encode = Encode { pen: &mut self.pen, open: &mut self.open, timestamp_ns, salt };
             match frame {
                 Next::InRing { stripe, frame } => {
                     let ring = shared.stripes.get(stripe);
@@ -572,6 +585,7 @@ impl HeaderConstants {
 /// What encoding a frame needs beside the segment.
 struct Encode<'a> {
     pen: &'a mut Pen,
+    open: &'a mut OpenTransactions,
     timestamp_ns: u64,
     salt: Salt,
 }
@@ -586,7 +600,14 @@ impl Encode<'_> {
         sink: &mut Sink<'_>,
         read: impl Fn(u64, &mut [u8]),
     ) -> Result<(), Failure> {
-        let Encode { pen, timestamp_ns, salt } = self;
+        let Encode { pen, open, timestamp_ns, salt } = self;
+        let mut note = |header: &[u8; ENTRY_HEADER_LEN as usize], lsn, at| {
+            let kind = EntryHeader::kind_unplaced(header);
+            if OpenTransactions::concerns(kind) {
+                let len = u64::from(EntryHeader::payload_len_unplaced(header));
+                open.note(kind, lsn, len, |mark| read(at + ENTRY_HEADER_LEN, mark));
+            }
+        };
         let start = pen.offset();
         let mut lsn = first;
         let mut at = 0;
@@ -598,6 +619,7 @@ impl Encode<'_> {
                 read(at, &mut header);
                 checksum = EntryHeader::place(&mut header, lsn, timestamp_ns, salt, start + at);
                 segment.note_entry(lsn, start + at);
+                note(&header, lsn, at);
                 let len = entry_len(u64::from(EntryHeader::payload_len_unplaced(&header)));
                 let (entry, rest) = body.split_at_mut(len as usize);
                 let (head, payload) =
@@ -616,6 +638,7 @@ impl Encode<'_> {
             read(at, &mut header);
             checksum = EntryHeader::place(&mut header, lsn, timestamp_ns, salt, offset);
             segment.note_entry(lsn, offset);
+            note(&header, lsn, at);
             pen.put(&header, sink)?;
             at += ENTRY_HEADER_LEN;
             let rest = padded_len(u64::from(EntryHeader::payload_len_unplaced(&header)));

@@ -39,6 +39,7 @@ mod lsn;
 mod maintenance;
 mod merge;
 mod metrics;
+mod open_transactions;
 mod pen;
 mod preparer;
 mod primitive;

@@ -203,13 +203,19 @@ impl Segment {
     }
 
     /// Ends the segment with a synced seal and cuts what was not used. Everything before the pen is synced.
-    /// `timestamp_ns` is the last round's; a mark's round may be younger than the last record.
+    /// `timestamp_ns` is the last round's; a mark's round may be younger than the last record. `in_doubt` are the ids of the
+    /// transactions that are prepared and not decided.
     ///
     /// A refusal for lack of space is tried again: the seal has space, but a file system that never writes in
     /// place may refuse it all the same.
-    pub(crate) fn seal(&mut self, shared: &Shared, timestamp_ns: u64) -> Result<(), Failure> {
+    pub(crate) fn seal(
+        &mut self,
+        shared: &Shared,
+        timestamp_ns: u64,
+        in_doubt: &[u64],
+    ) -> Result<(), Failure> {
         debug_assert_eq!(self.synced_offset, self.offset, "a seal vouches for synced bytes");
-        self.write_seal(shared, timestamp_ns)?;
+        self.write_seal(shared, timestamp_ns, in_doubt)?;
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("seal_not_synced") {
             return Ok(());
@@ -218,7 +224,12 @@ impl Segment {
     }
 
     /// The writing half of [`seal`](Segment::seal).
-    pub(crate) fn write_seal(&self, shared: &Shared, timestamp_ns: u64) -> Result<(), Failure> {
+    pub(crate) fn write_seal(
+        &self,
+        shared: &Shared,
+        timestamp_ns: u64,
+        in_doubt: &[u64],
+    ) -> Result<(), Failure> {
         self.frontier.stop();
         let last_lsn = self.last.map_or(self.base.prev(), |last| last.lsn);
         let points = self.index.points();
@@ -227,7 +238,7 @@ impl Segment {
             last_lsn,
             last_timestamp_ns: self.last.map_or(timestamp_ns, |last| last.timestamp_ns),
             last_checksum: self.last.map_or(0, |last| last.checksum),
-            open_transactions: &[],
+            in_doubt,
             index: &points,
         };
         let mut blocks = AlignedBuf::zeroed((ENTRY_HEADER_LEN + seal.payload_len()) as usize);

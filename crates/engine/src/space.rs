@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use braidlog_format::{BLOCK_LEN, INDEX_POINTS_MAX, SEGMENT_HEADER_LEN, seal_len};
+use braidlog_format::{BLOCK_LEN, IN_DOUBT_MAX, INDEX_POINTS_MAX, SEGMENT_HEADER_LEN, seal_len};
 use braidlog_storage::LogFile;
 
 use crate::primitive::Mutex;
@@ -22,7 +22,7 @@ use crate::primitive::atomic::{AtomicU8, Ordering::Relaxed};
 use crate::spares::EarlierLife;
 
 /// Bytes of a file that are kept for its seal.
-pub(crate) const SEAL_RESERVE: u64 = seal_len(0, INDEX_POINTS_MAX) + BLOCK_LEN;
+pub(crate) const SEAL_RESERVE: u64 = seal_len(IN_DOUBT_MAX, INDEX_POINTS_MAX) + BLOCK_LEN;
 
 /// Whether appends may draw an LSN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -163,6 +163,12 @@ impl EntryHeader {
         bytes[PAYLOAD_CHECKSUM..].copy_from_slice(&checksum.to_le_bytes());
     }
 
+    /// The kind that stands in header bytes of one's own making.
+    #[inline]
+    pub fn kind_unplaced(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> Kind {
+        Kind(bytes[KIND])
+    }
+
     /// The payload length that stands in header bytes of one's own making.
     #[inline]
     pub fn payload_len_unplaced(bytes: &[u8; ENTRY_HEADER_LEN as usize]) -> u32 {

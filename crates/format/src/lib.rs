@@ -52,14 +52,14 @@ pub use packed::{
     PackedName, packs, parse_unfinished_packed, unfinished_packed_name,
 };
 pub use place::Place;
-pub use seal::{INDEX_POINTS_MAX, IndexPoint, Seal, SealView, seal_len};
+pub use seal::{IN_DOUBT_MAX, IN_DOUBT_UNKNOWN, INDEX_POINTS_MAX, IndexPoint, Seal, SealView, seal_len};
 pub use segment_header::{
     FORMAT_VERSION, MAGIC, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, USER_METADATA_MAX, UserMetadata,
 };
 pub use stream::{
     STREAM_END_LEN, STREAM_HEADER_LEN, STREAM_PAYLOAD_MAX, StreamEnd, StreamHeader, StreamKind,
 };
-pub use tail::LogTail;
+pub use tail::{LogTail, OpenTransaction};
 pub use text::ParseIdError;
 pub use transaction::{TxAbort, TxBegin, TxCommit, TxDecision, TxGoBack, TxPrepare};
 

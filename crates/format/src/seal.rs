@@ -9,12 +9,17 @@ use crate::{BLOCK_LEN, DecodeError, ENTRY_HEADER_LEN, Lsn};
 /// The most sparse-index points that a seal carries, so that its size has a bound.
 pub const INDEX_POINTS_MAX: usize = 1000;
 
+/// The most transactions that are prepared and not decided at once, so that a seal that lists them has a bound.
+pub const IN_DOUBT_MAX: usize = 1024;
+/// In the place of an id in the list of those in doubt: there may be some that the list does not name.
+pub const IN_DOUBT_UNKNOWN: u64 = 0;
+
 const COUNT: usize = 0;
 const LAST_LSN: usize = COUNT + 8;
 const LAST_TIMESTAMP: usize = LAST_LSN + 8;
 const LAST_CHECKSUM: usize = LAST_TIMESTAMP + 8;
-const OPEN_COUNT: usize = LAST_CHECKSUM + 4;
-const INDEX_COUNT: usize = OPEN_COUNT + 4;
+const IN_DOUBT_COUNT: usize = LAST_CHECKSUM + 4;
+const INDEX_COUNT: usize = IN_DOUBT_COUNT + 4;
 const RESERVED: usize = INDEX_COUNT + 4;
 const LISTS: usize = RESERVED + 4;
 const TRAILER_LEN: usize = 4;
@@ -40,23 +45,24 @@ pub struct Seal<'a> {
     pub last_timestamp_ns: u64,
     /// The header checksum of the last entry that takes an LSN in this segment; 0 if it holds none.
     pub last_checksum: u32,
-    /// Ids of transactions that are open at the end of the segment.
-    pub open_transactions: &'a [u64],
+    /// Ids of transactions that are prepared and not decided at the end of the segment; [`IN_DOUBT_UNKNOWN`] if whoever writes the
+    /// seal cannot tell them. At most [`IN_DOUBT_MAX`] are, in what this version's writer makes.
+    pub in_doubt: &'a [u64],
     /// The sparse index, in LSN order; at most [`INDEX_POINTS_MAX`] points.
     pub index: &'a [IndexPoint],
 }
 
-/// Bytes of the payload of a seal with these many open transactions and index points: it runs from the
+/// Bytes of the payload of a seal with these many transactions in doubt and index points: it runs from the
 /// header at a block boundary to the next boundary that leaves room for all.
-pub const fn seal_len(open_transactions: usize, index_points: usize) -> u64 {
-    let content = LISTS + 8 * open_transactions + 16 * index_points + TRAILER_LEN;
+pub const fn seal_len(in_doubt: usize, index_points: usize) -> u64 {
+    let content = LISTS + 8 * in_doubt + 16 * index_points + TRAILER_LEN;
     (ENTRY_HEADER_LEN + content as u64).next_multiple_of(BLOCK_LEN) - ENTRY_HEADER_LEN
 }
 
 impl Seal<'_> {
     /// Bytes of this seal's payload.
     pub const fn payload_len(&self) -> u64 {
-        seal_len(self.open_transactions.len(), self.index.len())
+        seal_len(self.in_doubt.len(), self.index.len())
     }
 
     /// Writes the payload into `out`, which has [`Seal::payload_len`] bytes.
@@ -70,10 +76,10 @@ impl Seal<'_> {
         out[COUNT..LAST_LSN].copy_from_slice(&self.count.to_le_bytes());
         out[LAST_LSN..LAST_TIMESTAMP].copy_from_slice(&self.last_lsn.0.to_le_bytes());
         out[LAST_TIMESTAMP..LAST_CHECKSUM].copy_from_slice(&self.last_timestamp_ns.to_le_bytes());
-        out[LAST_CHECKSUM..OPEN_COUNT].copy_from_slice(&self.last_checksum.to_le_bytes());
-        out[OPEN_COUNT..INDEX_COUNT].copy_from_slice(&(self.open_transactions.len() as u32).to_le_bytes());
+        out[LAST_CHECKSUM..IN_DOUBT_COUNT].copy_from_slice(&self.last_checksum.to_le_bytes());
+        out[IN_DOUBT_COUNT..INDEX_COUNT].copy_from_slice(&(self.in_doubt.len() as u32).to_le_bytes());
         out[INDEX_COUNT..RESERVED].copy_from_slice(&(self.index.len() as u32).to_le_bytes());
-        let ids = self.open_transactions.iter().copied();
+        let ids = self.in_doubt.iter().copied();
         let points = self.index.iter().flat_map(|point| [point.lsn.0, point.offset]);
         for (slot, word) in out[LISTS..].chunks_exact_mut(8).zip(ids.chain(points)) {
             slot.copy_from_slice(&word.to_le_bytes());
@@ -95,7 +101,7 @@ pub struct SealView<'a> {
     pub last_timestamp_ns: u64,
     /// As [`Seal::last_checksum`].
     pub last_checksum: u32,
-    open_transactions: &'a [u8],
+    in_doubt: &'a [u8],
     index: &'a [u8],
 }
 
@@ -121,13 +127,12 @@ impl<'a> SealView<'a> {
         if u32_at(payload, payload.len() - TRAILER_LEN) as usize != payload.len() {
             return Err(invalid("seal trailer"));
         }
-        let open = u32_at(payload, OPEN_COUNT) as usize;
+        let ids = u32_at(payload, IN_DOUBT_COUNT) as usize;
         let points = u32_at(payload, INDEX_COUNT) as usize;
-        if points > INDEX_POINTS_MAX || open > payload.len() || seal_len(open, points) != payload.len() as u64
-        {
+        if points > INDEX_POINTS_MAX || ids > payload.len() || seal_len(ids, points) != payload.len() as u64 {
             return Err(invalid("seal lists"));
         }
-        let (open_transactions, rest) = payload[LISTS..payload.len() - TRAILER_LEN].split_at(8 * open);
+        let (in_doubt, rest) = payload[LISTS..payload.len() - TRAILER_LEN].split_at(8 * ids);
         let (index, rest) = rest.split_at(16 * points);
         if payload[RESERVED..LISTS].iter().chain(rest).any(|&byte| byte != 0) {
             return Err(invalid("seal reserved"));
@@ -137,14 +142,14 @@ impl<'a> SealView<'a> {
             last_lsn: Lsn(u64_at(payload, LAST_LSN)),
             last_timestamp_ns: u64_at(payload, LAST_TIMESTAMP),
             last_checksum: u32_at(payload, LAST_CHECKSUM),
-            open_transactions,
+            in_doubt,
             index,
         })
     }
 
-    /// Ids of transactions that are open at the end of the segment.
-    pub fn open_transactions(&self) -> impl ExactSizeIterator<Item = u64> + 'a {
-        self.open_transactions.chunks_exact(8).map(|word| u64_at(word, 0))
+    /// As [`Seal::in_doubt`].
+    pub fn in_doubt(&self) -> impl ExactSizeIterator<Item = u64> + 'a {
+        self.in_doubt.chunks_exact(8).map(|word| u64_at(word, 0))
     }
 
     /// The sparse index, in LSN order.
@@ -167,14 +172,14 @@ mod tests {
             last_lsn: Lsn(13),
             last_timestamp_ns: 5,
             last_checksum: 6,
-            open_transactions: &[7, 8],
+            in_doubt: &[7, 8],
             index: &index,
         };
         let mut payload = vec![1; seal.payload_len() as usize];
         seal.encode(&mut payload);
         let view = SealView::decode(&payload).unwrap();
         assert_eq!((view.count, view.last_lsn, view.last_checksum), (12, Lsn(13), 6));
-        assert_eq!(view.open_transactions().collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(view.in_doubt().collect::<Vec<_>>(), [7, 8]);
         assert_eq!(view.index().collect::<Vec<_>>(), index);
         for reserved in [RESERVED, payload.len() - TRAILER_LEN - 1] {
             let mut dirty = payload.clone();
@@ -189,8 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn largest_seal_takes_four_blocks() {
+    fn largest_seal_takes_six_blocks() {
         assert_eq!(ENTRY_HEADER_LEN + seal_len(0, INDEX_POINTS_MAX), 4 * BLOCK_LEN);
+        assert_eq!(ENTRY_HEADER_LEN + seal_len(IN_DOUBT_MAX, INDEX_POINTS_MAX), 6 * BLOCK_LEN);
         assert_eq!(ENTRY_HEADER_LEN + seal_len(0, 0), BLOCK_LEN);
     }
 }

@@ -37,8 +37,11 @@ const RESERVED_3: usize = ALGORITHM + 1;
 const METADATA_LEN: usize = RESERVED_3 + 1;
 const METADATA: usize = METADATA_LEN + 2;
 const RESERVED_4: usize = METADATA + USER_METADATA_MAX;
+const OPEN_FROM: usize = RESERVED_4 + 4;
+const RESERVED_5: usize = OPEN_FROM + 8;
 const CHECKSUM: usize = SEGMENT_HEADER_LEN as usize - 4;
 const _: () = assert!(LOG_ID.is_multiple_of(8) && BASE.is_multiple_of(8) && CREATED_AT.is_multiple_of(8));
+const _: () = assert!(OPEN_FROM.is_multiple_of(8));
 
 /// Where a segment ends, as its successor's header says it. This decides: what the file holds beyond is
 /// superseded, neither read nor a duplicate.
@@ -75,6 +78,9 @@ pub struct SegmentHeader {
     pub created_at_ns: u64,
     /// What the application wants to find in every segment.
     pub user_metadata: UserMetadata,
+    /// Where the first of the transactions begins that are open where this segment does: what commits from here on may have
+    /// begun there, and nothing earlier. `None` if none is open.
+    pub open_from: Option<Lsn>,
 }
 
 /// Up to [`USER_METADATA_MAX`] bytes of the application's own, kept in every segment header.
@@ -137,6 +143,7 @@ impl SegmentHeader {
         put(ALGORITHM, &[checksum::CRC32]);
         put(METADATA_LEN, &self.user_metadata.len.to_le_bytes());
         put(METADATA, self.user_metadata.as_bytes());
+        put(OPEN_FROM, &self.open_from.unwrap_or(Lsn::ZERO).0.to_le_bytes());
         let sum = crc32(&out[..CHECKSUM]);
         out[CHECKSUM..].copy_from_slice(&sum.to_le_bytes());
     }
@@ -181,7 +188,8 @@ impl SegmentHeader {
             && zeros(RESERVED_2, CREATED_AT)
             && zeros(RESERVED_3, METADATA_LEN)
             && zeros(METADATA + metadata_len, RESERVED_4)
-            && zeros(RESERVED_4, CHECKSUM))
+            && zeros(RESERVED_4, OPEN_FROM)
+            && zeros(RESERVED_5, CHECKSUM))
         {
             return invalid("reserved");
         }
@@ -207,6 +215,10 @@ impl SegmentHeader {
             }
             Some(predecessor)
         };
+        let open_from = Some(Lsn(u64_at(block, OPEN_FROM))).filter(|&lsn| lsn != Lsn::ZERO);
+        if open_from.is_some_and(|lsn| lsn >= base) {
+            return invalid("open from LSN");
+        }
         Ok(SegmentHeader {
             log_id: LogId(block[LOG_ID..LOG_ID + 16].try_into().expect("sixteen bytes")),
             incarnation: Incarnation(u64_at(block, INCARNATION)),
@@ -216,6 +228,7 @@ impl SegmentHeader {
             recycled: block[FLAGS] & RECYCLED != 0,
             created_at_ns: u64_at(block, CREATED_AT),
             user_metadata,
+            open_from,
         })
     }
 }
@@ -240,15 +253,21 @@ mod tests {
             recycled: true,
             created_at_ns: 8,
             user_metadata: UserMetadata::new(b"mine").unwrap(),
+            open_from: Some(Lsn(4)),
         }
     }
 
     #[test]
     fn header_round_trips() {
         let mut block = [0; SEGMENT_HEADER_LEN as usize];
-        for header in
-            [sample(), SegmentHeader { predecessor: None, base: Lsn::FIRST, recycled: false, ..sample() }]
-        {
+        let first = SegmentHeader {
+            predecessor: None,
+            base: Lsn::FIRST,
+            recycled: false,
+            open_from: None,
+            ..sample()
+        };
+        for header in [sample(), first] {
             header.encode(&mut block);
             assert_eq!(SegmentHeader::decode(&block), Ok(header));
         }

@@ -1,6 +1,6 @@
 //! The one value that passes from recovery to the engine.
 
-use crate::{Incarnation, LogId, Lsn, Predecessor};
+use crate::{Incarnation, LogId, Lsn, Predecessor, TxId};
 
 /// Where a recovered log ends and how it goes on: recovery ends by making one, the engine begins by
 /// taking one.
@@ -17,9 +17,18 @@ pub struct LogTail {
     pub predecessor: Option<Predecessor>,
     /// The timestamp below which no new entry's may lie.
     pub last_timestamp_ns: u64,
-    /// Ids of transactions without an end.
-    pub open_transactions: Vec<u64>,
+    /// The transactions that are prepared and not decided, by id.
+    pub in_doubt: Vec<OpenTransaction>,
     /// A segment file that holds no LSN stands under the name that the next segment takes, and is to be
     /// replaced by it.
     pub replaces_empty: bool,
+}
+
+/// A transaction that has begun and has no end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenTransaction {
+    /// Its id.
+    pub transaction: TxId,
+    /// The LSN of its TxBegin.
+    pub begin: Lsn,
 }

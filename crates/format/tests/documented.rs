@@ -99,6 +99,7 @@ fn sample_header() -> SegmentHeader {
         recycled: true,
         created_at_ns: 0x5152_5354_5556_5758,
         user_metadata: UserMetadata::new(&[0x61; 200]).unwrap(),
+        open_from: Some(Lsn(0x2122_2324_2526_2701)),
     }
 }
 
@@ -109,7 +110,7 @@ fn segment_header_is_as_documented() {
     let mut metadata = vec![0x61; 200];
     metadata.resize(256, 0);
     let checksum = crc32_by_the_page(0, &block[..4092]).to_le_bytes();
-    let expected: [(&str, &[u8]); 16] = [
+    let expected: [(&str, &[u8]); 17] = [
         ("magic", b"GWAL"),
         ("version", &[1]),
         ("flags", &[1, 0]),
@@ -126,6 +127,7 @@ fn segment_header_is_as_documented() {
         ("checksum algorithm", &[1]),
         ("user metadata length", &200_u16.to_le_bytes()),
         ("user metadata", &metadata),
+        ("open from LSN", &0x2122_2324_2526_2701_u64.to_le_bytes()),
     ];
     let mut expected = expected.to_vec();
     expected.push(("checksum", &checksum));
@@ -136,7 +138,8 @@ fn segment_header_is_as_documented() {
 #[test]
 fn first_segment_names_no_predecessor() {
     let mut block = [0; SEGMENT_HEADER_LEN as usize];
-    SegmentHeader { base: Lsn::FIRST, predecessor: None, ..sample_header() }.encode(&mut block);
+    SegmentHeader { base: Lsn::FIRST, predecessor: None, open_from: None, ..sample_header() }
+        .encode(&mut block);
     let fields = fields_of(&Document::read().layout("Segment header"), &block);
     let named: Vec<_> = fields.iter().filter(|(name, _)| name.starts_with("predecessor ")).collect();
     assert_eq!(named.len(), 5);
@@ -341,7 +344,7 @@ fn seal_is_as_documented() {
         last_lsn: Lsn(0x1112_1314_1516_1718),
         last_timestamp_ns: 0x2122_2324_2526_2728,
         last_checksum: 0x3132_3334,
-        open_transactions: &[5],
+        in_doubt: &[5],
         index: &index,
     };
     let mut payload = vec![0xFF; seal.payload_len() as usize];
@@ -354,7 +357,7 @@ fn seal_is_as_documented() {
         ("last LSN", &0x1112_1314_1516_1718_u64.to_le_bytes()),
         ("last timestamp", &0x2122_2324_2526_2728_u64.to_le_bytes()),
         ("last checksum", &0x3132_3334_u32.to_le_bytes()),
-        ("open transaction count", &1_u32.to_le_bytes()),
+        ("in doubt count", &1_u32.to_le_bytes()),
         ("index point count", &2_u32.to_le_bytes()),
         ("lists", &lists),
     ];

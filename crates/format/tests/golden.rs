@@ -42,6 +42,7 @@ fn header(incarnation: u64, salt: u32, base: Lsn, predecessor: Option<Predecesso
         recycled: false,
         created_at_ns: START_NS + incarnation * 1000 * MILLISECOND,
         user_metadata: UserMetadata::new(b"kept for ever").unwrap(),
+        open_from: None,
     }
 }
 
@@ -123,7 +124,7 @@ fn recycled(first: &SegmentWriter, third: &SegmentWriter) -> SegmentWriter {
 /// A kind, the numbers of its payload and what follows them.
 type Written = (Kind, &'static [(&'static str, u64)], &'static [u8]);
 
-/// Every log kind with the payload that `docs/format.md` gives it, extended fields, an open transaction.
+/// Every log kind with the payload that `docs/format.md` gives it, extended fields, transactions that are open and in doubt.
 fn every_kind() -> SegmentWriter {
     let document = Document::read();
     let predecessor = Predecessor {
@@ -133,7 +134,8 @@ fn every_kind() -> SegmentWriter {
         last_checksum: 0xDEAD_BEEF,
         sealed: false,
     };
-    let mut segment = SegmentWriter::new(header(9, 0x1234_5678, Lsn(1000), Some(predecessor)));
+    let header = header(9, 0x1234_5678, Lsn(1000), Some(predecessor));
+    let mut segment = SegmentWriter::new(SegmentHeader { open_from: Some(Lsn(900)), ..header });
     segment.begin_round(Lsn(999), BLOCK_LEN);
     let begin = segment.entry(
         Kind::TX_BEGIN,
@@ -201,6 +203,7 @@ fn listing(bytes: &[u8]) -> String {
         recycled,
         created_at_ns,
         user_metadata,
+        open_from,
     } = header;
     let mut out = format!(
         "log id {log_id}\nincarnation {incarnation}\nsalt {:#010x}\nbase LSN {base}\ncreated at {created_at_ns}\nuser metadata {}\n",
@@ -209,6 +212,9 @@ fn listing(bytes: &[u8]) -> String {
     );
     if recycled {
         out.push_str("recycled\n");
+    }
+    if let Some(open_from) = open_from {
+        writeln!(out, "open from LSN {open_from}").unwrap();
     }
     match predecessor {
         None => out.push_str("no predecessor\n"),
@@ -272,8 +278,8 @@ fn payload_listing(entry: &Entry<'_>) -> String {
                 "  count {}, last LSN {}, last timestamp {}, last checksum {:#010x}\n",
                 seal.count, seal.last_lsn, seal.last_timestamp_ns, seal.last_checksum
             );
-            for id in seal.open_transactions() {
-                writeln!(out, "  open transaction {id}").unwrap();
+            for id in seal.in_doubt() {
+                writeln!(out, "  in doubt {id}").unwrap();
             }
             for point in seal.index() {
                 writeln!(out, "  LSN {} at {}", point.lsn, point.offset).unwrap();

@@ -63,8 +63,9 @@ fn predecessor_and_base() -> impl Strategy<Value = (Option<Predecessor>, Lsn)> {
 
 fn segment_header() -> impl Strategy<Value = SegmentHeader> {
     let ids = (any::<[u8; 16]>(), any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>());
-    (ids, predecessor_and_base(), vec(any::<u8>(), 0..=USER_METADATA_MAX)).prop_map(
-        |((log_id, incarnation, salt, created_at_ns, recycled), (predecessor, base), metadata)| {
+    let open = any::<prop::sample::Index>();
+    (ids, predecessor_and_base(), vec(any::<u8>(), 0..=USER_METADATA_MAX), open).prop_map(
+        |((log_id, incarnation, salt, created_at_ns, recycled), (predecessor, base), metadata, open)| {
             SegmentHeader {
                 log_id: LogId(log_id),
                 incarnation: Incarnation(incarnation),
@@ -74,6 +75,7 @@ fn segment_header() -> impl Strategy<Value = SegmentHeader> {
                 recycled,
                 created_at_ns,
                 user_metadata: UserMetadata::new(&metadata).unwrap(),
+                open_from: Some(Lsn(open.index(base.0 as usize) as u64)).filter(|&lsn| lsn != Lsn::ZERO),
             }
         },
     )
@@ -225,7 +227,7 @@ proptest! {
             prop_assert_eq!(end, file_len);
         }
         if let Ok(view) = SealView::decode(&bytes) {
-            prop_assert!(8 * view.open_transactions().len() + 16 * view.index().len() < bytes.len());
+            prop_assert!(8 * view.in_doubt().len() + 16 * view.index().len() < bytes.len());
         }
         prop_assert_eq!(SyncMark::decode(&bytes).is_ok_and(|_| bytes.len() != 16), false);
         if let Ok((fields, rest)) = ExtendedFields::split(&bytes) {
@@ -267,7 +269,7 @@ proptest! {
 
     #[test]
     fn seal_is_decoded_as_it_was_encoded(
-        facts in any::<(u64, u64, u64, u32)>(), open_transactions in vec(any::<u64>(), 0..700),
+        facts in any::<(u64, u64, u64, u32)>(), in_doubt in vec(any::<u64>(), 0..700),
         points in vec(any::<(u64, u64)>(), 0..=INDEX_POINTS_MAX), start in 1_u64..1 << 30,
     ) {
         let index: Vec<IndexPoint> =
@@ -278,7 +280,7 @@ proptest! {
             last_lsn: Lsn(last_lsn),
             last_timestamp_ns,
             last_checksum,
-            open_transactions: &open_transactions,
+            in_doubt: &in_doubt,
             index: &index,
         };
         let mut payload = vec![0xFF; seal.payload_len() as usize];
@@ -286,13 +288,13 @@ proptest! {
         let view = SealView::decode(&payload).unwrap();
         let found = (view.count, view.last_lsn.0, view.last_timestamp_ns, view.last_checksum);
         prop_assert_eq!(found, facts);
-        prop_assert_eq!(view.open_transactions().collect::<Vec<_>>(), &open_transactions[..]);
+        prop_assert_eq!(view.in_doubt().collect::<Vec<_>>(), &in_doubt[..]);
         prop_assert_eq!(view.index().collect::<Vec<_>>(), &index[..]);
         let start = start * BLOCK_LEN;
         let end = start + ENTRY_HEADER_LEN + payload.len() as u64;
         prop_assert_eq!(SealView::locate(end, *payload.last_chunk().unwrap()), Some(start));
         // Its lists do not fit into a block less.
-        prop_assert!(44 + 8 * open_transactions.len() + 16 * index.len() + 4096 > payload.len());
+        prop_assert!(44 + 8 * in_doubt.len() + 16 * index.len() + 4096 > payload.len());
     }
 
     #[test]

@@ -368,7 +368,7 @@ impl Cutter<'_, '_> {
     /// Ends the segment that is being written, and gives it its name.
     fn finish(&mut self) -> Result<(), RecoveryError> {
         let Some((base, writer)) = self.open.take() else { return Ok(()) };
-        let written = writer.finish(&[], None)?;
+        let written = writer.finish(None, None)?;
         let name = segment_name(base);
         let renamed = self.forking.to.rename(&prepared_name(TEMPORARY), &name, false);
         renamed.map_err(RecoveryError::io("rename to", name))?;

@@ -226,6 +226,7 @@ mod tests {
             recycled: false,
             created_at_ns: 0,
             user_metadata: UserMetadata::EMPTY,
+            open_from: None,
         }
     }
 

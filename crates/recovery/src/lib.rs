@@ -35,6 +35,7 @@ mod locked;
 mod marks;
 mod seal;
 
+mod in_doubt;
 mod tail;
 mod verdict;
 
@@ -64,6 +65,7 @@ mod extent;
 mod fork;
 mod pins;
 mod retention;
+mod standing;
 mod truncate;
 
 mod checkpoint;
@@ -106,6 +108,7 @@ pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
 pub use follow::{Follower, NextRecord};
 pub use fork::{ForkHow, ForkReport, fork};
+pub use in_doubt::InDoubt;
 pub use index::WritersIndex;
 pub use loss::{Loss, LossCause};
 pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};
@@ -125,6 +128,7 @@ pub use retention::{CheckpointNeed, Decision, KeptBy, Needs, Retention, SegmentF
 pub use reverse::ReverseRecords;
 pub use rewrite::{SegmentWriter, WrittenSegment};
 pub use salvage::{SalvageError, SalvageReport, SalvagedHeader, salvage};
+pub use standing::{Standing, standing};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
 pub use survey::RepairProgress;
 pub use target::{Target, TargetError, resolve, timestamp_ns};

@@ -22,7 +22,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use braidlog_format::{
-    LogId, PackedName, Predecessor, Salt, SegmentHeader, UserMetadata, checksum::crc32, prepared_name,
+    LogId, Lsn, PackedName, Predecessor, Salt, SegmentHeader, UserMetadata, checksum::crc32, prepared_name,
 };
 use braidlog_storage::{Clock, LogDir};
 
@@ -227,6 +227,7 @@ impl Mending<'_, '_> {
             recycled: false,
             created_at_ns: before.map_or(0, |before| before.last_timestamp_ns),
             user_metadata: UserMetadata::EMPTY,
+            open_from: self.open_from(planned.base),
         };
         match good {
             Some(header) if planned.header_stays => SegmentHeader { recycled: false, ..*header },
@@ -237,6 +238,17 @@ impl Mending<'_, '_> {
                 ..*header
             },
             None => made,
+        }
+    }
+
+    /// Below this, nothing that commits behind `base` has begun: where the nearest header before it that can be read says so of
+    /// its own segment.
+    fn open_from(&self, base: Lsn) -> Option<Lsn> {
+        let before = self.plan.segments.iter().take_while(|planned| planned.base < base);
+        let known = before.clone().filter_map(|planned| self.file(planned)?.good_header()).last();
+        match known {
+            Some(header) => Some(header.open_from.unwrap_or(header.base)),
+            None => before.map(|planned| planned.base).next(),
         }
     }
 
@@ -277,9 +289,9 @@ impl Mending<'_, '_> {
             }
         }
         let ends_with_a_piece = matches!(planned.parts.last(), Some(Part::Piece(_)));
-        let open_transactions =
-            self.file(planned).filter(|_| ends_with_a_piece).map_or(&[][..], |file| &file.open_transactions);
-        writer.finish(open_transactions, named.as_ref())
+        let kept_seal = self.file(planned).filter(|file| ends_with_a_piece && file.sealed);
+        let in_doubt = kept_seal.map(|file| &file.in_doubt[..]);
+        writer.finish(in_doubt, named.as_ref())
     }
 
     fn sync_names(&self) -> Result<(), RecoveryError> {

@@ -10,7 +10,8 @@ use crate::chain::{self, Chain, End};
 use crate::tail::{self, Tail, TailEnd};
 use crate::window::{GLANCE_LEN, Window};
 use crate::{
-    DamagePolicy, Loss, Manifest, OnDamage, RecoveryError, RepairReport, damaged, dir, loss, repair, seal,
+    DamagePolicy, InDoubt, Loss, Manifest, OnDamage, RecoveryError, RepairReport, damaged, dir, in_doubt,
+    loss, repair, seal,
 };
 
 /// A log that is ready to be written on.
@@ -43,6 +44,9 @@ pub struct RecoveryReport {
     /// LSNs that were given up, by this opening or earlier ones, in LSN order, each told once: no record has them, and none
     /// ever will. What an interrupted repair only meant to give up is not among them.
     pub losses: Vec<Loss>,
+    /// Transactions that are prepared and not decided, by id. They take effect, or not, when somebody decides. To find them, the
+    /// log was read from the beginning of the first of them on.
+    pub in_doubt: Vec<InDoubt>,
     /// What this opening repaired; `None` if it did not have to, or might not.
     pub repaired: Option<RepairReport>,
     /// Names of segments whose seal should be there and is missing, torn or damaged. No record is lost by it.
@@ -138,6 +142,10 @@ pub fn recover_with(
     };
     let not_started = chain.check_not_started(next_lsn)?;
     let losses = loss::recorded(dir, &manifest, &mut chain::refuse)?;
+    let in_doubt = match &tail {
+        Some(tail) if tail.may_be_in_doubt => in_doubt::at_end(dir, &chain.segments, next_lsn.prev())?,
+        _ => Vec::new(),
+    };
 
     // The verdicts are in: from here on files change.
     repair::remove_prepared(dir, &listing)?;
@@ -172,6 +180,7 @@ pub fn recover_with(
         last_lsn: next_lsn.prev(),
         tail: state,
         losses,
+        in_doubt,
         repaired,
         damaged_seals,
         removed_prepared: listing.prepared,
@@ -186,7 +195,7 @@ pub fn recover_with(
         next_lsn,
         predecessor: tail.as_ref().and_then(Tail::predecessor),
         last_timestamp_ns: tail.as_ref().map_or(0, |tail| tail.kept.timestamp_ns),
-        open_transactions: tail.map_or(Vec::new(), |tail| tail.open_transactions),
+        in_doubt: report.in_doubt.iter().map(InDoubt::open).collect(),
         replaces_empty: holds_no_lsn || not_started,
     };
     #[cfg(braidlog_sabotage)]

@@ -477,6 +477,7 @@ mod tests {
             recycled: false,
             created_at_ns: 0,
             user_metadata: UserMetadata::EMPTY,
+            open_from: None,
         }
     }
 
@@ -513,7 +514,7 @@ mod tests {
             pieces: lsns.iter().map(piece).collect(),
             last: None,
             sealed: true,
-            open_transactions: Vec::new(),
+            in_doubt: Vec::new(),
             damage: if matches!(left, Left::Whole | Left::Unlinked | Left::NotStarted) {
                 Vec::new()
             } else {

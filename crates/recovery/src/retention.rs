@@ -160,6 +160,11 @@ pub enum KeptBy {
         /// The first LSN that it may still read.
         lsn: Lsn,
     },
+    /// A transaction that is open where the log might have started: what commits it there or later would lack its beginning.
+    Transaction {
+        /// Where it begins.
+        begin: Lsn,
+    },
 }
 
 impl fmt::Display for KeptBy {
@@ -172,6 +177,7 @@ impl fmt::Display for KeptBy {
             }
             KeptBy::Hold { name, lsn } => write!(f, "the hold `{name}` at LSN {lsn}"),
             KeptBy::Reader { lsn } => write!(f, "a reader at LSN {lsn}"),
+            KeptBy::Transaction { begin } => write!(f, "a transaction that begins at LSN {begin}"),
         }
     }
 }

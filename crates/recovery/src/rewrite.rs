@@ -13,6 +13,7 @@ use braidlog_format::{
 };
 use braidlog_storage::{FileAccess, FileIo, LogDir, LogFile, write_all_at};
 
+use crate::in_doubt::Undecided;
 use crate::scan::LastEntry;
 use crate::{Loss, RecoveryError};
 
@@ -45,6 +46,7 @@ pub struct SegmentWriter {
     synced_offset: u64,
     /// The last LSN before `synced_offset`.
     durable: Lsn,
+    undecided: Undecided,
     index: Vec<IndexPoint>,
     index_step: u64,
     index_next: u64,
@@ -98,6 +100,7 @@ impl SegmentWriter {
             round: None,
             synced_offset: SEGMENT_HEADER_LEN,
             durable: header.base.prev(),
+            undecided: Undecided::default(),
             index: Vec::new(),
             index_step: INDEX_STEP,
             index_next: 0,
@@ -126,6 +129,7 @@ impl SegmentWriter {
         self.timestamp_ns = self.timestamp_ns.max(timestamp_ns);
         let (lsn, offset) = (self.next, self.offset());
         let checksum = self.put(kind, flags, payload);
+        self.undecided.note(kind, flags, payload);
         self.note_index(lsn, offset);
         self.last = Some(LastEntry { lsn, offset, timestamp_ns: self.timestamp_ns, checksum, lost: false });
         self.next = lsn.next();
@@ -150,13 +154,14 @@ impl SegmentWriter {
     }
 
     /// Seals the segment and makes the file durable. The header of the segment behind it, where there is one, may
-    /// name a last entry that was lost: then the seal names that one too.
+    /// name a last entry that was lost: then the seal names that one too. `in_doubt` is what the seal says of transactions, if
+    /// that is known better than from the header and the records of this segment.
     ///
     /// # Errors
     /// [`RecoveryError::Io`].
     pub fn finish(
         mut self,
-        open_transactions: &[u64],
+        in_doubt: Option<&[u64]>,
         named: Option<&Predecessor>,
     ) -> Result<WrittenSegment, RecoveryError> {
         debug_assert!(!self.batch_open, "a batch lies in one segment");
@@ -170,12 +175,13 @@ impl SegmentWriter {
             None => last,
         });
         let last_lsn = self.next.prev();
+        let by_records = self.undecided.list(&self.header);
         let seal = Seal {
             count: self.next.0.saturating_sub(self.header.base.0),
             last_lsn,
             last_timestamp_ns: last.map_or(self.timestamp_ns, |last| last.timestamp_ns),
             last_checksum: last.map_or(0, |last| last.checksum),
-            open_transactions,
+            in_doubt: in_doubt.unwrap_or(&by_records),
             index: &self.index,
         };
         let mut payload = vec![0; usize::try_from(seal.payload_len()).unwrap_or(0)];

@@ -30,7 +30,7 @@ pub(crate) struct SealFacts {
     /// No entry of the segment is younger.
     pub(crate) timestamp_ns: u64,
     /// Transactions that are open at the end of the segment.
-    pub(crate) open_transactions: Vec<u64>,
+    pub(crate) in_doubt: Vec<u64>,
     /// The sparse index; its points are claims until what stands there proves itself.
     pub(crate) index: Vec<IndexPoint>,
 }
@@ -59,7 +59,7 @@ impl SealFacts {
             last_timestamp_ns: view.last_timestamp_ns,
             last_checksum: view.last_checksum,
             timestamp_ns: entry.header.timestamp_ns,
-            open_transactions: view.open_transactions().collect(),
+            in_doubt: view.in_doubt().collect(),
             index: view.index().collect(),
         })
     }

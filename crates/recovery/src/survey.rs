@@ -79,7 +79,7 @@ pub(crate) struct Surveyed {
     /// Whether a seal ends it.
     pub(crate) sealed: bool,
     /// Transactions that are open at its end, says its seal.
-    pub(crate) open_transactions: Vec<u64>,
+    pub(crate) in_doubt: Vec<u64>,
     /// Every damaged place.
     pub(crate) damage: Vec<Damage>,
     /// What it says was given up earlier.
@@ -246,7 +246,7 @@ impl Opened {
             pieces: Vec::new(),
             last: None,
             sealed: false,
-            open_transactions: Vec::new(),
+            in_doubt: Vec::new(),
             damage: Vec::new(),
             losses: Vec::new(),
         };
@@ -365,7 +365,7 @@ pub(crate) fn survey_alone(
         pieces: Vec::new(),
         last: None,
         sealed: false,
-        open_transactions: Vec::new(),
+        in_doubt: Vec::new(),
         damage: Vec::new(),
         losses: Vec::new(),
     };
@@ -405,6 +405,7 @@ pub(crate) fn rebuilt(base: Lsn, salt: Salt) -> SegmentHeader {
         recycled: true,
         created_at_ns: 0,
         user_metadata: UserMetadata::EMPTY,
+        open_from: None,
     }
 }
 
@@ -508,7 +509,7 @@ impl Reading<'_, '_> {
                 Stop::Seal(facts) => {
                     self.acknowledge(facts.last_lsn);
                     self.surveyed.sealed = true;
-                    self.surveyed.open_transactions.clone_from(&facts.open_transactions);
+                    self.surveyed.in_doubt.clone_from(&facts.in_doubt);
                     if at.batch_open && !dropping {
                         self.damage(&at, at.next.prev(), DamageCause::BatchCut);
                     }
@@ -572,7 +573,7 @@ impl Reading<'_, '_> {
         let facts = seal::at_end(&mut self.scan.window, self.header)?;
         if let Some(facts) = facts.filter(|facts| facts.last_lsn == last) {
             self.surveyed.sealed = true;
-            self.surveyed.open_transactions = facts.open_transactions;
+            self.surveyed.in_doubt = facts.in_doubt;
         }
         Ok(())
     }

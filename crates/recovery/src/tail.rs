@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use braidlog_format::{ENTRY_HEADER_LEN, Lsn, LsnRange, Predecessor, SegmentHeader};
+use braidlog_format::{ENTRY_HEADER_LEN, Kind, Lsn, LsnRange, Predecessor, SegmentHeader};
 use braidlog_storage::LogDir;
 
 use crate::chain::{Segment, header_in};
@@ -25,8 +25,8 @@ pub(crate) struct Tail {
     pub(crate) state: TailEnd,
     /// What recovery keeps of it.
     pub(crate) kept: Kept,
-    /// Transactions that are open at its end.
-    pub(crate) open_transactions: Vec<u64>,
+    /// Whether a transaction may be in doubt at its end: it is told by marks in it, or before it.
+    pub(crate) may_be_in_doubt: bool,
     /// Whether it was meant to end with a seal that is no valid one.
     pub(crate) seal_broken: bool,
     /// Bytes behind the kept part that a crash left there, trailing zeros not counted.
@@ -75,7 +75,7 @@ pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, 
             header,
             state: TailEnd::Sealed,
             kept: Kept { end: facts.end, last, timestamp_ns },
-            open_transactions: facts.open_transactions,
+            may_be_in_doubt: !facts.in_doubt.is_empty(),
             seal_broken: false,
             torn_bytes: 0,
             len: window.len(),
@@ -87,9 +87,10 @@ pub(crate) fn examine(dir: &Arc<dyn LogDir>, segment: &Segment) -> Result<Tail, 
 }
 
 fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<Tail, RecoveryError> {
+    let mut may_be_in_doubt = header.open_from.is_some();
     let stop = loop {
         match scan.step()? {
-            Step::Entry(_) => {}
+            Step::Entry(found) => may_be_in_doubt |= found.header.kind == Kind::TX_PREPARE,
             Step::Stop(stop) => break stop,
         }
     };
@@ -132,7 +133,7 @@ fn scan_and_judge(name: &str, mut scan: Scan, header: &SegmentHeader) -> Result<
         header: *header,
         state,
         kept,
-        open_transactions: seal.map_or(Vec::new(), |facts| facts.open_transactions),
+        may_be_in_doubt: seal.map_or(may_be_in_doubt, |facts| !facts.in_doubt.is_empty()),
         seal_broken,
         torn_bytes: if state == TailEnd::Torn { behind.cut_bytes(&at) } else { 0 },
         len: if packed_last.is_some() { kept.end } else { window.len() },

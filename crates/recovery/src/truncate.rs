@@ -17,6 +17,7 @@ use braidlog_storage::LogDir;
 
 use crate::dir::{self, Listing, path_of};
 use crate::reserve::ReserveFor;
+use crate::standing::standing_in;
 use crate::{ManifestStore, Pins, RecoveryError};
 
 /// What became of a file that is no part of the log any more.
@@ -43,7 +44,7 @@ pub struct Truncation {
 }
 
 /// Cuts the log so that it starts with the segment that holds `wanted`, or earlier: with the segment that a checkpoint, a
-/// hold or a reader of this process needs. Then gives each file below the start to `dispose`, also those that an earlier
+/// hold or a reader of this process needs, or a transaction that is open there. Then gives each file below the start to `dispose`, also those that an earlier
 /// truncation left.
 ///
 /// `durable` is how far the log is durable now. The caller is the log's writer.
@@ -63,17 +64,20 @@ pub fn truncate(
     let listing = dir::list(dir)?;
     #[cfg(braidlog_sabotage)]
     if braidlog_sabotage::is("unlinked_before_the_manifest") {
-        let start = round_down(&listing, wanted.min(store.current().needed_from()), Lsn::FIRST);
+        let start = standing_in(dir, &listing, wanted.min(store.current().needed_from()), Lsn::FIRST)?.base;
         dispose_below(dir, store, &listing, start, dispose)?;
     }
     let before = store.current();
     let wanted = wanted.min(before.needed_from());
-    if round_down(&listing, wanted, before.log_start) > before.log_start {
+    if standing_in(dir, &listing, wanted, before.log_start)?.base > before.log_start {
         sync_names(dir)?;
-        let granted = pins.raise(wanted, |lsn| round_down(&listing, lsn, before.log_start));
+        let granted = raise_floor(dir, &listing, pins, wanted, before.log_start)?;
         let changed = store.try_change(Some(ReserveFor::Cut), |manifest| {
             // A hold may have been set since.
-            let start = round_down(&listing, granted.min(manifest.needed_from()), manifest.log_start);
+            let start = match manifest.needed_from() {
+                needed if needed < granted => standing_in(dir, &listing, needed, manifest.log_start)?.base,
+                _ => granted,
+            };
             manifest.log_start = start;
             // What stands before a segment was durable before the segment was.
             manifest.durable = manifest.durable.max(durable).max(start.prev());
@@ -88,11 +92,25 @@ pub fn truncate(
     dispose_below(dir, store, &listing, store.current().log_start, dispose)
 }
 
-/// The base of the segment that holds `lsn`; not below `start`.
-fn round_down(listing: &Listing, lsn: Lsn, start: Lsn) -> Lsn {
-    let behind = listing.segments.partition_point(|file| file.base <= lsn);
-    let base = behind.checked_sub(1).and_then(|index| listing.segments.get(index)).map(|file| file.base);
-    base.map_or(start, |base| base.max(start))
+/// Raises the floor of the readers to where a log of theirs may begin that gives up what lies below `wanted`; gives the floor.
+fn raise_floor(
+    dir: &Arc<dyn LogDir>,
+    listing: &Listing,
+    pins: &Pins,
+    wanted: Lsn,
+    start: Lsn,
+) -> Result<Lsn, RecoveryError> {
+    loop {
+        let lowest = pins.min();
+        #[cfg(braidlog_sabotage)]
+        let lowest = lowest.filter(|_| !braidlog_sabotage::is("pins_passed_over"));
+        let base = standing_in(dir, listing, lowest.map_or(wanted, |lowest| lowest.min(wanted)), start)?.base;
+        // A reader may have come below meanwhile: headers are not read while readers wait.
+        let floor = pins.raise(base, |lsn| if lsn < base { start } else { base });
+        if floor >= base {
+            return Ok(floor);
+        }
+    }
 }
 
 fn sync_names(dir: &Arc<dyn LogDir>) -> Result<(), RecoveryError> {

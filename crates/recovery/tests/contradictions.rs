@@ -30,7 +30,7 @@ fn seal(pen: &Pen, last_timestamp_ns: u64, last_checksum: u32) -> Vec<u8> {
     let last_lsn = pen.next.prev();
     let index: &[IndexPoint] = &[];
     let count = pen.next.0 - pen.header.base.0;
-    let seal = Seal { count, last_lsn, last_timestamp_ns, last_checksum, open_transactions: &[], index };
+    let seal = Seal { count, last_lsn, last_timestamp_ns, last_checksum, in_doubt: &[], index };
     let mut payload = vec![0; seal.payload_len() as usize];
     seal.encode(&mut payload);
     entry(pen, pen.offset, Kind::SEAL, Flags::NONE, &payload)

@@ -25,6 +25,7 @@ fn header(base: u64, predecessor: Option<Predecessor>) -> SegmentHeader {
         recycled: false,
         created_at_ns: 1,
         user_metadata: UserMetadata::EMPTY,
+        open_from: None,
     }
 }
 
@@ -45,7 +46,7 @@ fn write(
 ) -> WrittenSegment {
     let mut writer = SegmentWriter::create(dir, "1.prep", header).unwrap();
     write(&mut writer);
-    let written = writer.finish(&[], named).unwrap();
+    let written = writer.finish(None, named).unwrap();
     dir.rename("1.prep", &segment(header.base.0), true).unwrap();
     dir.sync().unwrap();
     written

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use braidlog_format::{Lsn, SegmentName};
 use braidlog_recovery::{
-    Decision, Disposed, Extent, KeptBy, Manifest, Needs, Retention, SegmentAge, truncate,
+    Decision, Disposed, Extent, KeptBy, Manifest, Needs, Retention, SegmentAge, standing, truncate,
 };
 
 use super::{Upkeep, with_space_of_spares};
@@ -62,6 +62,11 @@ impl Upkeep {
             let limits = self.limits(&extent);
             let Decision { start, kept_by } =
                 braidlog_recovery::retain(&limits, &extent.segments, &self.needs(log, &manifest), uptime);
+            let standing = self.recovered(standing(&self.plan.dir, start, manifest.log_start))?;
+            let (start, kept_by) = match standing.open_from {
+                Some(begin) => (standing.base, KeptBy::Transaction { begin }),
+                None => (start, kept_by),
+            };
             self.state().kept_by = Some(kept_by);
             if start > manifest.log_start || extent.has_rubbish { self.cut(log, start)? } else { None }
         };

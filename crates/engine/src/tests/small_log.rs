@@ -86,7 +86,7 @@ fn open_with(settings: Settings, chore: Option<Arc<dyn Chore>>) -> (Arc<Engine>,
         next_lsn: Lsn(1),
         predecessor: None,
         last_timestamp_ns: 0,
-        open_transactions: Vec::new(),
+        in_doubt: Vec::new(),
         replaces_empty: false,
     };
     let engine = Engine::start(dir, lock, tail, settings, Arc::new(Hasty::default()), chore).unwrap();

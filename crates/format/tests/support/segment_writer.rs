@@ -67,14 +67,14 @@ impl SegmentWriter {
     }
 
     /// Ends the segment with a seal.
-    pub fn seal(&mut self, open_transactions: &[u64], index: &[IndexPoint]) {
+    pub fn seal(&mut self, in_doubt: &[u64], index: &[IndexPoint]) {
         let last_lsn = self.next.prev();
         let seal = Seal {
             count: self.next.0 - self.header.base.0,
             last_lsn,
             last_timestamp_ns: self.last.map_or(self.timestamp_ns, |last| last.timestamp_ns),
             last_checksum: self.last.map_or(0, |last| last.checksum),
-            open_transactions,
+            in_doubt,
             index,
         };
         let mut payload = vec![0; seal.payload_len() as usize];

@@ -77,6 +77,7 @@ fn first_header(salt: u32) -> SegmentHeader {
         recycled: false,
         created_at_ns: 1_700_000_000_000_000_000,
         user_metadata: UserMetadata::new(b"mine").expect("it is short"),
+        open_from: None,
     }
 }
 

@@ -140,7 +140,7 @@ impl Pen {
             last_lsn: self.next.prev(),
             last_timestamp_ns,
             last_checksum,
-            open_transactions: &[],
+            in_doubt: &[],
             index: &index,
         };
         let mut payload = vec![0; seal.payload_len() as usize];

@@ -11,6 +11,7 @@ use braidlog_storage::{LogDir, LogFile, write_all_at};
 use super::target::Target;
 use super::{BackupProgress, BackupReport, Ended, Source, last_of, name_of};
 use crate::chain::{End, Segment};
+use crate::in_doubt::Undecided;
 use crate::scan::{Position, Scan, Step};
 use crate::window::{STREAM_LEN, Window};
 use crate::{DamageCause, RecoveryError, seal, tail};
@@ -129,7 +130,7 @@ impl<'a> Copier<'a> {
         });
         let len = self.source.unless_moved(copied)?;
         self.source.check_not_moved(segment.header.base)?;
-        if let EndOfBackup::Cut(at) = end {
+        if let EndOfBackup::Cut(at, _) = end {
             self.report.last_lsn = at.next.prev();
         }
         self.brought(&name, len, false)?;
@@ -262,20 +263,22 @@ pub(super) fn end_of(
         return Ok(EndOfBackup::Sealed(facts.end));
     }
     let mut scan = Scan::new(window, &segment.header);
+    let mut undecided = Undecided::default();
     while scan.at.next <= up_to || scan.at.batch_open {
-        if let Step::Stop(stop) = scan.step()? {
-            return Err(tail::damage(&scan.window, &scan.at, &stop, Some(up_to)));
+        match scan.step()? {
+            Step::Entry(found) => undecided.note(found.header.kind, found.header.flags, scan.payload(&found)),
+            Step::Stop(stop) => return Err(tail::damage(&scan.window, &scan.at, &stop, Some(up_to))),
         }
     }
-    Ok(EndOfBackup::Cut(scan.at))
+    Ok(EndOfBackup::Cut(scan.at, undecided.list(&segment.header)))
 }
 
 /// Where the last segment of a backup ends.
 pub(super) enum EndOfBackup {
     /// Behind the seal of the log's own, at this offset.
     Sealed(u64),
-    /// Behind a record, with a seal to be written.
-    Cut(Position),
+    /// Behind a record, with a seal to be written that lists these transactions in doubt.
+    Cut(Position, Vec<u64>),
 }
 
 impl EndOfBackup {
@@ -283,15 +286,15 @@ impl EndOfBackup {
     fn len(&self) -> u64 {
         match self {
             EndOfBackup::Sealed(end) => *end,
-            EndOfBackup::Cut(at) => at.offset,
+            EndOfBackup::Cut(at, _) => at.offset,
         }
     }
 
     /// Pads the copy to a block and seals it, if it is not sealed; the length of the file.
     fn write_seal(&self, to: &dyn LogFile) -> Result<u64, RecoveryError> {
-        let at = match self {
+        let (at, in_doubt) = match self {
             EndOfBackup::Sealed(end) => return Ok(*end),
-            EndOfBackup::Cut(at) => at,
+            EndOfBackup::Cut(at, in_doubt) => (at, in_doubt),
         };
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("backup_without_a_seal") {
@@ -302,7 +305,7 @@ impl EndOfBackup {
             last_lsn: at.next.prev(),
             last_timestamp_ns: at.last.map_or(at.timestamp_ns, |last| last.timestamp_ns),
             last_checksum: at.last.map_or(0, |last| last.checksum),
-            open_transactions: &[],
+            in_doubt,
             index: &[],
         };
         let mut payload = vec![0; usize::try_from(seal.payload_len()).unwrap_or(0)];

@@ -7,6 +7,7 @@ pub mod packing;
 pub mod repairing;
 pub mod tamper;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct Pen {
     pub ahead: u64,
     /// A file that was a segment and becomes the next one.
     pub spare: Option<String>,
+    /// The transactions that are open, by id: where each begins, and whether it is prepared.
+    pub open: BTreeMap<u64, (Lsn, bool)>,
 }
 
 pub fn open_dir(disk: &SimDisk) -> Arc<dyn LogDir> {
@@ -120,6 +123,7 @@ impl Pen {
             recycled: false,
             created_at_ns: tail.last_timestamp_ns,
             user_metadata: UserMetadata::EMPTY,
+            open_from: tail.in_doubt.iter().map(|open| open.begin).min(),
         };
         let file = put_segment(&dir, &header, ahead, tail.replaces_empty, Former::None);
         Pen {
@@ -136,6 +140,7 @@ impl Pen {
             model,
             ahead,
             spare: None,
+            open: tail.in_doubt.iter().map(|open| (open.transaction.0, (open.begin, true))).collect(),
             header,
         }
     }
@@ -172,12 +177,26 @@ impl Pen {
         let bytes = header.encode(self.header.salt, offset);
         if kind.takes_lsn() {
             self.index.push(IndexPoint { lsn: self.next, offset });
+            self.note_mark(kind, payload);
             self.last = Some((self.next, self.timestamp_ns, EntryHeader::stored_checksum(&bytes)));
             self.next = self.next.next();
         }
         round.extend(bytes);
         round.extend(payload);
         round.resize(round.len().next_multiple_of(8), 0);
+    }
+
+    /// What a mark of a transaction does to those that are open.
+    fn note_mark(&mut self, kind: Kind, payload: &[u8]) {
+        if (Kind::TX_BEGIN..=Kind::TX_DECISION).contains(&kind) {
+            let id = u64::from_le_bytes(payload[..8].try_into().unwrap());
+            let next = self.next;
+            match kind {
+                Kind::TX_BEGIN => self.open.insert(id, (next, false)),
+                Kind::TX_PREPARE => self.open.insert(id, (self.open[&id].0, true)),
+                _ => self.open.remove(&id),
+            };
+        }
     }
 
     /// Writes a round of batches, unsynced.
@@ -215,12 +234,13 @@ impl Pen {
             self.last.or(self.header.predecessor.map(|named| (named.last, named.last_timestamp_ns, 0)));
         let (_, last_timestamp_ns, _) = named.unwrap_or((Lsn::ZERO, 0, 0));
         let index: Vec<_> = self.index.iter().copied().step_by(self.index.len() / 1000 + 1).collect();
+        let in_doubt: Vec<u64> = self.open.iter().filter(|(_, open)| open.1).map(|(id, _)| *id).collect();
         let seal = Seal {
             count: self.next.0 - self.header.base.0,
             last_lsn: self.next.prev(),
             last_timestamp_ns,
             last_checksum: self.last.map_or(0, |(_, _, checksum)| checksum),
-            open_transactions: &[],
+            in_doubt: &in_doubt,
             index: &index,
         };
         let mut payload = vec![0; seal.payload_len() as usize];
@@ -276,6 +296,7 @@ impl Pen {
             }),
             base: self.next,
             created_at_ns: self.timestamp_ns,
+            open_from: self.open.values().map(|open| open.0).min(),
             ..self.header
         };
         self.file = put_segment(&self.dir, &self.header, self.ahead, false, former);
