@@ -166,6 +166,9 @@ impl Log {
 
     /// Makes all that was accepted durable, and ends the log for every handle.
     pub(crate) fn close(&self) -> Result<()> {
+        if !self.gate.is_inside() && !self.engine.leave_wakers() {
+            return Err(self.error(EngineError::Closed));
+        }
         if !self.gate.close() {
             let what = "this thread is at work in the log's directory, which closing the log would wait for: close it afterwards";
             return Err(Error::refused(&self.path, what.to_owned()));

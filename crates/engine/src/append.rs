@@ -157,23 +157,28 @@ impl Shared {
         // Numbers in turn spread any number of threads evenly.
         let preferred = how.stripe.unwrap_or_else(thread::number);
         // The common case, without what it needs to tell why it did not succeed.
-        if self.stripes.fits_ring(content.body_len())
-            && let Placed::Yes { lsn, half_full } =
-                self.stripes.place(preferred, content, &self.lsns, || self.space.is_open())
-        {
-            return Ok((lsn, half_full));
+        let mut placed = Placed::Full;
+        if self.stripes.fits_ring(content.body_len()) {
+            placed = self.stripes.place(preferred, content, &self.lsns, || self.space.is_open());
+            if let Placed::Yes { lsn, half_full } = placed {
+                return Ok((lsn, half_full));
+            }
         }
-        self.place_by_all_means(preferred, content, how)
+        self.place_by_all_means(placed, preferred, content, how)
     }
 
-    /// As [`Shared::place`], which found no room in the preferred stripe at once.
+    /// As [`Shared::place`], which did not succeed at once.
     #[cold]
     fn place_by_all_means(
         &self,
+        placed: Placed,
         preferred: usize,
         content: &Content<'_>,
         how: How,
     ) -> Result<(Lsn, bool), EngineError> {
+        if placed == Placed::Refused {
+            self.after_refusal();
+        }
         if let Some(placed) = self.try_place(preferred, content)? {
             return Ok(placed);
         }
@@ -243,9 +248,6 @@ impl Shared {
             let refusal = Cell::new(None);
             let admit = || if alone { self.admit_alone(body_len, &refusal) } else { self.space.is_open() };
             let placed = self.stripes.place_boxed(content, &self.lsns, admit);
-            if alone && placed == Placed::Refused {
-                self.wake_writers(); // The gate may have been closed for it.
-            }
             match refusal.take() {
                 // The gate may be open for common records.
                 Some(error) if is_no_space(&error) && !self.lsns.is_ended() => {
@@ -259,6 +261,9 @@ impl Shared {
                 _ => placed,
             }
         };
+        if placed == Placed::Refused {
+            self.after_refusal();
+        }
         match placed {
             Placed::Yes { lsn, half_full } => Ok(Some((lsn, half_full))),
             Placed::Ended => Err(self.not_accepted()),
@@ -270,10 +275,23 @@ impl Shared {
         }
     }
 
+    /// What was not admitted has had the budget for a moment, or has closed the gate, and somebody who met that may be among the blocked. While the gate
+    /// is closed they are let be: whoever opens it wakes them.
+    #[cold]
+    fn after_refusal(&self) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("budget_given_back_untold") {
+            return;
+        }
+        self.wakers.give(self.blocked.take_all_if(|| self.space.is_open()));
+        self.wakers.run_unless_served();
+    }
+
     /// The device is full. Where no maintenance thread looks for space again, the caller does.
     fn refused_for_space(&self) -> Result<Option<(Lsn, bool)>, EngineError> {
         if !self.jobs.is_served() {
             self.prepare_ahead();
+            self.wakers.run_unless_served();
             if self.space.is_open() {
                 return Ok(None);
             }
@@ -289,7 +307,10 @@ impl Shared {
             return Ok(());
         }
         match self.preparer.prepare_if_wanted() {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.after_refusal(); // The gate may be open by it.
+                Ok(())
+            }
             Err(error) if is_no_space(&error) => self.refused_for_space().map(drop),
             Err(_) if self.lsns.is_ended() => Err(self.not_accepted()),
             Err(error) => {

@@ -14,7 +14,6 @@ use crate::append::{How, Wait};
 use crate::batch::BatchBuf;
 use crate::chore::Chore;
 use crate::commit::TaskKey;
-use crate::coordinator::Want;
 use crate::error::EngineError;
 use crate::live::LiveIndex;
 use crate::metrics::{Health, HealthState, Metrics};
@@ -27,7 +26,7 @@ use crate::shared::Shared;
 use crate::space::Gate;
 use crate::stripe::EntryParts;
 use crate::watch::WatchKey;
-use crate::{flight, flusher, maintenance, wake_thread};
+use crate::{flight, flusher, maintenance, wakers};
 
 /// A sync that takes longer is told by [`Engine::health`].
 const SLOW_SYNC: Duration = Duration::from_secs(1);
@@ -37,12 +36,19 @@ pub struct Engine {
     pub(crate) shared: Arc<Shared>,
     log_id: LogId,
     incarnation: Incarnation,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Threads>,
     /// What the first close came to; it holds the lock until then.
     closed: TriedMutex<Option<Result<(), EngineError>>>,
     /// The threads that a close under way waits for: the log's own, and the one that closes. A real lock: nobody
     /// holds it for longer than a look.
     awaited: parking_lot::Mutex<Vec<ThreadId>>,
+}
+
+/// The log's threads that run.
+#[derive(Default)]
+struct Threads {
+    writing: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
 }
 
 impl fmt::Debug for Engine {
@@ -96,7 +102,7 @@ impl Engine {
             shared,
             log_id: tail.log_id,
             incarnation: tail.incarnation,
-            threads: Mutex::new(Vec::new()),
+            threads: Mutex::new(Threads::default()),
             closed: TriedMutex::new(None),
             awaited: parking_lot::Mutex::default(),
         };
@@ -105,11 +111,12 @@ impl Engine {
                 started.map_err(|source| EngineError::Start { what, source: Arc::new(source) })
             };
             let mut threads = engine.threads.lock();
-            threads.push(start("start the maintenance thread", maintenance::start(&engine.shared))?);
-            threads.push(start("start the writing thread", flight::start(&engine.shared))?);
-            threads.push(start("start the waking thread", wake_thread::start(&engine.shared))?);
-            threads.push(start("start the background thread", flusher::start(&engine.shared))?);
-            engine.awaited.lock().extend(threads.iter().map(|thread| thread.thread().id()));
+            threads.others.push(start("start the maintenance thread", maintenance::start(&engine.shared))?);
+            threads.others.push(start("start the waking thread", wakers::start(&engine.shared))?);
+            threads.others.push(start("start the background thread", flusher::start(&engine.shared))?);
+            threads.writing = Some(start("start the writing thread", flight::start(&engine.shared))?);
+            let all = threads.others.iter().chain(&threads.writing);
+            engine.awaited.lock().extend(all.map(|thread| thread.thread().id()));
             drop(threads);
         }
         Ok(engine)
@@ -141,7 +148,9 @@ impl Engine {
         self.shared.append_batch(batch, how)
     }
 
-    /// Appends one record when there is room, and waits for nothing: has `waker` woken when there may be some. `key` is `None` at
+    /// Appends one record when there is room, and waits for no round: has `waker` woken when there may be some. It waits for a file
+    /// where the blocking call makes one itself: for a record larger than the budget, or while the chore keeps the
+    /// maintenance thread from the next segment's. `key` is `None` at
     /// the first call and names the wait afterwards; [`Engine::forget_room`] ends it early, and then nothing was appended.
     /// A call that was ready appended: it is not repeated.
     ///
@@ -249,10 +258,36 @@ impl Engine {
         self.shared.end_watch(key);
     }
 
-    /// Whether the calling thread is one of the log's own, or is closing it. Others wait for such a thread, so it must not
-    /// wait for what they do: a waker or a chore may run on it.
+    /// Whether the calling thread is one of the log's own, is closing it, or runs a waker of it. Others wait for such a thread, so it
+    /// must not wait for what they do.
     pub fn is_own_thread(&self) -> bool {
-        self.awaited.lock().contains(&thread::current().id())
+        self.awaited.lock().contains(&thread::current().id()) || self.shared.wakers.is_run_here()
+    }
+
+    /// To be called before a thread waits for others in order to close the log. They may wait for what this thread owes them, if it runs a
+    /// waker of the log: wakers that stand behind that one, or, on one of the log's own threads, all that it does. So the log
+    /// accepts no more then, what it has accepted is made durable, and those wakers are run; later ones are run on another thread.
+    ///
+    /// `false` if a waker must not wait, because another one has begun to close the log.
+    pub fn leave_wakers(&self) -> bool {
+        let shared = &self.shared;
+        if !shared.wakers.is_run_here() {
+            return true;
+        }
+        if !shared.wakers.leave() {
+            return false;
+        }
+        if shared.settings.background
+            && let Ok(thread) = wakers::start(shared)
+        {
+            self.threads.lock().others.push(thread);
+        }
+        let last = shared.lsns.end();
+        shared.wake_writers();
+        shared.wakers.run_all();
+        shared.drain(last);
+        shared.wakers.run_all();
+        true
     }
 
     /// Sees to it that a segment of this opening is under the pen: its header is durable, so no later opening has this
@@ -286,9 +321,8 @@ impl Engine {
     /// [`EngineError::Closed`] to a waker that the log runs while another call closes it.
     pub fn close(&self) -> Result<(), EngineError> {
         let this_thread = thread::current().id();
-        let is_awaited = self.awaited.lock().contains(&this_thread);
-        // Another close waits for this thread, which may be running a waker: neither would come to its end.
-        let closed = if is_awaited { self.closed.try_lock() } else { Some(self.closed.lock()) };
+        // Another close may wait for this thread, or for a waker that stands behind the one that this thread runs.
+        let closed = if self.is_own_thread() { self.closed.try_lock() } else { Some(self.closed.lock()) };
         let Some(mut closed) = closed else { return Err(EngineError::Closed) };
         if let Some(result) = &*closed {
             return result.clone();
@@ -310,18 +344,19 @@ impl Engine {
         }
         // Before the threads are waited for: a chore may be waiting for a record of its own, and the thread that would serve
         // it ends.
-        while shared.waiters.durable() < last && shared.failure.get().is_none() {
-            if !shared.role().step(shared, Want::Sync).progress {
-                thread::yield_now(); // A gap: its writer publishes in a handful of instructions.
-            }
-        }
+        shared.drain(last);
+        // First the thread that writes, which runs no wakers and gives some; then the others, which may wait for one.
         shared.flight.end();
-        shared.wake_thread.end();
+        let writing = self.threads.lock().writing.take();
+        // A panic in it, or in another, has failed the log already, and is told below.
+        let _ = writing.map(JoinHandle::join);
+        shared.wakers.end();
+        shared.wakers.run_all();
         shared.signal.notify();
-        for thread in self.threads.lock().drain(..) {
-            // A waker that the background thread runs may drop the last handle: it does not wait for itself.
-            if thread.thread().id() != thread::current().id() {
-                // A panic in it has failed the log already, and is told below.
+        let others = std::mem::take(&mut self.threads.lock().others);
+        for thread in others {
+            // A waker that one of them runs may close the log: it does not wait for itself.
+            if thread.thread().id() != this_thread {
                 let _ = thread.join();
             }
         }
@@ -354,8 +389,8 @@ impl Engine {
         #[cfg(braidlog_sabotage)]
         let wake_ups =
             if braidlog_sabotage::is("watchers_not_told_of_close") { Default::default() } else { wake_ups };
-        wake_ups.wake();
-        shared.wake_thread.run_all();
+        shared.wakers.wake(wake_ups.sleepers);
+        shared.wakers.run_all();
         *closed = Some(result.clone());
         self.awaited.lock().clear();
         result
@@ -387,6 +422,7 @@ impl Engine {
         let is_gone = shared.preparer.recycle(segment)?;
         // On a full device it may be what appends wait for.
         shared.prepare_ahead();
+        shared.wakers.run_unless_served();
         Ok(is_gone)
     }
 

@@ -15,7 +15,7 @@
 //! Around it: `space.rs` and `preparer.rs` admit space before the LSN and make files ahead of need, of old ones that
 //! wait in `spares.rs` first,
 //! `maintenance.rs` runs that and the owner's `chore.rs` as `jobs.rs` asks for it, `flusher.rs` serves what nobody
-//! blocks for, `wake_thread.rs` runs wakers for who holds the role, `shared.rs` says how the coordinator's role changes hands, `failure.rs` closes the log for good.
+//! blocks for, `wakers.rs` runs the wakers of tasks, `shared.rs` says how the coordinator's role changes hands, `failure.rs` closes the log for good.
 
 #[cfg(feature = "components")]
 #[doc(hidden)]
@@ -53,7 +53,7 @@ mod spares;
 mod stripe;
 mod stripes;
 mod waiters;
-mod wake_thread;
+mod wakers;
 mod watch;
 mod writers;
 

@@ -127,5 +127,6 @@ fn prepare(shared: &Shared) -> Result<(), Failure> {
         Err(_) => Ok(()),
     };
     shared.wake_writers();
+    shared.wakers.run_unless_served();
     failed
 }

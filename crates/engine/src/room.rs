@@ -3,9 +3,10 @@
 //! # Invariants
 //! 1. A poll that is pending has appended nothing and holds no claim, no budget and no LSN: dropping it then leaves
 //!    nothing behind. One that is ready has appended once.
-//! 2. It waits for no round and for no other writer. What the blocking twin makes itself, the file of a record larger than the
-//!    whole budget, is made in the poll. In a log with threads it makes no round either; the background thread does. Without them nobody else
-//!    would, so a poll does what the [blocking twin](crate::append) does.
+//! 2. It waits for no round and for no other writer, and, in a log with threads, makes no round: the background thread does. It makes a file
+//!    where its [blocking twin](crate::append) makes one itself, and waits for that: the file of a record larger than the whole budget; and
+//!    the next segment's while the chore keeps the maintenance thread from it, when the one under the pen has no more room. Without threads
+//!    nobody else would, so a poll does all that its twin does.
 //!
 //! # The races that are handled
 //! * *Room is made while a task enters.* It tries once more when it is among the blocked; whoever makes room wakes them after

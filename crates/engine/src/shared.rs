@@ -20,7 +20,7 @@ use braidlog_storage::{Clock, FileIo, LockGuard, LogDir, is_no_space};
 
 use crate::chore::Chore;
 use crate::committers::Committers;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Want};
 use crate::error::EngineError;
 use crate::failure::{Failure, FailureCell};
 use crate::flight::Flight;
@@ -31,12 +31,13 @@ use crate::lsn::LsnAllocator;
 use crate::metrics::Counters;
 use crate::preparer::Preparer;
 use crate::primitive::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::primitive::thread;
 use crate::primitive::{Condvar, Mutex, TriedMutex, TriedMutexGuard};
 use crate::settings::{OnIoError, Settings};
 use crate::space::Space;
 use crate::stripes::Stripes;
-use crate::waiters::{Sleeper, Waiters};
-use crate::wake_thread::WakeThread;
+use crate::waiters::Waiters;
+use crate::wakers::Wakers;
 use crate::writers::BlockedWriters;
 
 /// How long a write that was refused for lack of space waits before it is tried again.
@@ -61,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) signal: Signal,
     pub(crate) preparer: Preparer,
     pub(crate) flight: Flight,
-    pub(crate) wake_thread: WakeThread,
+    pub(crate) wakers: Wakers,
     /// What readers of this process know of the segment under the pen.
     pub(crate) live: Arc<LiveIndex>,
     role: TriedMutex<Coordinator>,
@@ -117,7 +118,7 @@ impl Drop for Role<'_> {
         if braidlog_sabotage::is("role_given_up_after_the_calls") {
             shared.committers.call_leader(sync);
             shared.committers.call_satisfied(sync);
-            shared.waiters.satisfied().wake();
+            shared.wakers.wake(shared.waiters.satisfied().sleepers);
             self.guard = None;
             return;
         }
@@ -128,14 +129,14 @@ impl Drop for Role<'_> {
         }
         if shared.failure.get().is_some() {
             shared.committers.call_all();
-            shared.waiters.all().wake();
+            shared.wakers.wake(shared.waiters.all().sleepers);
         } else {
             shared.committers.call_leader(sync);
             shared.committers.call_satisfied(sync);
             let mut wake_ups = shared.waiters.satisfied();
             #[cfg(braidlog_sabotage)]
             if braidlog_sabotage::is("task_left_to_nobody") {
-                return wake_ups.wake();
+                return shared.wakers.wake(wake_ups.sleepers);
             }
             if !shared.settings.background {
                 // Nobody would serve a task that found the role taken: it asks again, and leads.
@@ -143,15 +144,15 @@ impl Drop for Role<'_> {
             } else if wake_ups.sleepers_left {
                 shared.signal.notify();
             }
-            wake_ups.wake();
+            shared.wakers.wake(wake_ups.sleepers);
         }
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("role_given_up_without_waking_writers") {
             return;
         }
         // A writer that found no room may have seen the role taken until now.
-        shared.blocked.take_all().for_each(Sleeper::wake);
-        shared.wake_thread.run_unless_served();
+        shared.wakers.wake(shared.blocked.take_all());
+        shared.wakers.run_unless_served();
     }
 }
 
@@ -227,7 +228,7 @@ impl Shared {
             signal: Signal::new(),
             preparer,
             flight: Flight::new(),
-            wake_thread: WakeThread::new(),
+            wakers: Wakers::new(),
             live: Arc::default(),
             role: TriedMutex::new(Coordinator::new(tail, &settings)),
             handed_over: AtomicU64::new(tail.next_lsn.prev().0),
@@ -268,13 +269,13 @@ impl Shared {
 
     /// Wakes those who wait for what is written now, also under the role.
     pub(crate) fn tell_written(&self) {
-        self.wake_thread.give(self.waiters.satisfied_by_writes());
+        self.wakers.give(self.waiters.satisfied_by_writes());
     }
 
-    /// Wakes writers that wait for room or for the gate.
-    /// Also under the role.
+    /// Wakes writers that wait for room or for the gate, also under the role. Who has no role runs the wakers that no thread runs
+    /// afterwards: [`Wakers::run_unless_served`].
     pub(crate) fn wake_writers(&self) {
-        self.wake_thread.give(self.blocked.take_all());
+        self.wakers.give(self.blocked.take_all());
     }
 
     /// Runs an operation for what holds an LSN. If it is refused for lack of space, the gate is closed and it
@@ -327,6 +328,15 @@ impl Shared {
                 Err(EngineError::Start { what: "prepare the first segment", source: Arc::new(error) })
             }
             _ => Err(EngineError::NoSpace),
+        }
+    }
+
+    /// Makes durable what was accepted, which is no more than `last` any more.
+    pub(crate) fn drain(&self, last: Lsn) {
+        while self.waiters.durable() < last && self.failure.get().is_none() {
+            if !self.role().step(self, Want::Sync).progress {
+                thread::yield_now(); // A gap: its writer publishes in a handful of instructions.
+            }
         }
     }
 

@@ -38,6 +38,8 @@ mod loom_tasks;
 #[cfg(braidlog_loom)]
 mod loom_waiters;
 #[cfg(braidlog_loom)]
+mod loom_wakers;
+#[cfg(braidlog_loom)]
 mod loom_watch;
 #[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
 mod rotation;
@@ -45,6 +47,8 @@ mod rotation;
 mod small_log;
 #[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
 mod spares;
+#[cfg(not(any(braidlog_loom, braidlog_shuttle)))]
+mod wakers;
 
 /// Runs a model with at most three preemptions: every known bug of such protocols needs no more, and a model
 /// of one module then ends in seconds.

@@ -80,7 +80,18 @@ pub(crate) enum Sleeper {
 }
 
 impl Sleeper {
-    /// Wakes it; a task's waker is foreign code, which must not run under a lock or the role.
+    /// Wakes it if it is a thread; says so.
+    pub(crate) fn unpark(&self) -> bool {
+        match self {
+            Sleeper::Thread(thread) => {
+                thread.unpark();
+                true
+            }
+            Sleeper::Task(_) => false,
+        }
+    }
+
+    /// Wakes it; a task's waker is foreign code: see [`wakers`](crate::wakers).
     pub(crate) fn wake(self) {
         match self {
             Sleeper::Thread(thread) => thread.unpark(),
@@ -97,16 +108,9 @@ impl Sleeper {
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct WakeUps {
-    sleepers: Vec<Sleeper>,
+    pub(crate) sleepers: Vec<Sleeper>,
     /// Whether sleepers that cannot lead still wait: the background thread must serve them.
     pub(crate) sleepers_left: bool,
-}
-
-impl WakeUps {
-    /// Wakes everybody, outside of all locks.
-    pub(crate) fn wake(self) {
-        self.sleepers.into_iter().for_each(Sleeper::wake);
-    }
 }
 
 impl Waiters {

@@ -49,7 +49,17 @@ impl BlockedWriters {
 
     /// Takes everybody out, to be woken.
     #[must_use = "they sleep until they are woken"]
-    pub(crate) fn take_all(&self) -> impl Iterator<Item = Sleeper> + use<> {
-        std::mem::take(&mut self.0.lock().sleepers).into_values()
+    pub(crate) fn take_all(&self) -> Vec<Sleeper> {
+        let sleepers = std::mem::take(&mut self.0.lock().sleepers);
+        sleepers.into_values().collect()
+    }
+
+    /// Takes everybody out if `there_is_room` says so, when all who entered before had their look at it.
+    #[must_use = "they sleep until they are woken"]
+    pub(crate) fn take_all_if(&self, there_is_room: impl FnOnce() -> bool) -> Vec<Sleeper> {
+        let mut blocked = self.0.lock();
+        let sleepers = if there_is_room() { std::mem::take(&mut blocked.sleepers) } else { BTreeMap::new() };
+        drop(blocked);
+        sleepers.into_values().collect()
     }
 }

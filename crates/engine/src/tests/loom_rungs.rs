@@ -1,12 +1,11 @@
-//! Models of the rungs below durability: who waits for a write is woken by it and not before, whoever writes; and wakers that
-//! are given away under the role are run.
+//! Models of the rungs below durability: who waits for a write is woken by it and not before, whoever writes.
 
 use std::sync::Arc;
 use std::task::Waker;
 
 use braidlog_format::{Lsn, LsnRange};
 
-use super::loom_tasks::{Unpark, Useless, run_task_at};
+use super::loom_tasks::{Useless, run_task_at};
 use super::small_log::{self, submit};
 use super::{model, model_with};
 use crate::append::Wait;
@@ -16,7 +15,6 @@ use crate::primitive::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::primitive::thread;
 use crate::rung::Rung;
 use crate::waiters::{Awaited, Sleeper, Waiters};
-use crate::wake_thread;
 
 #[test]
 fn loom_waiter_for_a_write_is_woken_by_it_and_sees_it() {
@@ -120,27 +118,5 @@ fn loom_forgotten_wait_for_a_write_leaves_no_waker_behind() {
         assert_eq!(Arc::strong_count(&left), 1, "the waker of a dropped wait is dropped");
         let lsns = LsnRange { first: lsn, last: lsn };
         assert!(engine.shared.settled(Rung::Written, lsns).is_some_and(|settled| settled.is_ok()));
-    });
-}
-
-#[test]
-fn loom_wakers_given_away_are_run_though_the_thread_ends() {
-    model(|| {
-        let (engine, _disk) = small_log::open_for_threads();
-        let waking = {
-            let engine = Arc::clone(&engine);
-            thread::spawn(move || wake_thread::run(&engine.shared))
-        };
-        let giver = {
-            let engine = Arc::clone(&engine);
-            let waker = Waker::from(Arc::new(Unpark(thread::current())));
-            thread::spawn(move || {
-                engine.shared.wake_thread.give(vec![Sleeper::Task(waker)]);
-                engine.shared.wake_thread.end();
-            })
-        };
-        thread::park();
-        giver.join().unwrap();
-        waking.join().unwrap();
     });
 }

@@ -31,7 +31,7 @@ fn loom_waiter_that_registers_during_the_sync_is_woken() {
             })
         };
         waiters.advance(Lsn(1));
-        waiters.satisfied().wake();
+        waiters.satisfied().sleepers.into_iter().for_each(Sleeper::wake);
         sleeper.join().unwrap();
     });
 }
@@ -52,7 +52,7 @@ fn loom_each_waiter_returns_at_its_own_lsn() {
             .collect();
         for durable in [Lsn(1), Lsn(2)] {
             waiters.advance(durable);
-            waiters.satisfied().wake();
+            waiters.satisfied().sleepers.into_iter().for_each(Sleeper::wake);
         }
         sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
     });

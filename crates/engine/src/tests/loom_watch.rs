@@ -32,7 +32,7 @@ fn loom_watcher_that_enters_while_the_durable_lsn_moves_is_woken() {
         waiters.advance(Lsn(1));
         let wake_ups = waiters.satisfied();
         assert!(!wake_ups.sleepers_left, "nobody serves a watcher");
-        wake_ups.wake();
+        wake_ups.sleepers.into_iter().for_each(Sleeper::wake);
         watcher.join().unwrap();
     });
 }

@@ -76,6 +76,19 @@ pub(crate) fn open_for_threads_with(chore: Option<Arc<dyn Chore>>) -> (Arc<Engin
     (engine, disk)
 }
 
+/// A payload of which the budget holds one.
+#[cfg(braidlog_loom)]
+pub(crate) const LARGE: usize = 600 << 10;
+
+/// A log that believes in threads and takes such payloads.
+#[cfg(braidlog_loom)]
+pub(crate) fn open_for_large_records() -> (Arc<Engine>, SimDisk) {
+    let (mut engine, disk) = open_for_threads();
+    let shared = Arc::get_mut(&mut Arc::get_mut(&mut engine).unwrap().shared).unwrap();
+    shared.settings.max_record_bytes = LARGE as u64;
+    (engine, disk)
+}
+
 fn open_with(settings: Settings, chore: Option<Arc<dyn Chore>>) -> (Arc<Engine>, SimDisk) {
     let disk = SimDisk::new();
     let dir = disk.open_dir(Path::new("wal"), true).unwrap();

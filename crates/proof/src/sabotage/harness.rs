@@ -67,6 +67,7 @@ pub const HARNESSES: &[Harness] = &[
     tests("append", "braidlog", "append"),
     tests("backup", "braidlog", "backup"),
     tests("close", "braidlog", "close"),
+    tests("closing wakers", "braidlog", "closing_wakers"),
     only("crash", "braidlog", "crash", &["rounds_that_no_sync_covers"]),
     tests("disk failure", "braidlog", "disk_failure"),
     tests("no block free", "braidlog", "no_block_free"),
