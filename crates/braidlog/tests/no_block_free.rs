@@ -15,7 +15,8 @@ use small_log::{PATH, assert_reads, assert_records, payload, small};
 /// Bytes of a device that holds a handful of segments beside what the log needs ahead.
 const DEVICE_LEN: u64 = 9 << 20;
 /// The files of the reserve.
-const RESERVE: [&str; 3] = ["MANIFEST.reserve", "MANIFEST.reserve2", "CHECKPOINT.reserve"];
+const RESERVE: [&str; 4] =
+    ["MANIFEST.reserve", "MANIFEST.reserve2", "MANIFEST.reserve3", "CHECKPOINT.reserve"];
 
 struct Full {
     disk: SimDisk,
@@ -112,7 +113,7 @@ fn a_checkpoint_and_a_truncation_need_no_block_that_becomes_free_between_them() 
     full.wal.checkpoint(last, |_| Ok(())).unwrap();
     let first = full.wal.truncate_before(last).unwrap();
     assert!(first > Lsn(1));
-    assert!(full.reserve().is_empty(), "all of it was used");
+    assert_eq!(full.reserve().len(), 1, "the file for a hold is left");
     full.disk.keep_freed_space(false);
     assert!(full.wal.append(payload(last.next())).is_ok(), "there is space");
     full.wal.set_hold("another", first).unwrap();
@@ -149,7 +150,8 @@ fn the_last_of_the_reserve_is_for_what_gives_space_back() {
     }
     assert_eq!(full.reserve(), reserve, "nothing of it was used");
     full.wal.checkpoint(last, |_| Ok(())).unwrap();
-    // These lead to some, and would leave none for what does it.
+    // These lead to some, and would leave too little for what does it.
+    full.wal.set_hold("replica", Lsn(5)).unwrap();
     let refused = [full.wal.set_hold("replica", last), full.wal.checkpoint(last, |_| Ok(())).map(drop)];
     for refused in refused {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoSpace);
@@ -248,4 +250,38 @@ fn a_crash_at_any_operation_without_one_free_block_leaves_a_log_that_frees_itsel
         }
     }
     assert!(operations > 40, "{operations} operations");
+}
+
+/// A checkpoint, a hold that moves and the cut behind both, in either order. A hold that moved first took what the checkpoint needed.
+#[test]
+fn a_checkpoint_and_a_hold_come_in_either_order_and_the_log_is_cut_behind_both() {
+    for hold_first in [false, true] {
+        for goes in [false, true] {
+            let full = Full::held();
+            let last = full.wal.durable_lsn();
+            let move_hold = || {
+                if goes {
+                    full.wal.release_hold("replica").map(|was_there| assert!(was_there))
+                } else {
+                    full.wal.set_hold("replica", last)
+                }
+            };
+            full.disk.keep_freed_space(true);
+            if hold_first {
+                move_hold().unwrap();
+                // Another one would take the checkpoint's, or the cut's.
+                let refused = full.wal.set_hold("replica", last.next());
+                assert_eq!(refused.unwrap_err().kind(), ErrorKind::NoSpace);
+            }
+            full.wal.checkpoint(last, |_| Ok(())).unwrap();
+            if !hold_first {
+                move_hold().unwrap();
+            }
+            let first = full.wal.truncate_before(last).unwrap();
+            assert!(first > Lsn(1), "hold first: {hold_first}, it goes: {goes}");
+            assert!(full.reserve().is_empty(), "all of it was used");
+            full.disk.keep_freed_space(false);
+            assert!(full.wal.append(payload(last.next())).is_ok(), "there is space");
+        }
+    }
 }

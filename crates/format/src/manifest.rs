@@ -11,7 +11,7 @@ pub const MANIFEST_NAME: &str = "MANIFEST";
 /// The name under which the next manifest is written.
 pub const MANIFEST_NEW_NAME: &str = "MANIFEST.new";
 /// The names of the files whose blocks are kept for manifests on a device that has none left.
-pub const MANIFEST_RESERVE_NAMES: [&str; 2] = ["MANIFEST.reserve", "MANIFEST.reserve2"];
+pub const MANIFEST_RESERVE_NAMES: [&str; 3] = ["MANIFEST.reserve", "MANIFEST.reserve2", "MANIFEST.reserve3"];
 /// The most bytes of the name of a hold or a restore point.
 pub const MANIFEST_TEXT_MAX: usize = 255;
 

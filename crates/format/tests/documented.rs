@@ -69,6 +69,7 @@ fn file_names_are_as_documented() {
             MANIFEST_NEW_NAME,
             MANIFEST_RESERVE_NAMES[0],
             MANIFEST_RESERVE_NAMES[1],
+            MANIFEST_RESERVE_NAMES[2],
             &*checkpoint.to_string(),
             &*unfinished_checkpoint_name(7),
             CHECKPOINT_RESERVE_NAME,
@@ -80,7 +81,7 @@ fn file_names_are_as_documented() {
     assert_eq!(PackedName::parse(examples[1]), Some(PackedName(Lsn(42))));
     assert_eq!(parse_unfinished_packed(examples[2]), Some(Lsn(42)));
     assert_eq!(TornName::parse(examples[4]), Some(torn));
-    assert_eq!(CheckpointName::parse(examples[9]), Some(checkpoint));
+    assert_eq!(CheckpointName::parse(examples[10]), Some(checkpoint));
 }
 
 fn sample_header() -> SegmentHeader {

@@ -282,7 +282,7 @@ impl Checkpoints {
         if braidlog_sabotage::is("old_checkpoints_removed_first") {
             turn.remove(&self.dir, CheckpointInfo::all(&before).into_iter().map(|info| info.file).collect());
         }
-        let changed = self.manifest.try_change(Some(ReserveFor::Allowance), |manifest| {
+        let changed = self.manifest.try_change(Some(ReserveFor::Named), |manifest| {
             // The log may have been truncated meanwhile.
             order.check(manifest)?;
             manifest.durable = manifest.durable.max(order.durable);

@@ -13,8 +13,14 @@ use crate::{ForeignFile, RecoveryError};
 
 /// Files of the log that say nothing to whoever lists the directory: the lock, which is never deleted, the manifest, and
 /// the reserve.
-const OTHERS: [&str; 5] =
-    ["LOCK", MANIFEST_NAME, MANIFEST_RESERVE_NAMES[0], MANIFEST_RESERVE_NAMES[1], CHECKPOINT_RESERVE_NAME];
+const OTHERS: [&str; 6] = [
+    "LOCK",
+    MANIFEST_NAME,
+    MANIFEST_RESERVE_NAMES[0],
+    MANIFEST_RESERVE_NAMES[1],
+    MANIFEST_RESERVE_NAMES[2],
+    CHECKPOINT_RESERVE_NAME,
+];
 /// The directory in which repairs keep what was damaged.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// How a prepared file's name ends.

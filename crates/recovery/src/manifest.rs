@@ -468,7 +468,7 @@ impl ManifestStore {
     /// As [`change`](ManifestStore::change).
     pub fn set_hold(&self, name: &str, lsn: Lsn) -> Result<(), RecoveryError> {
         let allows = self.current().hold(name).is_some_and(|hold| hold.lsn <= lsn);
-        self.try_change(allows.then_some(ReserveFor::Allowance), |manifest| {
+        self.try_change(allows.then_some(ReserveFor::Hold), |manifest| {
             manifest.set_hold(name, lsn);
             Ok(())
         })
@@ -481,7 +481,7 @@ impl ManifestStore {
     /// As [`change`](ManifestStore::change).
     pub fn release_hold(&self, name: &str) -> Result<bool, RecoveryError> {
         let mut was_there = false;
-        self.try_change(Some(ReserveFor::Allowance), |manifest| {
+        self.try_change(Some(ReserveFor::Hold), |manifest| {
             was_there = manifest.release_hold(name);
             Ok(())
         })

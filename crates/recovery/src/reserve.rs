@@ -7,11 +7,10 @@
 //! any other. No block is free in between that somebody else could take.
 //!
 //! # Invariant
-//! From a whole reserve a small checkpoint and the truncation behind it succeed, though not one block becomes free meanwhile.
-//! The blocks of the manifest that is replaced are no help: a file system may give them back late, and then to anybody. So
-//! there is a file for each manifest that this takes, nothing takes one that does not lead to a truncation, and the last
-//! one is for the truncation alone: see [`ReserveFor`]. What a truncation gives up is enough for all of it again. A hold that moves
-//! leads to one where a checkpoint lets it; where there is none yet, it takes the file that the checkpoint would need.
+//! From a whole reserve a small checkpoint, a hold that moves or goes, and the truncation behind both succeed, whichever of the two comes first, though
+//! not one block becomes free meanwhile. The blocks of the manifest that is replaced are no help: a file system may give them back late, and
+//! then to anybody. So there is a file for each manifest that this takes, nothing takes one that does not lead to a truncation, and none
+//! takes what another still needs: see [`ReserveFor`]. What a truncation gives up is enough for all of it again.
 //!
 //! A file that has been a manifest does not come back into the reserve: a reader may have it open, and a copy may link it.
 //!
@@ -40,8 +39,21 @@ pub(crate) struct Reserve {
 #[derive(Debug)]
 struct Files {
     /// For manifests. The first is made before all others, and taken last.
-    manifests: [Kept; 2],
+    manifests: [Kept; 3],
     checkpoint: Kept,
+    /// How far the checkpoint has come for which there is a reserve.
+    stage: Stage,
+}
+
+/// A checkpoint takes two files: one for itself, and then one for the manifest that names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// It has taken none.
+    Kept,
+    /// It has taken its own.
+    Taken,
+    /// It has taken both, or that of the manifest alone, since it found space itself.
+    Named,
 }
 
 #[derive(Debug)]
@@ -56,26 +68,55 @@ struct Kept {
 pub(crate) enum ReserveFor {
     /// A small checkpoint.
     Checkpoint,
-    /// A manifest without which the log may not be cut, and which leaves a file for the one that does it.
-    Allowance,
-    /// A manifest that cuts the log.
+    /// A manifest that names a checkpoint. It leaves a file for the manifest that cuts the log; the next one leaves one for a hold too.
+    Named,
+    /// A manifest with a hold that has moved or gone. It leaves a file for the manifest that cuts the log, and one for
+    /// that which names a checkpoint, unless there is one already or none can be taken.
+    Hold,
+    /// A manifest that cuts the log. It leaves nothing.
     Cut,
 }
 
 impl Files {
+    /// How many manifests have to be left for others.
+    fn left_by(&self, what: ReserveFor) -> usize {
+        #[cfg(braidlog_sabotage)]
+        if what == ReserveFor::Named && braidlog_sabotage::is("checkpoint_takes_the_last_reserve") {
+            return 0;
+        }
+        #[cfg(braidlog_sabotage)]
+        if what == ReserveFor::Hold && braidlog_sabotage::is("hold_takes_what_a_checkpoint_needs") {
+            return 1;
+        }
+        let checkpoint_is_there = self.checkpoint.len > 0;
+        match (what, self.stage) {
+            (ReserveFor::Checkpoint | ReserveFor::Cut, _) => 0,
+            (ReserveFor::Named, Stage::Named) => 2,
+            (ReserveFor::Named, Stage::Kept | Stage::Taken) => 1,
+            (ReserveFor::Hold, Stage::Taken) => 2,
+            (ReserveFor::Hold, Stage::Kept) if checkpoint_is_there => 2,
+            (ReserveFor::Hold, Stage::Kept | Stage::Named) => 1,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.manifests.iter().chain([&self.checkpoint]).all(|kept| kept.len > 0)
+    }
+
     /// What `what` may take.
     fn choose(&mut self, what: ReserveFor) -> Option<&mut Kept> {
-        let [first, second] = &mut self.manifests;
-        let is_last = first.len == 0 || second.len == 0;
-        #[cfg(braidlog_sabotage)]
-        let is_last = is_last && !braidlog_sabotage::is("checkpoint_takes_the_last_reserve");
-        match what {
-            ReserveFor::Checkpoint => Some(&mut self.checkpoint),
-            ReserveFor::Allowance if is_last => None,
-            ReserveFor::Allowance | ReserveFor::Cut if second.len > 0 => Some(second),
-            ReserveFor::Allowance | ReserveFor::Cut => Some(first),
+        let left = self.left_by(what);
+        let (next, kept) = match what {
+            ReserveFor::Checkpoint => (Stage::Taken, Some(&mut self.checkpoint).filter(|kept| kept.len > 0)),
+            _ => {
+                let next = if what == ReserveFor::Named { Stage::Named } else { self.stage };
+                (next, self.manifests.iter_mut().filter(|kept| kept.len > 0).skip(left).last())
+            }
+        };
+        if kept.is_some() {
+            self.stage = next;
         }
-        .filter(|kept| kept.len > 0)
+        kept
     }
 }
 
@@ -83,37 +124,45 @@ impl Reserve {
     /// The reserve of the log in `dir`, whose writer the caller is. It is empty until it is filled.
     pub(crate) fn new(dir: Arc<dyn LogDir>) -> Reserve {
         let kept = |name| Kept { name, len: 0 };
-        let files =
-            Files { manifests: MANIFEST_RESERVE_NAMES.map(kept), checkpoint: kept(CHECKPOINT_RESERVE_NAME) };
+        let files = Files {
+            manifests: MANIFEST_RESERVE_NAMES.map(kept),
+            checkpoint: kept(CHECKPOINT_RESERVE_NAME),
+            stage: Stage::Kept,
+        };
         Reserve { dir, files: Mutex::new(files) }
     }
 
-    /// Makes what is missing, for a manifest of `manifest_len` bytes: first what cuts the log, then what allows that. No
+    /// Makes what is missing, for a manifest of `manifest_len` bytes: first what cuts the log, then a checkpoint, then what names it, then a hold. No
     /// space is no error: as much is kept as there is.
     ///
     /// # Errors
     /// What the storage says otherwise.
     pub(crate) fn fill(&self, manifest_len: u64) -> io::Result<()> {
         let mut files = locked(&self.files);
-        let Files { manifests: [first, second], checkpoint } = &mut *files;
+        let Files { manifests: [first, second, third], checkpoint, .. } = &mut *files;
         // A header, and entries.
         let needed = block_ceil(manifest_len).max(2 * BLOCK_LEN);
         let wanted = RESERVE_LEN.max(needed.saturating_mul(2));
-        for (kept, wanted, least) in
-            [(first, wanted, needed), (checkpoint, RESERVE_LEN, RESERVE_LEN), (second, wanted, needed)]
-        {
+        for (kept, wanted, least) in [
+            (first, wanted, needed),
+            (checkpoint, RESERVE_LEN, RESERVE_LEN),
+            (second, wanted, needed),
+            (third, wanted, needed),
+        ] {
             // What serves is let be, until it is much too small.
             if kept.len < least.max(wanted / 2) {
                 kept.len = make(&self.dir, kept.name, wanted, least)?;
             }
+        }
+        if files.is_whole() {
+            files.stage = Stage::Kept;
         }
         Ok(())
     }
 
     /// Whether all of it is there.
     pub(crate) fn is_whole(&self) -> bool {
-        let files = locked(&self.files);
-        files.manifests.iter().chain([&files.checkpoint]).all(|kept| kept.len > 0)
+        locked(&self.files).is_whole()
     }
 
     /// Gives a file of the reserve the name `name`, whatever has it, and opens it for writing; `None` if there is none for

@@ -91,6 +91,7 @@ pub const BUGS: &[Bug] = &[
     bug("unlinked_before_the_manifest", "files go before the manifest says that the log starts behind them", "10", "truncated"),
     bug("reserve_not_cut", "a manifest that took blocks of the reserve keeps what stood behind them", "7", "no block free"),
     bug("reserve_not_made_again", "what was used of the reserve stays missing", "7", "no block free"),
+    bug("hold_takes_what_a_checkpoint_needs", "a hold that moves takes the file of the manifest that names a checkpoint", "7", "no block free"),
     bug("checkpoint_takes_the_last_reserve", "a manifest that names a checkpoint takes the file that the truncation needs", "7", "no block free"),
     bug("retention_ignores_the_checkpoint", "the limits take what the oldest kept checkpoint needs", "12", "retention, decided"),
     bug("retention_ignores_holds", "the limits take what a hold keeps", "12", "retention, decided"),
