@@ -16,6 +16,7 @@ pub mod opening;
 pub mod packed;
 pub mod partitioned;
 pub mod pipelined;
+pub mod presets;
 pub mod replay;
 pub mod scratch;
 pub mod slow;

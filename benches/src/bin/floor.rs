@@ -18,6 +18,7 @@ use braidlog_benches::opening::{self, Opening};
 use braidlog_benches::packed::{self, Packed, Pair};
 use braidlog_benches::partitioned::{self, Partitioned};
 use braidlog_benches::pipelined::{self, Row, Shape};
+use braidlog_benches::presets::{self, Preset};
 use braidlog_benches::replay::{self, Replay};
 use braidlog_benches::scratch;
 use braidlog_benches::tasks::{self, Tasks};
@@ -90,6 +91,8 @@ enum Part {
     Packed,
     /// Replay of typed entries beside the same records as bytes; only if it is named
     Typed,
+    /// Appends under each preset, by turns; only if it is named
+    Presets,
     /// Durable records from tasks: one with 10,000 tickets in flight, and 10,000 that await one append each; only if it is
     /// named
     Tasks,
@@ -122,6 +125,7 @@ struct Report {
     partitioned: Option<Partitioned>,
     packed: Option<Vec<Packed>>,
     typed: Option<Vec<TypedReplay>>,
+    presets: Option<Vec<Preset>>,
     tasks: Option<Tasks>,
     adaptive: Option<Vec<Choice>>,
     growth: Option<Growth>,
@@ -173,6 +177,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             Part::Partitioned
                 | Part::Packed
                 | Part::Typed
+                | Part::Presets
                 | Part::Tasks
                 | Part::Adaptive
                 | Part::Growth
@@ -210,6 +215,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             .then(|| packed::measure(base, repetitions))
             .transpose()?,
         typed: wanted(Part::Typed, "typed replay").then(|| typed::measure(base, repetitions)).transpose()?,
+        presets: wanted(Part::Presets, "presets").then(|| presets::measure(base, repetitions)).transpose()?,
         tasks: wanted(Part::Tasks, "tasks").then(|| tasks::measure(base, repetitions)).transpose()?,
         adaptive: wanted(Part::Adaptive, "what group commit chooses")
             .then(|| adaptive::measure(base, repetitions))
@@ -345,6 +351,7 @@ fn print(report: &Report) {
         println!("  time: values / bytes            {:.3}", typed.typed_to_raw);
         println!("  time: deserialised / bytes      {:.3}", typed.deserialised_to_raw);
     }
+    report.presets.iter().flatten().for_each(print_preset);
     if let Some(tasks) = &report.tasks {
         println!("\ntasks, GroupCommit, 128 bytes, all durable, records per second");
         println!("  one task, {} tickets in flight  {:.0}", tasks.in_flight, tasks.one_task_per_second);
@@ -440,6 +447,18 @@ fn print(report: &Report) {
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
+}
+
+fn print_preset(preset: &Preset) {
+    println!(
+        "\n{}, {} threads, 128 bytes, a crash may lose {} ms",
+        preset.name, preset.threads, preset.loss_window_ms
+    );
+    println!("  records per second              {:.0}", preset.records_per_second);
+    println!("  to the default                  {:.2}", preset.to_default);
+    println!("  an append, us, median           {:.2}", preset.call_p50_us);
+    println!("  an append, us, 99 of 100        {:.2}", preset.call_p99_us);
+    println!("  records a sync                  {:.0}", preset.records_per_sync);
 }
 
 fn print_packed(packed: &Packed) {
