@@ -67,6 +67,8 @@
 //! [`Wal::begin`] gathers records that take effect together or not at all, with savepoints to go back to, under an id that is kept in
 //! the log: a [`Transaction`] is one batch and one sync. [`Wal::begin_streaming`] is for what does not fit into memory: the
 //! records of a [`StreamingTransaction`] go to the log as they come, among those of others, and take effect with its commit.
+//! [`StreamingTransaction::prepare`] makes one durable and undecided, and a [`TwoPhaseCommit`] lets transactions in several logs
+//! commit together.
 //!
 //! # Compression
 //!
@@ -99,11 +101,13 @@ mod wal;
 mod append;
 mod appending;
 mod batch;
+mod prepared;
 mod reach;
 mod sink;
 mod streaming;
 mod ticket;
 mod transaction;
+mod two_phase;
 mod writer;
 
 mod checkpoint;
@@ -144,6 +148,7 @@ pub use kinds::Kinds;
 pub use options::Options;
 pub use points::RestorePoint;
 pub use policy::CheckpointPolicy;
+pub use prepared::Prepared;
 pub use reach::Reach;
 pub use read_only::{ReadOnly, Watcher, verify, verify_entries, verify_with};
 pub use records::Records;
@@ -156,6 +161,9 @@ pub use streaming::StreamingTransaction;
 pub use subscription::{Subscription, SubscriptionStream};
 pub use ticket::Ticket;
 pub use transaction::{Committed, Savepoint, Transaction};
+pub use two_phase::{
+    LogParticipant, Participant, Resolved, TwoPhaseCommit, TwoPhaseError, TwoPhaseOutcome, Untold,
+};
 #[cfg(feature = "postcard")]
 pub use typed::Postcard;
 pub use typed::{

@@ -3,18 +3,20 @@
 //! The rule: every handle reaches the engine through here, so that each inner error gets the log's path,
 //! and the records of a call that were accepted, in one place.
 
+use std::io::IoSlice;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, How, Rung, Wait};
+use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, EntryParts, How, Rung, Wait};
 use braidlog_format::{Kind, Lsn, LsnRange, TxId};
 use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, RecoveryReport};
 use braidlog_storage::{Clock, LogDir, Storage};
 
 use crate::gate::{Gate, Inside};
+use crate::prepared::GlobalIds;
 use crate::streaming::LateAborts;
 use crate::upkeep::Upkeep;
 use crate::{Append, Error, Kinds, Result};
@@ -47,6 +49,8 @@ pub(crate) struct Log {
     pub(crate) background_threads: bool,
     /// How many transactions were begun.
     pub(crate) transactions: AtomicU64,
+    /// The global ids of prepared transactions.
+    pub(crate) global_ids: GlobalIds,
     /// Streaming transactions that were given up without a word in the log.
     pub(crate) late_aborts: LateAborts,
     /// Set when `close` is called.
@@ -146,6 +150,13 @@ impl Log {
 
     pub(crate) fn append_batch(&self, batch: &BatchBuf, how: How) -> Result<LsnRange> {
         self.engine.append_batch(batch, how).map_err(|error| self.error(error))
+    }
+
+    /// Appends a mark of a transaction, given in pieces.
+    pub(crate) fn append_mark(&self, kind: Kind, pieces: &[&[u8]], how: How) -> Result<Lsn> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let parts = EntryParts { kind, fields: &[], pieces: &pieces };
+        self.engine.append_parts(parts, how).map_err(|error| self.error(error))
     }
 
     /// The id of a transaction that begins. Nobody is shown one whose opening the log may forget: the next opening would give

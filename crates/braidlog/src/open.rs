@@ -13,6 +13,7 @@ use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, Recovered, Writer
 
 use crate::gate::Gate;
 use crate::log::Log;
+use crate::prepared::GlobalIds;
 use crate::repair::with_quarantine;
 use crate::streaming::LateAborts;
 use crate::upkeep::{Plan, Upkeep};
@@ -63,6 +64,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
     let clock = options.clock.clone();
     let checkpoints = Checkpoints::new(dir.clone(), manifest.clone(), clock.clone(), report.log_id);
     let closed = OnceLock::new();
+    let global_ids = GlobalIds::of(&report.in_doubt);
     Ok(Wal::new(Log {
         path,
         engine,
@@ -82,6 +84,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         kinds: options.kinds.clone(),
         background_threads,
         transactions: AtomicU64::new(0),
+        global_ids,
         late_aborts: LateAborts::default(),
         closed,
     }))

@@ -10,12 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use braidlog_engine::{Commit, Durability, Engine, EngineError, EntryParts, How, Rung, Wait};
-use braidlog_format::{Kind, Lsn, LsnRange, TxAbort, TxBegin, TxCommit, TxGoBack, TxId};
+use braidlog_format::{Kind, Lsn, LsnRange, TxAbort, TxBegin, TxCommit, TxGoBack, TxId, TxPrepare};
 
 use crate::appending::{Content, Entering, Room};
 use crate::log::{Log, LogRef, only};
+use crate::prepared::{self, Prepared};
 use crate::transaction::{Committed, Savepoint};
-use crate::{Append, AppendError, ErrorKind, Reach, Result, Ticket, Wal, Writer};
+use crate::{Append, AppendError, Error, ErrorKind, Reach, Result, Ticket, Wal, Writer};
 
 /// Records that take effect together, or not at all, and go to the log as they come: a transaction for more than fits into memory,
 /// or that lasts. Made by [`Wal::begin_streaming`] or [`Writer::begin_streaming`].
@@ -74,6 +75,11 @@ impl StreamingTransaction {
     fn begin(log: LogRef, stripe: Option<usize>) -> Result<StreamingTransaction> {
         log.check_open()?;
         let id = log.next_transaction()?;
+        StreamingTransaction::begin_as(id, log, stripe)
+    }
+
+    /// Begins the transaction that has this id, of which nothing is in the log.
+    pub(crate) fn begin_as(id: TxId, log: LogRef, stripe: Option<usize>) -> Result<StreamingTransaction> {
         log.late_aborts.append(&log);
         let how = How { stripe, wait: Wait::Forever, commit: Commit::Later(log.durability) };
         let mark = Mark::new(Kind::TX_BEGIN, &TxBegin { transaction: id, label: &[] }.encode());
@@ -232,6 +238,30 @@ impl StreamingTransaction {
                 Ok(Ticket::new(self.log.clone(), only(at)))
             }
             Err(error) => Err(AppendError::new(error, self)),
+        }
+    }
+
+    /// The first phase of a two-phase commit.
+    pub(crate) fn prepare_as(mut self, global_id: &[u8]) -> Result<Prepared> {
+        self.log.check_open()?;
+        let taken = self.log.global_ids.take(global_id);
+        taken.map_err(|what| Error::refused(&self.log.path, what))?;
+        self.log.late_aborts.append(&self.log);
+        let (transaction, begin, entries) = (self.id, self.begin, self.entries);
+        let payload = TxPrepare { transaction, begin, entries, global_id }.encode();
+        let how = How { stripe: self.stripe.map(usize::from), ..prepared::durably(&self.log) };
+        let appended = self.log.append_mark(Kind::TX_PREPARE, &[&payload, global_id], how);
+        self.has_ended = appended.as_ref().map_or_else(|error| error.is_indeterminate(), |_| true);
+        match appended {
+            Ok(at) => {
+                let in_doubt = prepared::in_doubt(transaction, global_id, begin, at);
+                self.log.global_ids.prepared(in_doubt.clone());
+                Ok(Prepared::new(self.log.clone(), in_doubt))
+            }
+            Err(error) => {
+                self.log.global_ids.give_back(global_id);
+                Err(error)
+            }
         }
     }
 

@@ -1,15 +1,15 @@
 //! Transactions: records that take effect together or not at all, under an id that the log keeps.
 //!
-//! The rule: nothing of a transaction is in the log before it is committed, and all of it is one batch then, which its
+//! The rule: nothing of a transaction is in the log before it is committed or prepared, and all of it is one batch then, which its
 //! `TxCommit` begins. So to give one up costs nothing, and there is no half of one for anybody to see.
 
 use std::fmt;
 
 use braidlog_engine::{BatchBuf, BatchPoint, Commit, Durability, EntryParts, How, Wait};
-use braidlog_format::{Kind, Lsn, LsnRange, TxCommit, TxId};
+use braidlog_format::{FieldsRef, Kind, Lsn, LsnRange, TxCommit, TxId};
 
 use crate::log::{Log, LogRef};
-use crate::{Append, AppendError, Error, Result, Ticket, Wal, Writer};
+use crate::{Append, AppendError, Error, Prepared, Result, StreamingTransaction, Ticket, Wal, Writer};
 
 /// Records that take effect together, or not at all. Made by [`Wal::begin`] or [`Writer::begin`].
 ///
@@ -213,6 +213,26 @@ impl Transaction {
             Ok(lsns) => Ok(Ticket::new(self.log, lsns)),
             Err(error) => Err(AppendError::new(error, self)),
         }
+    }
+
+    /// Appends the records and makes the transaction durable and undecided, as [`StreamingTransaction::prepare`]: they are provisional
+    /// then, one by one, and take effect where the transaction is committed.
+    ///
+    /// # Errors
+    /// As there; the transaction is aborted.
+    pub fn prepare(self, global_id: impl AsRef<[u8]>) -> Result<Prepared> {
+        let stripe = self.stripe.map(usize::from);
+        let mut streaming = StreamingTransaction::begin_as(self.id, self.log.clone(), stripe)?;
+        for (kind, payload) in self.entries.entries().skip(1) {
+            // They are of this crate's making.
+            let (fields, proper) = FieldsRef::split(payload).unwrap_or_default();
+            let append = Append::new(proper).kind(kind.0);
+            streaming.append_with(match fields.schema() {
+                Some(schema) => append.schema(schema),
+                None => append,
+            })?;
+        }
+        streaming.prepare(global_id)
     }
 
     /// Gives it up. Nothing of it is in the log, and dropping it does the same.

@@ -21,6 +21,9 @@ mod replay;
 #[expect(dead_code, reason = "the example's own `main`")]
 #[path = "../examples/transactions.rs"]
 mod transactions;
+#[expect(dead_code, reason = "the example's own `main`")]
+#[path = "../examples/two_phase_commit.rs"]
+mod two_phase_commit;
 #[cfg(feature = "rkyv")]
 #[expect(dead_code, reason = "the example's own `main`")]
 #[path = "../examples/typed.rs"]
@@ -145,4 +148,26 @@ fn orders_of_the_example_are_read_where_they_lie_or_upgraded() {
 5: note of 5 bytes
 ";
     assert_eq!(printed(typed::run), PRINTED);
+}
+
+#[test]
+fn banks_of_the_example_agree_whoever_is_cut_off() {
+    const PRINTED: &str = "\
+opened: 0 committed, 0 rolled back
+north: alice -10, 0 in doubt
+south: bob +10, 0 in doubt
+committed, and not told: south
+north: alice -10, alice -20, 0 in doubt
+south: bob +10, 1 in doubt
+opened: 1 committed, 0 rolled back
+north: alice -10, alice -20, 0 in doubt
+south: bob +10, bob +20, 0 in doubt
+rolled back, because `closed` did not prepare: we are closed
+north: alice -10, alice -20, 1 in doubt
+south: bob +10, bob +20, 0 in doubt
+opened: 0 committed, 1 rolled back
+north: alice -10, alice -20, 0 in doubt
+south: bob +10, bob +20, 0 in doubt
+";
+    assert_eq!(printed(two_phase_commit::run), PRINTED);
 }

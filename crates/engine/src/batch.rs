@@ -120,6 +120,18 @@ impl BatchBuf {
         }
     }
 
+    /// The entries: the kind of each, and its payload with its fields.
+    pub fn entries(&self) -> impl Iterator<Item = (Kind, &[u8])> {
+        let mut rest = &self.body[..];
+        std::iter::from_fn(move || {
+            let (header, behind) = rest.split_first_chunk()?;
+            let len = u64::from(EntryHeader::payload_len_unplaced(header));
+            let (payload, next) = behind.split_at(padded_len(len) as usize);
+            rest = next;
+            Some((EntryHeader::kind_unplaced(header), &payload[..len as usize]))
+        })
+    }
+
     /// Gives the first entry another payload, of the length that it has, for what is known only when the others are there.
     ///
     /// # Panics

@@ -7,9 +7,6 @@ use std::collections::BTreeMap;
 
 use braidlog_format::{Kind, Lsn, OpenTransaction, TxId};
 
-/// Bytes of a mark's payload that say which transaction it belongs to, and where that began.
-const MARK_LEN: usize = 16;
-
 /// The open transactions of a log.
 #[derive(Debug, Default)]
 pub(crate) struct OpenTransactions {
@@ -35,15 +32,14 @@ impl OpenTransactions {
         (Kind::TX_BEGIN..=Kind::TX_DECISION).contains(&kind)
     }
 
-    /// A mark of this kind goes into the log at `lsn`. `read` fills in the first bytes of its payload, which has `len` bytes.
+    /// A mark of this kind goes into the log at `lsn`. `read` fills in the first bytes of its payload, which has `len` bytes: two words
+    /// say which transaction it belongs to, and where that began.
     pub(crate) fn note(&mut self, kind: Kind, lsn: Lsn, len: u64, read: impl FnOnce(&mut [u8])) {
-        let mut mark = [0; MARK_LEN];
-        let known = mark.len().min(usize::try_from(len).unwrap_or(MARK_LEN));
-        read(&mut mark[..known]);
-        let [transaction, begin] = [0, 8].map(|at| {
-            let word = mark[at..at + 8].first_chunk().expect("a mark has two words");
-            u64::from_le_bytes(*word)
-        });
+        let mut mark = [[0; 8]; 2];
+        let bytes = mark.as_flattened_mut();
+        let known = bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+        read(&mut bytes[..known]);
+        let [transaction, begin] = mark.map(u64::from_le_bytes);
         let (id, begin) = (TxId(transaction), Lsn(begin));
         match kind {
             Kind::TX_BEGIN => {

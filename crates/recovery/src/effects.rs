@@ -42,6 +42,13 @@ impl Ending {
                 let TxDecision { transaction, begin, commit } = decision;
                 commit.then_some(Ending { transaction, begin, entries: None, at })
             }),
+            #[cfg(braidlog_sabotage)]
+            Kind::TX_PREPARE if braidlog_sabotage::is("prepared_takes_effect_undecided") => {
+                TxPrepare::decode(payload).map(|prepared| {
+                    let TxPrepare { transaction, begin, entries, .. } = prepared;
+                    Some(Ending { transaction, begin, entries: Some(entries), at })
+                })
+            }
             _ => return Ok(None),
         };
         let ending = ending.map_err(|error| damaged(history, found, DamageCause::Entry(error)))?;

@@ -12,10 +12,10 @@ use braidlog_format::{
 };
 use braidlog_storage::LogDir;
 
-use crate::chain::{End, Segment};
+use crate::chain::{self, End, Segment};
 use crate::scan::{Found, Scan, Step, Stop};
 use crate::window::{GLANCE_LEN, STREAM_LEN, Window};
-use crate::{DamageCause, RecoveryError, seal, tail};
+use crate::{DamageCause, Manifest, RecoveryError, dir, seal, tail};
 
 /// A transaction that is prepared and not decided.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +32,11 @@ pub struct InDoubt {
 }
 
 impl InDoubt {
+    /// One that was prepared just now.
+    pub fn new(transaction: TxId, global_id: Vec<u8>, begin: Lsn, prepared_at: Lsn) -> InDoubt {
+        InDoubt { transaction, global_id, begin, prepared_at }
+    }
+
     /// As the engine carries it on.
     pub(crate) fn open(&self) -> OpenTransaction {
         OpenTransaction { transaction: self.transaction, begin: self.begin }
@@ -56,9 +61,21 @@ pub(crate) fn at_end(
     };
     let first = segments.partition_point(|segment| segment.header.base <= from).saturating_sub(1);
     for segment in segments.get(first..).unwrap_or(&[]) {
-        look_through(dir, segment, segment.end.last().unwrap_or(until), &mut found)?;
+        look_through(dir, segment, segment.end.last().unwrap_or(until).min(until), &mut found)?;
     }
     Ok(found.into_values().collect())
+}
+
+/// The transactions that are in doubt in the log whose last record that can be read is `until`, beside a writer or not.
+///
+/// # Errors
+/// [`RecoveryError::Damaged`], [`RecoveryError::Newer`] and [`RecoveryError::Foreign`] by what is read; [`RecoveryError::Io`].
+pub fn in_doubt(dir: &Arc<dyn LogDir>, until: Lsn) -> Result<Vec<InDoubt>, RecoveryError> {
+    let listing = dir::list(dir)?;
+    let start = Manifest::load(dir)?.log_start;
+    let chain = chain::inspect(dir, &listing, start, &[], &mut chain::refuse)?;
+    let of_it = chain.segments.partition_point(|segment| segment.header.base <= until);
+    at_end(dir, chain.segments.get(..of_it).unwrap_or(&[]), until)
 }
 
 /// Whether a transaction may be in doubt behind these segments: unless a seal there says that none is.

@@ -108,7 +108,7 @@ pub use estimate::{RecoveryEstimate, estimate};
 pub use extent::Extent;
 pub use follow::{Follower, NextRecord};
 pub use fork::{ForkHow, ForkReport, fork};
-pub use in_doubt::InDoubt;
+pub use in_doubt::{InDoubt, in_doubt};
 pub use index::WritersIndex;
 pub use loss::{Loss, LossCause};
 pub use manifest::{Hold, Manifest, ManifestStore, RestorePoint, SegmentAge};
