@@ -67,10 +67,10 @@ pub fn read(files: &Files) -> Result<Manifest, Refusal> {
         }
         let is_head = fields.kind == 1;
         match fields.kind {
-            1..=6 if !matches!(fields.flags, 0 | 8) => return Err(damaged(at)),
-            1..=6 if is_head != (count == 0) => return Err(damaged(at)),
-            1..=6 if !entry(&mut manifest, &mut state, fields.kind, payload) => return Err(damaged(at)),
-            1..=6 => {}
+            1..=7 if !matches!(fields.flags, 0 | 8) => return Err(damaged(at)),
+            1..=7 if is_head != (count == 0) => return Err(damaged(at)),
+            1..=7 if !entry(&mut manifest, &mut state, fields.kind, payload) => return Err(damaged(at)),
+            1..=7 => {}
             _ if fields.flags & 8 != 0 && count == 0 => return Err(damaged(at)),
             _ if fields.flags & 8 != 0 => {}
             _ => return Err(Refusal::Newer { file: NAME.to_owned(), offset: at as u64 }),
@@ -108,6 +108,7 @@ struct State {
     checkpoint: u64,
     hold: Option<Vec<u8>>,
     age: u64,
+    stream: u64,
 }
 
 /// Takes an entry of a known kind; whether it is one.
@@ -152,6 +153,15 @@ fn entry(manifest: &mut Manifest, state: &mut State, kind: u8, payload: &[u8]) -
         (6, 16) => {
             let fits = lsn(word(0)) && word(0) > state.age;
             state.age = word(0);
+            fits
+        }
+        (7, 24..) => {
+            let (id, as_of) = (word(0), word(16));
+            let fits = id > state.stream
+                && as_of <= manifest.durable
+                && as_of + 1 >= manifest.start
+                && is_name(&payload[24..]);
+            state.stream = id;
             fits
         }
         _ => false,

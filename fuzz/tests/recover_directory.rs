@@ -139,6 +139,7 @@ fn cut_log() -> Files {
         ManifestEntry::RestorePoint { lsn: Lsn(4), time_ns: 3, name: "before" },
         ManifestEntry::Loss { lsns, incarnation: Incarnation(1), cause: 1, account: "one" },
         ManifestEntry::SegmentAge { base: Lsn(4), sealed_at_uptime_ns: 8 },
+        ManifestEntry::Stream { id: 1, last_sequence: 2, as_of: Lsn(5), name: "orders" },
     ];
     let mut manifest = StreamBytes::new(StreamHeader::new(StreamKind::Manifest, LogId([7; 16]), 3, 1));
     for entry in entries {

@@ -87,6 +87,17 @@ impl<'a> Append<'a> {
         self
     }
 
+    /// Notes with the record that it belongs to a stream, and its place there.
+    pub(crate) fn of_stream(mut self, id: u64, sequence: u64) -> Append<'a> {
+        (self.fields.stream, self.fields.sequence) = (Some(id), Some(sequence));
+        self
+    }
+
+    /// What it carries beside its payload.
+    pub(crate) fn fields(&self) -> RecordFields {
+        self.fields
+    }
+
     /// The payload of a record that is in one piece and carries nothing else.
     #[inline]
     pub(crate) fn plain(&self) -> Option<&'a [u8]> {

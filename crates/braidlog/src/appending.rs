@@ -6,12 +6,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::thread::{self, Thread};
 
 use braidlog_engine::{BatchBuf, Durability, Engine, EngineError, EntryParts, RoomKey, Rung};
 use braidlog_format::{Kind, Lsn, LsnRange};
 
 use crate::log::{LogRef, only};
+use crate::stream::OfStreams;
 use crate::{Append, Error, Reach, Result, Ticket};
 
 /// What is appended.
@@ -19,7 +22,7 @@ pub trait Content {
     /// Appends it when there is room.
     #[doc(hidden)]
     fn poll_append(
-        &self,
+        &mut self,
         engine: &Engine,
         room: &mut Room,
         waker: &Waker,
@@ -43,7 +46,7 @@ impl Room {
 /// A payload, as a record of kind 0.
 impl<P: AsRef<[u8]>> Content for P {
     fn poll_append(
-        &self,
+        &mut self,
         engine: &Engine,
         room: &mut Room,
         waker: &Waker,
@@ -55,7 +58,7 @@ impl<P: AsRef<[u8]>> Content for P {
 
 impl Content for Append<'_> {
     fn poll_append(
-        &self,
+        &mut self,
         engine: &Engine,
         room: &mut Room,
         waker: &Waker,
@@ -79,7 +82,7 @@ pub(crate) struct OfKind<P> {
 
 impl<P: AsRef<[u8]>> Content for OfKind<P> {
     fn poll_append(
-        &self,
+        &mut self,
         engine: &Engine,
         room: &mut Room,
         waker: &Waker,
@@ -88,18 +91,25 @@ impl<P: AsRef<[u8]>> Content for OfKind<P> {
     }
 }
 
-/// An atomic batch.
-struct Whole(BatchBuf);
+/// An atomic batch, and which of its records are numbered by their streams.
+pub(crate) struct Whole {
+    pub(crate) records: BatchBuf,
+    pub(crate) of_streams: OfStreams,
+}
 
 impl Content for Whole {
     fn poll_append(
-        &self,
+        &mut self,
         engine: &Engine,
         room: &mut Room,
         waker: &Waker,
     ) -> Poll<Result<LsnRange, EngineError>> {
         let Room { stripe, key } = room;
-        engine.poll_append_batch(&self.0, *stripe, key, waker)
+        let mut append = |records: &BatchBuf| engine.poll_append_batch(records, *stripe, key, waker);
+        if self.of_streams.is_empty() {
+            return append(&self.records);
+        }
+        self.of_streams.place(&mut self.records, engine, append)
     }
 }
 
@@ -117,13 +127,42 @@ impl<C: Content> Entering<C> {
 
     /// Ready when it is accepted or refused.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<LsnRange>> {
-        let Some(content) = &self.content else {
+        self.poll_for_content(waker).map_ok(|(lsns, _)| lsns)
+    }
+
+    /// As `poll`, and gives the content back.
+    fn poll_for_content(&mut self, waker: &Waker) -> Poll<Result<(LsnRange, C)>> {
+        let Some(content) = &mut self.content else {
             let what = "this append is over: it was polled after it was ready";
             return Poll::Ready(Err(Error::refused(&self.log.path, what.to_owned())));
         };
         let accepted = ready!(content.poll_append(&self.log.engine, &mut self.room, waker));
-        self.content = None;
-        Poll::Ready(accepted.map_err(|error| self.log.error(error)))
+        let content = self.content.take().expect("it was there");
+        Poll::Ready(accepted.map(|lsns| (lsns, content)).map_err(|error| self.log.error(error)))
+    }
+}
+
+/// Waits for room on this thread; the content comes back when it was accepted.
+pub(crate) fn enter<C: Content>(log: &LogRef, stripe: Option<usize>, content: C) -> Result<(LsnRange, C)> {
+    let mut entering = Entering::new(log.clone(), stripe, content);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        match entering.poll_for_content(&waker) {
+            Poll::Ready(entered) => return entered,
+            Poll::Pending => {
+                log.check_may_wait()?;
+                thread::park();
+            }
+        }
+    }
+}
+
+/// Wakes a thread that waits as a task does.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Unpark>) {
+        self.0.unpark();
     }
 }
 
@@ -136,7 +175,7 @@ impl<C> Drop for Entering<C> {
 }
 
 /// Waits for room, and then as the durability says.
-struct Lasting<C> {
+pub(crate) struct Lasting<C> {
     entering: Entering<C>,
     durability: Durability,
     /// Waits for what was accepted to be durable.
@@ -144,13 +183,23 @@ struct Lasting<C> {
 }
 
 impl<C: Content> Lasting<C> {
-    fn new(entering: Entering<C>, durability: Durability) -> Lasting<C> {
+    pub(crate) fn new(entering: Entering<C>, durability: Durability) -> Lasting<C> {
         Lasting { entering, durability, reach: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<LsnRange>> {
+        self.poll_telling(cx, |_| ())
+    }
+
+    /// As `poll`, and shows the content when it has been accepted.
+    pub(crate) fn poll_telling(
+        &mut self,
+        cx: &mut Context<'_>,
+        accepted: impl FnOnce(&C),
+    ) -> Poll<Result<LsnRange>> {
         if self.reach.is_none() {
-            let lsns = ready!(self.entering.poll(cx.waker()))?;
+            let (lsns, content) = ready!(self.entering.poll_for_content(cx.waker()))?;
+            accepted(&content);
             if self.durability == Durability::Async {
                 return Poll::Ready(Ok(lsns));
             }
@@ -256,10 +305,10 @@ impl Committing {
     pub(crate) fn new(
         log: LogRef,
         stripe: Option<usize>,
-        records: BatchBuf,
+        whole: Whole,
         durability: Durability,
     ) -> Committing {
-        Committing { lasting: Lasting::new(Entering::new(log, stripe, Whole(records)), durability) }
+        Committing { lasting: Lasting::new(Entering::new(log, stripe, whole), durability) }
     }
 
     /// The batch's LSNs, if it was accepted and is not durable yet, as far as this has been polled.

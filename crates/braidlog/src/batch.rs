@@ -1,11 +1,14 @@
 //! Records that become durable and visible together, or not at all.
 
 use std::fmt;
+use std::task::Poll;
 
-use braidlog_engine::{BatchBuf, Commit, Durability, How, Wait};
+use braidlog_engine::{BatchBuf, Commit, Durability, EngineError, How, Rung, Wait};
 use braidlog_format::{Kind, LsnRange};
 
+use crate::appending::{Whole, enter};
 use crate::log::LogRef;
+use crate::stream::{OfStreams, Stream, check_stream};
 use crate::{Append, AppendError, Committing, Result, Ticket};
 
 /// Records that are appended as one: their LSNs follow one another without a gap, no reader sees some of
@@ -28,6 +31,7 @@ use crate::{Append, AppendError, Committing, Result, Ticket};
 pub struct Batch {
     log: LogRef,
     records: BatchBuf,
+    of_streams: OfStreams,
     stripe: Option<usize>,
     durability: Option<Durability>,
 }
@@ -35,7 +39,7 @@ pub struct Batch {
 impl Batch {
     pub(crate) fn new(log: LogRef, stripe: Option<usize>) -> Batch {
         let records = BatchBuf::new(log.max_record_bytes);
-        Batch { log, records, stripe, durability: None }
+        Batch { log, records, of_streams: OfStreams::default(), stripe, durability: None }
     }
 
     /// Sets when [`Batch::commit`] returns, whatever the mode of the log says.
@@ -66,6 +70,18 @@ impl Batch {
         Ok(self)
     }
 
+    /// Adds a record of a stream, beside others of it, of other streams and of none. Its sequence is drawn when the batch is
+    /// committed: those of one stream follow one another, in the order of the batch.
+    ///
+    /// # Errors
+    /// As [`Batch::push_with`], and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a stream of another log.
+    pub fn push_to(&mut self, stream: &Stream, append: Append<'_>) -> Result<&mut Batch> {
+        check_stream(&self.log, stream)?;
+        let pushed = self.of_streams.push(&mut self.records, stream, append);
+        pushed.map_err(|error| self.log.error(error))?;
+        Ok(self)
+    }
+
     /// How many records it holds.
     pub fn len(&self) -> usize {
         self.records.len()
@@ -87,7 +103,16 @@ impl Batch {
     /// As [`Wal::append`](crate::Wal::append), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for an
     /// empty batch.
     pub fn commit(self) -> Result<LsnRange> {
-        let commit = Commit::Wait(self.durability.unwrap_or(self.log.durability));
+        let durability = self.durability.unwrap_or(self.log.durability);
+        if !self.of_streams.is_empty() {
+            let Batch { log, records, of_streams, stripe, .. } = self;
+            let (lsns, _) = enter(&log, stripe, Whole { records, of_streams })?;
+            if durability != Durability::Async {
+                log.wait(lsns, Rung::Durable, Wait::Forever)?;
+            }
+            return Ok(lsns);
+        }
+        let commit = Commit::Wait(durability);
         self.log.append_batch(&self.records, How { stripe: self.stripe, wait: Wait::Forever, commit })
     }
 
@@ -98,7 +123,8 @@ impl Batch {
     /// As [`Batch::commit`].
     pub fn commit_async(self) -> Committing {
         let durability = self.durability.unwrap_or(self.log.durability);
-        Committing::new(self.log, self.stripe, self.records, durability)
+        let Batch { log, records, of_streams, stripe, .. } = self;
+        Committing::new(log, stripe, Whole { records, of_streams }, durability)
     }
 
     /// Appends the records if there is room now. Waits for nothing; the batch comes back with the error.
@@ -106,9 +132,16 @@ impl Batch {
     /// # Errors
     /// As [`Wal::submit`](crate::Wal::submit), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for an
     /// empty batch.
-    pub fn submit(self) -> Result<Ticket, AppendError<Batch>> {
+    pub fn submit(mut self) -> Result<Ticket, AppendError<Batch>> {
         let commit = Commit::Later(self.durability.unwrap_or(self.log.durability));
-        match self.log.append_batch(&self.records, How { stripe: self.stripe, wait: Wait::Never, commit }) {
+        let how = How { stripe: self.stripe, wait: Wait::Never, commit };
+        let engine = &self.log.engine;
+        let append = |records: &BatchBuf| Poll::Ready(engine.append_batch(records, how));
+        let appended = match self.of_streams.place(&mut self.records, engine, append) {
+            Poll::Ready(appended) => appended,
+            Poll::Pending => Err(EngineError::Full),
+        };
+        match appended.map_err(|error| self.log.error(error)) {
             Ok(lsns) => Ok(Ticket::new(self.log, lsns)),
             Err(error) => Err(AppendError::new(error, self)),
         }

@@ -18,6 +18,7 @@ use braidlog_storage::{Clock, LogDir, Storage};
 use crate::gate::{Gate, Inside};
 use crate::prepared::GlobalIds;
 use crate::streaming::LateAborts;
+use crate::streams::Streams;
 use crate::upkeep::Upkeep;
 use crate::{Append, Error, Kinds, Result};
 
@@ -53,6 +54,7 @@ pub(crate) struct Log {
     pub(crate) global_ids: GlobalIds,
     /// Streaming transactions that were given up without a word in the log.
     pub(crate) late_aborts: LateAborts,
+    pub(crate) streams: Streams,
     /// Set when `close` is called.
     pub(crate) closed: OnceLock<()>,
 }
@@ -121,7 +123,7 @@ impl Log {
     }
 
     #[inline]
-    fn place(&self, append: Append<'_>, how: How) -> Result<Lsn> {
+    pub(crate) fn place(&self, append: Append<'_>, how: How) -> Result<Lsn> {
         let appended = match append.plain() {
             Some(payload) => self.engine.append(Kind(append.kind), payload, how),
             None => append.with_parts(|parts| self.engine.append_parts(parts, how)),

@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::prepared::GlobalIds;
 use crate::repair::with_quarantine;
 use crate::streaming::LateAborts;
+use crate::streams::Streams;
 use crate::upkeep::{Plan, Upkeep};
 use crate::{Error, Options, Result, Wal};
 
@@ -86,6 +87,7 @@ pub(crate) fn open(options: &Options, path: &Path) -> Result<Wal> {
         transactions: AtomicU64::new(0),
         global_ids,
         late_aborts: LateAborts::default(),
+        streams: Streams::default(),
         closed,
     }))
 }

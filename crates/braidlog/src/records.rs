@@ -48,6 +48,12 @@ impl Records {
         Records { inner: self.inner.effects(), path: self.path }
     }
 
+    /// Gives only the records of the [stream](crate::Stream) with this number. All others are read and passed over.
+    #[must_use = "the records are given by what this returns"]
+    pub fn of_stream(self, id: u64) -> Records {
+        Records { inner: self.inner.of_stream(id), path: self.path }
+    }
+
     /// Lets other threads read ahead of the caller.
     pub(crate) fn read_ahead(self, how: ReadAhead) -> Records {
         Records { inner: self.inner.read_ahead(how), path: self.path }

@@ -339,7 +339,7 @@ impl Mark {
 
 impl Content for Mark {
     fn poll_append(
-        &self,
+        &mut self,
         engine: &Engine,
         room: &mut Room,
         waker: &Waker,

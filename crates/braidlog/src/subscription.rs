@@ -88,6 +88,12 @@ impl Subscription {
         Subscription { follower, source: Source::Beside(beside), has_ended: false }
     }
 
+    /// Gives only the records of the [stream](crate::Stream) with this number. All others are read and passed over.
+    #[must_use = "the records are given by what this returns"]
+    pub fn of_stream(self, id: u64) -> Subscription {
+        Subscription { follower: self.follower.of_stream(id), ..self }
+    }
+
     /// The next record, its payload lent until the next call; waits for it as long as it takes. `None` at the end.
     ///
     /// # Errors

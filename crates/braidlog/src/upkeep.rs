@@ -429,6 +429,9 @@ impl Chore for Upkeep {
     }
 
     fn closed(&self, last: Lsn) {
+        if let Some(log) = self.log() {
+            log.streams.note_counted(&log);
+        }
         // Nothing is lost if it fails: see `Wal::close`.
         let _ = self.save_end(last);
     }

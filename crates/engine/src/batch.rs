@@ -135,12 +135,27 @@ impl BatchBuf {
     /// Gives the first entry another payload, of the length that it has, for what is known only when the others are there.
     ///
     /// # Panics
-    /// If there is no entry, or its payload has another length.
+    /// If there is no entry, or its payload is shorter.
     pub fn rewrite_first(&mut self, payload: &[u8]) {
-        let (header, rest) = self.body.split_first_chunk_mut().expect("there is an entry");
-        let len = EntryHeader::payload_len_unplaced(header) as usize;
+        self.rewrite(0, payload);
+    }
+
+    /// Gives the entry that was pushed at `point` other fields, of the length that they have, for what is known only when the
+    /// batch is appended.
+    ///
+    /// # Panics
+    /// If there is no entry, or it is shorter.
+    pub fn rewrite_fields(&mut self, point: BatchPoint, fields: &[u8]) {
+        self.rewrite(point.body_len, fields);
+    }
+
+    /// Lets the payload of the entry that stands `at` begin with these bytes.
+    fn rewrite(&mut self, at: usize, begin: &[u8]) {
+        let entry = self.body.get_mut(at..).and_then(<[u8]>::split_first_chunk_mut);
+        let (header, rest) = entry.expect("there is an entry");
+        let payload = &mut rest[..EntryHeader::payload_len_unplaced(header) as usize];
+        payload[..begin.len()].copy_from_slice(begin);
         EntryHeader::set_payload_checksum_unplaced(header, crc32(payload));
-        rest[..len].copy_from_slice(payload);
     }
 
     /// Forgets the entries and keeps the memory.

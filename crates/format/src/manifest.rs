@@ -56,6 +56,17 @@ pub enum ManifestEntry<'a> {
         /// The log's uptime when the segment was sealed, in nanoseconds.
         sealed_at_uptime_ns: u64,
     },
+    /// A stream of records that the log holds beside others.
+    Stream {
+        /// Its number, from 1, which its records carry.
+        id: u64,
+        /// The sequence of its last record up to `as_of`; 0 if it has none there.
+        last_sequence: u64,
+        /// The LSN up to which its records are counted.
+        as_of: Lsn,
+        /// What it is called: 1 to [`MANIFEST_TEXT_MAX`] bytes.
+        name: &'a str,
+    },
 }
 
 /// The first entry of a manifest.
@@ -95,6 +106,7 @@ const CHECKPOINT_LEN: usize = 56;
 const HOLD_LEN: usize = 8;
 const RESTORE_POINT_LEN: usize = 16;
 const SEGMENT_AGE_LEN: usize = 16;
+const STREAM_LEN: usize = 24;
 const FIXED_MAX: usize = CHECKPOINT_LEN;
 
 /// The fixed part of an entry.
@@ -135,6 +147,7 @@ impl<'a> ManifestEntry<'a> {
             ManifestEntry::RestorePoint { .. } => 4,
             ManifestEntry::Loss { .. } => 5,
             ManifestEntry::SegmentAge { .. } => 6,
+            ManifestEntry::Stream { .. } => 7,
         })
     }
 
@@ -163,6 +176,9 @@ impl<'a> ManifestEntry<'a> {
             }
             ManifestEntry::SegmentAge { base, sealed_at_uptime_ns } => {
                 (fixed.word(base.0).word(sealed_at_uptime_ns), "")
+            }
+            ManifestEntry::Stream { id, last_sequence, as_of, name } => {
+                (fixed.word(id).word(last_sequence).word(as_of.0), name)
             }
         }
     }
@@ -219,6 +235,15 @@ impl<'a> ManifestEntry<'a> {
                 let fixed = fixed::<SEGMENT_AGE_LEN>(payload)?;
                 let base = first(u64_at(fixed, 0), "base LSN")?;
                 ManifestEntry::SegmentAge { base, sealed_at_uptime_ns: u64_at(fixed, 8) }
+            }
+            7 => {
+                let (fixed, rest) = split::<STREAM_LEN>(payload)?;
+                ManifestEntry::Stream {
+                    id: counted(u64_at(fixed, 0), "stream")?,
+                    last_sequence: u64_at(fixed, 8),
+                    as_of: last(u64_at(fixed, 16), "as of")?,
+                    name: name(rest)?,
+                }
             }
             kind => return Err(DecodeError::NewerKind { kind }),
         };
@@ -298,6 +323,7 @@ mod tests {
                 account: "",
             },
             ManifestEntry::SegmentAge { base: Lsn(50), sealed_at_uptime_ns: 3 },
+            ManifestEntry::Stream { id: 2, last_sequence: 40, as_of: Lsn(98), name: "orders" },
         ]
     }
 
@@ -350,6 +376,9 @@ mod tests {
             (4, 24, &[3]),
             (4, 31, &[1]),
             (5, 0, &[0; 8]),
+            (6, 0, &[0; 8]),
+            (6, 16, &too_large),
+            (6, 24, &[0xFF]),
         ];
         for (index, at, bytes) in patches {
             let entry = samples[*index];
@@ -362,6 +391,6 @@ mod tests {
             let named = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &vec![b'x'; len]].concat();
             assert!(ManifestEntry::decode(Kind(3), &named).is_err(), "a name of {len} bytes");
         }
-        assert!(ManifestEntry::decode(Kind(7), &[]).unwrap_err().is_newer());
+        assert!(ManifestEntry::decode(Kind(8), &[]).unwrap_err().is_newer());
     }
 }

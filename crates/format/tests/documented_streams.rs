@@ -102,7 +102,7 @@ fn end_is_as_documented() {
 }
 
 /// One entry of each kind, with the numbers that its table lists and the text behind them.
-fn samples() -> [(ManifestEntry<'static>, Vec<u64>, &'static str); 6] {
+fn samples() -> [(ManifestEntry<'static>, Vec<u64>, &'static str); 7] {
     let head = ManifestHead { log_start: Lsn(41), durable: Lsn(97), uptime_ns: 1 << 40, next_checkpoint: 8 };
     let checkpoint = ManifestCheckpoint {
         number: 7,
@@ -122,6 +122,11 @@ fn samples() -> [(ManifestEntry<'static>, Vec<u64>, &'static str); 6] {
         (ManifestEntry::RestorePoint { lsn: Lsn(60), time_ns: 9, name: "now" }, vec![60, 9], "now"),
         (ManifestEntry::Loss { lsns, incarnation, cause: 2, account: "ten" }, vec![50, 59, 3, 2], "ten"),
         (ManifestEntry::SegmentAge { base: Lsn(41), sealed_at_uptime_ns: 77 }, vec![41, 77], ""),
+        (
+            ManifestEntry::Stream { id: 3, last_sequence: 12, as_of: Lsn(96), name: "orders" },
+            vec![3, 12, 96],
+            "orders",
+        ),
     ]
 }
 

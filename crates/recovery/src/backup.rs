@@ -167,6 +167,7 @@ fn attempt(
     }
     let mut manifest = source.manifest.clone();
     manifest.durable = source.last;
+    manifest.count_streams_again(source.last);
     let is_whole = target.is_whole(source.manifest.log_start)?;
     #[cfg(braidlog_sabotage)]
     let is_whole = is_whole || braidlog_sabotage::is("first_backup_without_its_end");

@@ -30,6 +30,12 @@ impl Follower {
         Follower { records: Records::following(&dir, &indexes, from, pin) }
     }
 
+    /// Gives only the records of the stream with this number.
+    #[must_use]
+    pub fn of_stream(self, id: u64) -> Follower {
+        Follower { records: self.records.of_stream(id) }
+    }
+
     /// Where another follower goes on: behind the last LSN up to which every effect was given.
     pub fn next_lsn(&self) -> Lsn {
         self.records.applied_to().next()

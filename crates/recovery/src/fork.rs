@@ -193,6 +193,7 @@ impl Forking<'_> {
         manifest.restore_points.retain(|point| point.lsn <= until);
         manifest.losses = manifest.losses.into_iter().filter_map(|loss| up_to(loss, until)).collect();
         manifest.ages.retain(|age| age.base <= until);
+        manifest.count_streams_again(until);
         store.replace(manifest)?;
         Ok(report)
     }

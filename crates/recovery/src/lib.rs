@@ -57,6 +57,7 @@ mod loss;
 mod manifest;
 mod reserve;
 mod stream;
+mod stream_counts;
 
 mod pack;
 
@@ -130,6 +131,7 @@ pub use rewrite::{SegmentWriter, WrittenSegment};
 pub use salvage::{SalvageError, SalvageReport, SalvagedHeader, salvage};
 pub use standing::{Standing, standing};
 pub use stream::{StreamEntry, StreamFinished, StreamReader, StreamWriter};
+pub use stream_counts::{Counted, StreamFacts};
 pub use survey::RepairProgress;
 pub use target::{Target, TargetError, resolve, timestamp_ns};
 pub use truncate::{Disposed, Truncation, truncate};

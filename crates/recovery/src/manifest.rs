@@ -4,6 +4,7 @@
 //! file, and the directory is synced; only then does the value in memory change. So who acts on what
 //! [`ManifestStore::current`] gives (and removes a file that the log no longer needs) acts on what a crash leaves.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,6 +18,7 @@ use braidlog_storage::{Clock, FileAccess, FileIo, LogDir};
 use crate::locked::locked;
 use crate::reserve::{Reserve, ReserveFor};
 use crate::stream::{StreamReader, StreamWriter};
+use crate::stream_counts::{Counted, StreamFacts};
 use crate::{Damage, DamageCause, ForeignFile, Loss, RecoveryError, chain};
 
 /// What a manifest says.
@@ -42,6 +44,8 @@ pub struct Manifest {
     pub losses: Vec<Loss>,
     /// How old segments are, in the order of their base LSNs.
     pub ages: Vec<SegmentAge>,
+    /// The streams of the log, in the order of their numbers.
+    pub streams: Vec<StreamFacts>,
 }
 
 /// Somebody needs the log from an LSN on.
@@ -87,6 +91,7 @@ impl Default for Manifest {
             restore_points: Vec::new(),
             losses: Vec::new(),
             ages: Vec::new(),
+            streams: Vec::new(),
         }
     }
 }
@@ -229,11 +234,14 @@ impl Manifest {
         Manifest { written: None, holds: Vec::new(), ..self.clone() }
     }
 
-    /// The first LSN that a checkpoint or a hold needs: no truncation goes beyond it. Without a checkpoint the log is all
-    /// that there is.
+    /// The first LSN that a checkpoint, a hold or the count of a stream needs: no truncation goes beyond it. Without a checkpoint
+    /// the log is all that there is.
     pub fn needed_from(&self) -> Lsn {
         let checkpoint = self.newest_checkpoint().map_or(self.log_start, |newest| newest.replay_from);
-        self.holds.iter().map(|hold| hold.lsn).fold(checkpoint, Lsn::min)
+        let streams = self.uncounted_from();
+        #[cfg(braidlog_sabotage)]
+        let streams = streams.filter(|_| !braidlog_sabotage::is("cut_above_what_a_stream_counts"));
+        self.holds.iter().map(|hold| hold.lsn).chain(streams).fold(checkpoint, Lsn::min)
     }
 
     /// The newest opening before one that gave something up: its number is above that of every segment that it found.
@@ -317,6 +325,16 @@ impl Manifest {
                 }
                 self.ages.push(SegmentAge { base, sealed_at_uptime_ns });
             }
+            ManifestEntry::Stream { id, last_sequence, as_of, name } => {
+                if self.streams.last().is_some_and(|last| last.id >= id) {
+                    return invalid("stream");
+                }
+                if as_of > self.durable || as_of < self.log_start.prev() {
+                    return invalid("as of");
+                }
+                let counted = Counted { last_sequence, as_of };
+                self.streams.push(StreamFacts { id, name: name.to_owned(), counted });
+            }
         }
         Ok(())
     }
@@ -346,8 +364,14 @@ impl Manifest {
             base: age.base,
             sealed_at_uptime_ns: age.sealed_at_uptime_ns,
         });
+        let streams = self.streams.iter().map(|stream| ManifestEntry::Stream {
+            id: stream.id,
+            last_sequence: stream.counted.last_sequence,
+            as_of: stream.counted.as_of,
+            name: &stream.name,
+        });
         let head = std::iter::once(ManifestEntry::Head(head));
-        head.chain(checkpoints).chain(holds).chain(points).chain(losses).chain(ages)
+        head.chain(checkpoints).chain(holds).chain(points).chain(losses).chain(ages).chain(streams)
     }
 
     /// That a reader will take it.
@@ -371,7 +395,9 @@ pub struct ManifestStore {
     /// The last manifest that is durable.
     current: Mutex<Arc<Manifest>>,
     /// The number of the last manifest that somebody tried to write; held while one is written.
-    tried: Mutex<u64>,
+    pub(crate) tried: Mutex<u64>,
+    /// How far the records of streams are counted: written along with the next change.
+    pub(crate) counted: Mutex<BTreeMap<u64, Counted>>,
     /// Held by who truncates the log.
     truncation: Mutex<()>,
     /// Blocks for the day when the device has none.
@@ -397,6 +423,7 @@ impl ManifestStore {
             log_id,
             current,
             tried,
+            counted: Mutex::default(),
             truncation,
             reserve: None,
             len: AtomicU64::new(0),
@@ -499,11 +526,11 @@ impl ManifestStore {
         edit: impl FnOnce(&mut Manifest) -> Result<(), E>,
     ) -> Result<Arc<Manifest>, E> {
         let mut tried = locked(&self.tried);
-        let before = self.current();
+        let before = self.current_with_streams();
         let mut manifest = Manifest::clone(&before);
         edit(&mut manifest)?;
         if manifest == *before {
-            return Ok(before);
+            return Ok(self.current());
         }
         Ok(self.put(manifest, reserved, &mut tried)?)
     }
@@ -513,7 +540,7 @@ impl ManifestStore {
         self.put(manifest, None, &mut locked(&self.tried))
     }
 
-    fn put(
+    pub(crate) fn put(
         &self,
         mut manifest: Manifest,
         reserved: Option<ReserveFor>,
@@ -609,6 +636,7 @@ mod tests {
         let account = "six records".to_owned();
         manifest.losses =
             vec![Loss { lsns, incarnation: Incarnation(2), cause: LossCause::FileMissing, account }];
+        manifest.add_stream("orders");
         manifest.ages =
             [30, 70].map(|base| SegmentAge { base: Lsn(base), sealed_at_uptime_ns: base }).to_vec();
     }

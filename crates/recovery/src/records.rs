@@ -26,6 +26,8 @@ pub struct Records {
     history: History,
     /// Whether only effects are given.
     effects_only: bool,
+    /// The stream whose records are given; `None` for all records.
+    only: Option<u64>,
     /// The transaction that takes effect where the history was read last.
     delivery: Option<Box<Delivery>>,
 }
@@ -33,7 +35,7 @@ pub struct Records {
 impl Records {
     /// The history as it stands.
     pub(crate) fn new(history: History) -> Records {
-        Records { history, effects_only: false, delivery: None }
+        Records { history, effects_only: false, only: None, delivery: None }
     }
 
     /// Effects from `from` on, none of which may be shown yet: [`show`](Records::show) lets them.
@@ -69,6 +71,12 @@ impl Records {
     #[must_use]
     pub fn effects(self) -> Records {
         Records { effects_only: true, ..self }
+    }
+
+    /// Gives only the records of the stream with this number.
+    #[must_use]
+    pub fn of_stream(self, id: u64) -> Records {
+        Records { only: Some(id), ..self }
     }
 
     /// Tells how far it has come, about once for each MiB and at the end.
@@ -109,6 +117,18 @@ impl Records {
     /// Goes to the next record; `None` as [`next_ref`](Records::next_ref).
     #[inline]
     pub(crate) fn find_next(&mut self) -> Result<Option<Found>, RecoveryError> {
+        loop {
+            let found = self.find_any()?;
+            match (self.only, &found) {
+                (Some(id), Some(found)) if self.lend(found).fields.stream() != Some(id) => {}
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    /// As `find_next`, whatever stream it is of.
+    #[inline]
+    fn find_any(&mut self) -> Result<Option<Found>, RecoveryError> {
         let quickly = if self.delivery.is_none() { self.history.advance_quickly() } else { None };
         match quickly {
             // One without fields belongs to no transaction.

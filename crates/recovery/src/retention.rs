@@ -131,6 +131,8 @@ pub struct Needs {
     pub holds: Vec<(String, Lsn)>,
     /// The first LSN that a reader of this process still needs.
     pub pin: Option<Lsn>,
+    /// The first LSN of which it is not noted what it adds to the sequences of the streams.
+    pub streams: Option<Lsn>,
 }
 
 /// What keeps a log from starting later than it does.
@@ -165,6 +167,11 @@ pub enum KeptBy {
         /// Where it begins.
         begin: Lsn,
     },
+    /// The streams: how many records they have is not noted yet from an LSN on.
+    Streams {
+        /// That LSN.
+        lsn: Lsn,
+    },
 }
 
 impl fmt::Display for KeptBy {
@@ -178,6 +185,7 @@ impl fmt::Display for KeptBy {
             KeptBy::Hold { name, lsn } => write!(f, "the hold `{name}` at LSN {lsn}"),
             KeptBy::Reader { lsn } => write!(f, "a reader at LSN {lsn}"),
             KeptBy::Transaction { begin } => write!(f, "a transaction that begins at LSN {begin}"),
+            KeptBy::Streams { lsn } => write!(f, "streams whose records are not counted from LSN {lsn} on"),
         }
     }
 }
@@ -209,6 +217,7 @@ impl Needs {
                 .collect(),
             holds: holds.map(|hold| (hold.name.clone(), hold.lsn)).collect(),
             pin,
+            streams: manifest.uncounted_from(),
         }
     }
 
@@ -251,7 +260,11 @@ impl Needs {
         let pin = self.pin.map(|lsn| (lsn, KeptBy::Reader { lsn }));
         #[cfg(braidlog_sabotage)]
         let pin = pin.filter(|_| !braidlog_sabotage::is("retention_ignores_readers"));
-        holds.chain(pin).fold(oldest, |least, next| if next.0 < least.0 { next } else { least })
+        let streams = self.streams.map(|lsn| (lsn, KeptBy::Streams { lsn }));
+        holds
+            .chain(pin)
+            .chain(streams)
+            .fold(oldest, |least, next| if next.0 < least.0 { next } else { least })
     }
 }
 
@@ -376,10 +389,10 @@ mod tests {
     fn hold_and_reader_keep_what_they_name() {
         let checkpoints = vec![checkpoint(45)];
         let holds = vec![("replica".to_owned(), Lsn(33)), ("archive".to_owned(), Lsn(15))];
-        let needs = Needs { checkpoints: checkpoints.clone(), holds, pin: None };
+        let needs = Needs { checkpoints: checkpoints.clone(), holds, ..Needs::default() };
         let kept_by = KeptBy::Hold { name: "archive".to_owned(), lsn: Lsn(15) };
         assert_eq!(retained(Retention::segments(1), &needs), (11, kept_by));
-        let needs = Needs { checkpoints, holds: Vec::new(), pin: Some(Lsn(30)) };
+        let needs = Needs { checkpoints, pin: Some(Lsn(30)), ..Needs::default() };
         assert_eq!(retained(Retention::segments(1), &needs), (21, KeptBy::Reader { lsn: Lsn(30) }));
     }
 
@@ -431,7 +444,8 @@ mod tests {
         let is_needed = checkpoints.is_empty()
             || checkpoints.iter().any(|checkpoint| checkpoint.replay_from < next.base)
             || needs.holds.iter().any(|hold| hold.1 < next.base)
-            || needs.pin.is_some_and(|pin| pin < next.base);
+            || needs.pin.is_some_and(|pin| pin < next.base)
+            || needs.streams.is_some_and(|lsn| lsn < next.base);
         let newer = &log[place..];
         let is_beyond = retention.segments.is_some_and(|most| newer.len() > most as usize)
             || retention
@@ -463,6 +477,7 @@ mod tests {
             checkpoints in vec((1..260u64, 0..30u64), 0..4),
             holds in vec(1..260u64, 0..3),
             pin in option::of(1..260u64),
+            streams in option::of(1..260u64),
         ) -> Needs {
             let checkpoint = |(lsn, open): (u64, u64)| {
                 CheckpointNeed { lsn: Lsn(lsn), replay_from: Lsn((lsn + 1).saturating_sub(open).max(1)) }
@@ -471,6 +486,7 @@ mod tests {
                 checkpoints: checkpoints.into_iter().map(checkpoint).collect(),
                 holds: holds.into_iter().map(|lsn| (lsn.to_string(), Lsn(lsn))).collect(),
                 pin: pin.map(Lsn),
+                streams: streams.map(Lsn),
             }
         }
     }

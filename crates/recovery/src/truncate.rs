@@ -67,7 +67,7 @@ pub fn truncate(
         let start = standing_in(dir, &listing, wanted.min(store.current().needed_from()), Lsn::FIRST)?.base;
         dispose_below(dir, store, &listing, start, dispose)?;
     }
-    let before = store.current();
+    let before = store.current_with_streams();
     let wanted = wanted.min(before.needed_from());
     if standing_in(dir, &listing, wanted, before.log_start)?.base > before.log_start {
         sync_names(dir)?;

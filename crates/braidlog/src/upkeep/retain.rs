@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use braidlog_format::{Lsn, SegmentName};
 use braidlog_recovery::{
-    Decision, Disposed, Extent, KeptBy, Manifest, Needs, Retention, SegmentAge, standing, truncate,
+    Decision, Disposed, Extent, KeptBy, Manifest, Needs, Retention, SegmentAge, StreamFacts, standing,
+    truncate,
 };
 
 use super::{Upkeep, with_space_of_spares};
@@ -42,7 +43,8 @@ impl Upkeep {
         let noted;
         let event = {
             let _cutting = self.cut_lock();
-            let manifest = self.plan.store.current();
+            log.streams.note(log)?;
+            let manifest = self.plan.store.current_with_streams();
             let mut extent = self.recovered(Extent::of(&self.plan.dir, manifest.log_start))?;
             let uptime = self.uptime();
             #[cfg(braidlog_sabotage)]
@@ -59,6 +61,7 @@ impl Upkeep {
             {
                 return noted;
             }
+            self.save_streams(&extent)?;
             let limits = self.limits(&extent);
             let Decision { start, kept_by } =
                 braidlog_recovery::retain(&limits, &extent.segments, &self.needs(log, &manifest), uptime);
@@ -82,16 +85,17 @@ impl Upkeep {
         let plan = &self.plan;
         let (start, event) = {
             let _cutting = self.cut_lock();
+            log.streams.note(log)?;
             let manifest = plan.store.current();
             let needs = self.needs(log, &manifest);
-            let (limit, by) = Needs { pin: None, ..needs }.newest(manifest.log_start);
+            let (limit, by) = Needs { pin: None, streams: None, ..needs }.newest(manifest.log_start);
             if lsn > limit {
                 let what = format!(
                     "cannot give up what lies below LSN {lsn}: {by} keeps the log from LSN {limit} on"
                 );
                 return Err(Error::refused(&plan.path, what));
             }
-            // It stops where a reader stands.
+            // It stops where a reader stands, and where the streams are not counted.
             let event = with_space_of_spares(log, || self.cut(log, lsn))?;
             (plan.store.current().log_start, event)
         };
@@ -232,6 +236,21 @@ impl Upkeep {
             self.save_ages(uptime)?;
         }
         Ok(())
+    }
+
+    /// Writes down how many records each stream has, once a segment was finished since: an opening counts on from there.
+    fn save_streams(&self, extent: &Extent) -> Result<()> {
+        let Some(under_the_pen) = extent.segments.last().map(|last| last.base) else { return Ok(()) };
+        let store = &self.plan.store;
+        let counted_to = |stream: &StreamFacts| stream.counted.as_of.next();
+        if store.current().streams.iter().map(counted_to).min().is_none_or(|lowest| lowest >= under_the_pen) {
+            return Ok(());
+        }
+        match self.recovered(store.save_streams()) {
+            // The next opening has more to count, and what is cut says it anyway.
+            Err(error) if error.kind() == ErrorKind::NoSpace => Ok(()),
+            saved => saved,
+        }
     }
 
     fn save_ages(&self, uptime: Duration) -> Result<()> {
