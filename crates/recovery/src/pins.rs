@@ -39,6 +39,11 @@ impl Pins {
         self.locked().at.keys().next().copied()
     }
 
+    /// The lowest place that a truncation leaves to a reader.
+    pub(crate) fn lowest(&self) -> Option<Lsn> {
+        self.locked().lowest()
+    }
+
     /// Keeps the log from `lsn` on until the pin is dropped or moved on.
     ///
     /// # Errors
@@ -66,9 +71,7 @@ impl Pins {
     /// `wanted` if that is lower, and says where a segment begins that is not above. Gives the floor.
     pub(crate) fn raise(&self, wanted: Lsn, round_down: impl FnOnce(Lsn) -> Lsn) -> Lsn {
         let mut places = self.locked();
-        let lowest = places.at.keys().next().copied().unwrap_or(Lsn::MAX);
-        #[cfg(braidlog_sabotage)]
-        let lowest = if braidlog_sabotage::is("pins_passed_over") { Lsn::MAX } else { lowest };
+        let lowest = places.lowest().unwrap_or(Lsn::MAX);
         places.floor = places.floor.max(round_down(wanted.min(lowest)));
         places.floor
     }
@@ -118,6 +121,14 @@ impl Drop for Pin {
 }
 
 impl Places {
+    fn lowest(&self) -> Option<Lsn> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("pins_passed_over") {
+            return None;
+        }
+        self.at.keys().next().copied()
+    }
+
     fn leave(&mut self, lsn: Lsn) {
         if let Some(count) = self.at.get_mut(&lsn) {
             *count -= 1;

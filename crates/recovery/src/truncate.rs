@@ -101,9 +101,7 @@ fn raise_floor(
     start: Lsn,
 ) -> Result<Lsn, RecoveryError> {
     loop {
-        let lowest = pins.min();
-        #[cfg(braidlog_sabotage)]
-        let lowest = lowest.filter(|_| !braidlog_sabotage::is("pins_passed_over"));
+        let lowest = pins.lowest();
         let base = standing_in(dir, listing, lowest.map_or(wanted, |lowest| lowest.min(wanted)), start)?.base;
         // A reader may have come below meanwhile: headers are not read while readers wait.
         let floor = pins.raise(base, |lsn| if lsn < base { start } else { base });
