@@ -76,6 +76,10 @@ impl<'a> Append<'a> {
 
     /// Notes with the record that it belongs to a transaction.
     pub(crate) fn of_transaction(mut self, id: TxId) -> Append<'a> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("id_left_out_of_the_records") {
+            return self;
+        }
         self.fields.transaction = Some(id);
         self
     }

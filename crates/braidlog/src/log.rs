@@ -166,7 +166,14 @@ impl Log {
     pub(crate) fn next_transaction(&self) -> Result<TxId> {
         self.engine.ensure_begun().map_err(|error| self.error(error))?;
         let number = self.transactions.fetch_add(1, Ordering::Relaxed) + 1;
-        TxId::new(self.engine.incarnation(), number).ok_or_else(|| {
+        let incarnation = self.engine.incarnation();
+        #[cfg(braidlog_sabotage)]
+        let incarnation = if braidlog_sabotage::is("transactions_numbered_from_one_at_every_opening") {
+            braidlog_format::Incarnation(1)
+        } else {
+            incarnation
+        };
+        TxId::new(incarnation, number).ok_or_else(|| {
             let what = "this log cannot number another transaction: an opening has 2^42 of them, and a log 2^22 openings with any";
             Error::refused(&self.path, what.to_owned())
         })

@@ -46,6 +46,10 @@ impl Options {
     ///
     /// **Loss window: none.**
     pub fn max_durability() -> Options {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("preset_that_does_not_sync") {
+            return asynchronous(Duration::from_secs(10)).retention(Retention::default().checkpoints(7));
+        }
         Options::default()
             .mode(DurabilityMode::Synchronous)
             .checkpoint_policy(checkpoint_after(1_000))

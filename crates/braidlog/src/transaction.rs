@@ -174,6 +174,8 @@ impl Transaction {
         else {
             return Err(savepoint.refused(self.id, &self.log));
         };
+        #[cfg(braidlog_sabotage)]
+        let point = if braidlog_sabotage::is("nothing_taken_back") { self.entries.point() } else { point };
         self.entries.go_back(point);
         self.savepoints.truncate(index + 1);
         Ok(())
@@ -247,6 +249,10 @@ impl Transaction {
 
     /// Lets the commit say how many records there are.
     fn complete_commit(&mut self) {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("commit_does_not_count_its_records") {
+            return;
+        }
         if !self.is_empty() {
             let payload = self.commit_of(self.len() as u64);
             self.entries.rewrite_first(&payload);

@@ -183,8 +183,12 @@ impl Codec<u64> for Wide {
     }
 
     fn decode<'a>(&self, payload: &'a [u8], _: &'a mut [u8; 8]) -> Result<u64, BoxError> {
-        Ok(u64::from_le_bytes(payload.try_into()?))
+        wide(payload)
     }
+}
+
+fn wide(payload: &[u8]) -> Result<u64, BoxError> {
+    Ok(u64::from_le_bytes(payload.try_into()?))
 }
 
 fn narrow(payload: &[u8]) -> Result<u64, BoxError> {
@@ -221,6 +225,11 @@ fn earlier_schemas_are_upgraded_and_unknown_ones_are_told_and_passed() {
     third.append(&5).unwrap();
     assert_eq!(values(&second), [Ok(7), Ok(u64::MAX), Err(ErrorKind::Newer)]);
     assert_eq!(values(&third), [Err(ErrorKind::InvalidInput), Err(ErrorKind::InvalidInput), Ok(5)]);
+
+    // Each version has its own way.
+    let schema = Schema::new().version(2).upgrade(0, narrow).upgrade(1, |payload| Ok(wide(payload)? / 2));
+    let both = TypedWal::with(wal.clone(), Wide, schema);
+    assert_eq!(values(&both), [Ok(7), Ok(u64::MAX / 2), Ok(5)]);
 }
 
 #[test]

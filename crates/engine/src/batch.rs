@@ -115,6 +115,10 @@ impl BatchBuf {
         self.last = point.last;
         self.count = point.count;
         self.payload_bytes = point.payload_bytes;
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("batch_goes_on_behind_its_end") {
+            return;
+        }
         if let Some(last) = self.body[self.last..].first_chunk_mut::<{ ENTRY_HEADER_LEN as usize }>() {
             EntryHeader::remove_flags_unplaced(last, Flags::BATCH_CONTINUES);
         }

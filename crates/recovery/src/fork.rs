@@ -287,6 +287,12 @@ impl Forking<'_> {
                     if record.batch_continues {
                         flags = flags.with(Flags::BATCH_CONTINUES);
                     }
+                    #[cfg(braidlog_sabotage)]
+                    let record = if braidlog_sabotage::is("fork_drops_fields") {
+                        crate::RecordRef { fields: Default::default(), ..record }
+                    } else {
+                        record
+                    };
                     if !record.fields.is_empty() {
                         flags = flags.with(Flags::EXTENDED);
                         payload.extend_from_slice(&record.fields.len_bytes());

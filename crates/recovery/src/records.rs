@@ -180,6 +180,10 @@ impl Records {
                 },
             };
             let record = self.history.lend(&found);
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("marks_given_as_records") {
+                return Ok(Some(found));
+            }
             if record.kind.is_user() {
                 #[cfg(braidlog_sabotage)]
                 if braidlog_sabotage::is("provisional_record_given_at_its_place") {

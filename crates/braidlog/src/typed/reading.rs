@@ -111,10 +111,23 @@ impl<T, C: Codec<T>> Shared<T, C> {
         scratch: &'a mut C::Scratch,
         path: &Arc<Path>,
     ) -> Result<Value<'a, T, C>> {
-        if record.kind.0 != self.schema.kind {
+        let kind = self.schema.kind;
+        #[cfg(braidlog_sabotage)]
+        let kind = if braidlog_sabotage::is("record_of_another_kind_taken_for_a_value") {
+            record.kind.0
+        } else {
+            kind
+        };
+        if record.kind.0 != kind {
             return Ok(Value::Raw);
         }
         let version = record.fields.schema().unwrap_or(0);
+        #[cfg(braidlog_sabotage)]
+        let version = if braidlog_sabotage::is("every_schema_taken_for_this_one") {
+            self.schema.version
+        } else {
+            version
+        };
         if version != self.schema.version {
             return self.upgraded(record, version, path);
         }
@@ -132,6 +145,11 @@ impl<T, C: Codec<T>> Shared<T, C> {
         version: u32,
         path: &Arc<Path>,
     ) -> Result<Value<'a, T, C>> {
+        #[cfg(braidlog_sabotage)]
+        let version = match self.schema.upgrades.keys().next() {
+            Some(&oldest) if braidlog_sabotage::is("upgrade_of_another_version") => oldest,
+            _ => version,
+        };
         let Some(upgrade) = self.schema.upgrades.get(&version) else {
             return Err(Error::unknown_schema(path, record.lsn, version, self.schema.version));
         };

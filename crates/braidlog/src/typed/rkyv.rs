@@ -97,6 +97,10 @@ where
         ptr: ErasedPtr,
         metadata_is_eq: unsafe fn(Metadata, Metadata) -> bool,
     ) -> Result<ValidationState, E> {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("shared_pointers_not_compared") {
+            self.0 = None;
+        }
         self.0.get_or_insert_default().start_shared(shared_type_id, ptr, metadata_is_eq)
     }
 

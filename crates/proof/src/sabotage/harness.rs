@@ -102,6 +102,11 @@ pub const HARNESSES: &[Harness] = &[
     tests("points", "braidlog", "points"),
     tests("fork", "braidlog", "fork"),
     tests("partitions", "recovery", "partitioned"),
+    only("fields", "braidlog", "record_fields", &["fork"]),
+    only("presets", "braidlog", "presets", &["power_cut"]),
+    tests("transactions", "braidlog", "transactions"),
+    tests("transactions, mixed", "braidlog", "transactions_mixed"),
+    tests("typed", "braidlog", "typed"),
     tests("subscription", "braidlog", "subscribe"),
     tests("in doubt", "recovery", "in_doubt"),
     tests("prepared", "braidlog", "prepared"),
@@ -127,8 +132,8 @@ pub const HARNESSES: &[Harness] = &[
     models("models: watch", "watch"),
 ];
 
-/// The crates that are built with zstd in them, so that packed segments are there to be wrong.
-const WITH_ZSTD: [&str; 2] = ["braidlog", "recovery"];
+/// Features of the crates that have any, so that packed segments and values are there to be wrong.
+const FEATURES: [(&str, &[&str]); 2] = [("braidlog", &["zstd", "postcard", "rkyv"]), ("recovery", &["zstd"])];
 
 /// The harness of this name.
 pub fn find(name: &str) -> Option<&'static Harness> {
@@ -243,8 +248,10 @@ impl Built {
             let package =
                 if directory == "braidlog" { directory.to_owned() } else { format!("braidlog-{directory}") };
             command.args(["-p", &package]);
-            if WITH_ZSTD.contains(&directory) {
-                command.args(["--features", &format!("{package}/zstd")]);
+            for (_, features) in FEATURES.iter().filter(|(of, _)| *of == directory) {
+                for feature in *features {
+                    command.args(["--features", &format!("{package}/{feature}")]);
+                }
             }
         }
         let output = command.stderr(Stdio::inherit()).output().expect("cargo can be run");
@@ -258,6 +265,8 @@ impl Built {
                 (kind, true) if kind == "lib" => "lib",
                 (kind, false) if kind == "bin" => "command",
                 (kind, true) if kind == "bin" => continue,
+                // One may have the name of a test.
+                (kind, _) if kind == "example" => continue,
                 _ => message["target"]["name"].as_str().unwrap_or_default(),
             };
             self.executables
@@ -291,7 +300,7 @@ impl Built {
         let output = self.logs.join(format!(
             "{}-{}-{number}",
             bug.unwrap_or("none"),
-            harness.name.replace([' ', ':'], "-")
+            harness.name.replace([' ', ':', ','], "-")
         ));
         let log = File::create(&output).expect("the target directory can be written");
         let mut command = self.command(harness);
