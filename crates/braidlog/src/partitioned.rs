@@ -70,7 +70,7 @@ impl Wal {
         R: Into<Route>,
     {
         let mut how = replay.check()?;
-        let records = self.iter(self.replay_range(&how)?)?.effects();
+        let records = self.iter(self.replay_range(&how)?)?.effects(how.held_bytes());
         if !self.log.background_threads {
             how.threads = 1;
         }
@@ -99,7 +99,7 @@ impl ReadOnly {
         R: Into<Route>,
     {
         let how = replay.check()?;
-        let records = self.iter(self.replay_range(&how)?)?.effects();
+        let records = self.iter(self.replay_range(&how)?)?.effects(how.held_bytes());
         run(records, &how, &system_clock(), states, key, apply)
     }
 }

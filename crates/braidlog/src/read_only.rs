@@ -162,7 +162,10 @@ impl ReadOnly {
     /// [`ReadOnly::iter`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
         let how = replay.check()?;
-        let records = self.iter(self.replay_range(&how)?)?.effects().progress(how.progress(&system_clock()));
+        let records = self
+            .iter(self.replay_range(&how)?)?
+            .effects(how.held_bytes())
+            .progress(how.progress(&system_clock()));
         Ok(records.read_ahead(how.ahead()))
     }
 

@@ -43,9 +43,9 @@ impl Records {
         Records { inner: log.iter(from, to), path: path.clone() }
     }
 
-    /// Leaves out what has no effect: the log's own entries.
-    pub(crate) fn effects(self) -> Records {
-        Records { inner: self.inner.effects(), path: self.path }
+    /// Gives effects in place of the history, and holds records of open transactions in so many bytes.
+    pub(crate) fn effects(self, held_bytes: usize) -> Records {
+        Records { inner: self.inner.effects_holding(held_bytes), path: self.path }
     }
 
     /// Gives only the records of the [stream](crate::Stream) with this number. All others are read and passed over.

@@ -85,14 +85,15 @@ impl<'a> Recover<'a> {
         restore: impl FnOnce(RestoreHow<'_>) -> Result<RestoreReport, RestoreError>,
     ) -> Result<RestoreReport> {
         let Recover { max_time, replay, until: _, mut progress } = self;
-        let ahead = replay.check()?.ahead();
+        let checked = replay.check()?;
+        let (ahead, held_bytes) = (checked.ahead(), checked.held_bytes());
         let ahead = may_have_threads.then_some(ahead);
         let mut tell = |now: &RestoreProgress| {
             if let Some(progress) = &mut progress {
                 progress(now);
             }
         };
-        let how = RestoreHow { clock, max_time, ahead, until, progress: &mut tell };
+        let how = RestoreHow { clock, max_time, ahead, held_bytes, until, progress: &mut tell };
         restore(how).map_err(|error| Error::restore(path, error))
     }
 }

@@ -16,6 +16,8 @@ use crate::{Result, Target};
 
 /// Bytes of the buffer of the caller's own thread.
 const OWN_BYTES: usize = 1 << 20;
+/// Bytes of records of open transactions that are held at most.
+const HELD_MAX: usize = 16 << 20;
 
 /// How [`Wal::replay_with`](crate::Wal::replay_with), [`Wal::replay_partitioned`](crate::Wal::replay_partitioned) and
 /// those of [`ReadOnly`](crate::ReadOnly) replay. Set fields or chain the methods of the same names.
@@ -45,8 +47,9 @@ pub struct Replay {
     ///
     /// Default: as many as the machine runs at once, at most 8. Minimum: 1. Maximum: 64.
     pub threads: usize,
-    /// Bytes that the replay takes at most: the reader of the caller's own (1 MiB), what other threads read ahead, and the
-    /// records that wait for the threads of a partitioned replay. What so many threads cannot use is not taken. Beside it
+    /// Bytes that the replay takes at most: the reader of the caller's own (1 MiB), records of [streaming
+    /// transactions](crate::StreamingTransaction) that wait for their commits (a quarter of the rest, at most 16 MiB), what other
+    /// threads read ahead, and the records that wait for the threads of a partitioned replay. What so many threads cannot use is not taken. Beside it
     /// an entry that is larger than a buffer is read into one of its own, and such a record of a partitioned replay is
     /// copied once, one at a time.
     ///
@@ -69,8 +72,10 @@ pub(crate) struct Checked {
     /// The point up to which they are wanted.
     pub(crate) until: Option<Target>,
     pub(crate) threads: usize,
-    /// Bytes beside the reader of the caller's own.
+    /// Bytes beside the reader of the caller's own and the records that are held.
     beside_bytes: usize,
+    /// Bytes of records of open transactions that are held.
+    held_bytes: usize,
     progress: Option<Arc<Tell>>,
 }
 
@@ -156,7 +161,9 @@ impl Replay {
         within("memory_bytes", self.memory_bytes as u64, 2 << 20, 1 << 30)?;
         let Replay { threads, memory_bytes, range, .. } = *self;
         let (until, progress) = (self.until.clone(), self.progress.clone());
-        Ok(Checked { range, until, threads, beside_bytes: memory_bytes - OWN_BYTES, progress })
+        let held_bytes = ((memory_bytes - OWN_BYTES) / 4).min(HELD_MAX);
+        let beside_bytes = memory_bytes - OWN_BYTES - held_bytes;
+        Ok(Checked { range, until, threads, beside_bytes, held_bytes, progress })
     }
 }
 
@@ -174,6 +181,11 @@ impl Checked {
             (_, Some(until)) => Bound::Included(until),
         };
         Ok((start, end))
+    }
+
+    /// Bytes of records of open transactions that may be held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// What may be read ahead of a caller who applies himself.
@@ -230,8 +242,9 @@ mod tests {
     #[test]
     fn all_parts_together_take_what_is_stated() {
         let checked = Replay::new().memory_bytes(64 << 20).check().unwrap();
-        assert_eq!(checked.ahead().memory_bytes + OWN_BYTES, 64 << 20);
+        let own = OWN_BYTES + checked.held_bytes();
+        assert_eq!(checked.ahead().memory_bytes + own, 64 << 20);
         let (ahead, handed_over) = checked.ahead_and_handed_over();
-        assert_eq!(ahead.memory_bytes + handed_over + OWN_BYTES, 64 << 20);
+        assert_eq!(ahead.memory_bytes + handed_over + own, 64 << 20);
     }
 }

@@ -295,7 +295,10 @@ impl Wal {
     /// point in time, as [`Wal::recover_with`].
     pub fn replay_with(&self, replay: Replay) -> Result<Records> {
         let how = replay.check()?;
-        let records = self.iter(self.replay_range(&how)?)?.effects().progress(how.progress(&self.log.clock));
+        let records = self
+            .iter(self.replay_range(&how)?)?
+            .effects(how.held_bytes())
+            .progress(how.progress(&self.log.clock));
         Ok(if self.log.background_threads { records.read_ahead(how.ahead()) } else { records })
     }
 

@@ -499,3 +499,76 @@ fn an_abort_without_room_waits_for_the_next_mark_and_holds_up_nobody() {
     wal.flush().unwrap();
     assert_eq!(aborts(), [id.0.to_le_bytes().to_vec()]);
 }
+
+#[test]
+fn partitions_fail_where_one_thread_does_and_go_on_there() {
+    let (_disk, options) = log();
+    let wal = options.background_threads(true).open(PATH).unwrap();
+    let mut early = wal.begin_streaming().unwrap();
+    for number in 0..60_u64 {
+        early.append(1, number.to_le_bytes()).unwrap();
+        wal.append_with(Append::new(b"plain").durability(Durability::Async)).unwrap();
+    }
+    let mut late = wal.begin_streaming().unwrap();
+    late.append(1, b"committed first").unwrap();
+    late.commit().unwrap();
+    early.commit().unwrap();
+    wal.append(b"behind").unwrap();
+    let expected = effects(wal.replay().unwrap());
+    for bad in (0..expected.len()).step_by(5) {
+        let failing = expected[bad].lsn;
+        let mut states = [const { Vec::new() }; 4];
+        let key = |record: &RecordRef<'_>| record.lsn.0;
+        let error = wal
+            .replay_partitioned(Replay::new().threads(4), &mut states, key, |state, record| {
+                if record.lsn == failing {
+                    return Err("will not".into());
+                }
+                state.push(Effect::of(&record.to_owned()));
+                Ok(())
+            })
+            .unwrap_err();
+        assert_eq!(error.lsns().map(|lsns| lsns.first), Some(failing));
+        // Nobody has had a part of the transaction in which it failed.
+        let applied_to = error.applied_to().unwrap();
+        assert_eq!(applied_to, expected[bad].at.prev());
+        for (partition, state) in states.iter().enumerate() {
+            let of_it = |effect: &&Effect| braidlog::partition_of(effect.lsn.0, 4) == partition;
+            let before = expected[..bad].iter().filter(of_it).count();
+            assert!(state.iter().eq(expected.iter().filter(of_it).take(state.len())), "in order");
+            assert!(state.len() >= before, "all before it");
+        }
+        let again = wal.replay_with(Replay::new().range(applied_to.next()..)).unwrap();
+        let behind: Vec<Effect> = expected.iter().filter(|effect| effect.at > applied_to).cloned().collect();
+        assert_eq!(effects(again), behind);
+    }
+}
+
+#[test]
+fn a_fork_inside_a_transaction_is_without_it_and_one_behind_its_commit_has_it() {
+    let (_disk, options) = log();
+    let wal = options.clone().open(PATH).unwrap();
+    let plain = wal.append(b"before").unwrap();
+    let mut tx = wal.begin_streaming().unwrap();
+    tx.append(1, b"one").unwrap();
+    let inside = wal.append(b"between").unwrap();
+    tx.append(1, b"two").unwrap();
+    let id = tx.id();
+    let at = tx.commit().unwrap().at;
+    let forked = |name: &str, until: Lsn| {
+        wal.fork(name, Target::lsn(until)).unwrap();
+        options.clone().open(name).unwrap()
+    };
+    let short = forked("short", inside);
+    assert_eq!(
+        effects(short.replay().unwrap()).iter().map(|effect| effect.at).collect::<Vec<_>>(),
+        [plain, inside]
+    );
+    let mut other = short.begin_streaming().unwrap();
+    assert_ne!(other.id(), id, "an id of the old log's future is none of the fork's");
+    other.append(1, b"of the fork").unwrap();
+    other.commit().unwrap();
+    assert_eq!(effects(short.replay().unwrap()).last().unwrap().payload, b"of the fork");
+    let whole = forked("whole", at);
+    assert_eq!(effects(whole.replay().unwrap()), effects(wal.replay().unwrap()));
+}

@@ -194,6 +194,25 @@ fn cat_prints_what_a_transaction_did_and_its_commit_where_kinds_are_shown() {
 }
 
 #[test]
+fn cat_shows_which_records_take_effect_with_a_transaction_and_what_became_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = braidlog::Wal::options().open(dir.path()).unwrap();
+    let mut tx = wal.begin_streaming().unwrap();
+    tx.append(1, b"one").unwrap();
+    wal.append(b"between").unwrap();
+    tx.commit().unwrap();
+    wal.begin_streaming().unwrap().abort();
+    wal.close().unwrap();
+    let json = run(["cat", arg(dir.path()), "--format", "json"]);
+    let shown: Vec<serde_json::Value> =
+        json.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = shown.iter().map(|shown| shown["kind"].as_u64().unwrap()).collect();
+    assert_eq!(kinds, [243, 1, 0, 244, 243, 245]);
+    let provisional: Vec<_> = shown.iter().map(|shown| shown.get("provisional").is_some()).collect();
+    assert_eq!(provisional, [false, true, false, false, false, false]);
+}
+
+#[test]
 fn cat_prints_the_range_that_is_asked_for() {
     let dir = log_of(&numbers(1..=100), &[]);
     let cat = |options: &[&str]| {

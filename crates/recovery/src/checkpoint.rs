@@ -405,7 +405,10 @@ fn restore_by(
         let last = last.max(selection.durable);
         // Before the application gets anything, so that no truncation of this process passes what it will be given.
         match reader.iter(selection.replay_from, last) {
-            Ok(records) => return restoring.run(selection, records.effects(), last, state),
+            Ok(records) => {
+                let records = records.effects_holding(restoring.held_bytes());
+                return restoring.run(selection, records, last, state);
+            }
             // A newer checkpoint was taken just now, and the log cut by it.
             Err(RecoveryError::Truncated { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -4,61 +4,78 @@
 //! record is given. If one was given up with others that were lost, the transaction takes no effect, and the loss is told.
 //!
 //! # How
-//! What lies between its begin and its end is read again, twice: first for where it went back to a point and for the count,
+//! The records of a small transaction that was seen from its begin are held in memory until then ([`watched`]). Otherwise what lies
+//! between its begin and its end is read again: first, unless that was seen, for where it went back to a point and for the count,
 //! then for the records. So it takes the memory of one more reader however large the transaction is, and 16 bytes for each time
 //! that it went back and on.
 
-use braidlog_format::{Kind, Lsn, LsnRange, TxCommit, TxDecision, TxGoBack, TxId, TxPrepare};
+mod watched;
+
+use braidlog_format::{
+    DecodeError, Kind, Lsn, LsnRange, TxBegin, TxCommit, TxDecision, TxGoBack, TxId, TxPrepare,
+};
 
 use crate::replay::History;
 use crate::scan::Found;
 use crate::{DamageCause, RecordRef, RecoveryError};
 
-/// The end of a transaction that takes effect.
+pub(crate) use self::watched::Watched;
+use self::watched::{Held, Open};
+
+/// The end of a transaction whose records came one by one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending {
+struct Ending {
     transaction: TxId,
     begin: Lsn,
     /// How many entries it has behind its begin; `None` if its TxPrepare says it.
     entries: Option<u64>,
-    /// Where it takes effect.
-    at: Lsn,
+    takes_effect: bool,
 }
 
 impl Ending {
-    /// What the entry that was found last in `history`, a mark, ends; `None` if that takes no effect, or did so already.
+    /// Whether entries of this kind may end a transaction with effect.
+    fn is_by(kind: Kind) -> bool {
+        #[cfg(braidlog_sabotage)]
+        if kind == Kind::TX_PREPARE && braidlog_sabotage::is("prepared_takes_effect_undecided") {
+            return true;
+        }
+        matches!(kind, Kind::TX_COMMIT | Kind::TX_DECISION)
+    }
+
+    /// What the entry that was found last in `history`, a commit or a decision, ends; `None` if its records stand behind it.
     ///
     /// # Errors
     /// [`RecoveryError::Damaged`] for a mark that is none.
-    pub(crate) fn of(history: &History, found: &Found) -> Result<Option<Ending>, RecoveryError> {
-        let RecordRef { lsn: at, kind, payload, .. } = history.lend(found);
-        let ending = match kind {
-            Kind::TX_COMMIT => TxCommit::decode(payload).map(|commit| {
+    fn of(history: &History, found: &Found) -> Result<Option<Ending>, RecoveryError> {
+        let RecordRef { lsn, kind, payload, .. } = history.lend(found);
+        #[cfg(braidlog_sabotage)]
+        if kind == Kind::TX_PREPARE {
+            let prepared = TxPrepare::decode(payload);
+            return Ok(prepared.ok().map(|TxPrepare { transaction, begin, entries, .. }| Ending {
+                transaction,
+                begin,
+                entries: Some(entries),
+                takes_effect: true,
+            }));
+        }
+        let ending = if kind == Kind::TX_COMMIT {
+            TxCommit::decode(payload).map(|commit| {
                 let TxCommit { transaction, begin, entries } = commit;
-                // Of one batch: its records stand behind the mark.
-                begin.map(|begin| Ending { transaction, begin, entries: Some(entries), at })
-            }),
-            Kind::TX_DECISION => TxDecision::decode(payload).map(|decision| {
+                begin.map(|begin| Ending { transaction, begin, entries: Some(entries), takes_effect: true })
+            })
+        } else {
+            TxDecision::decode(payload).map(|decision| {
                 let TxDecision { transaction, begin, commit } = decision;
-                commit.then_some(Ending { transaction, begin, entries: None, at })
-            }),
-            #[cfg(braidlog_sabotage)]
-            Kind::TX_PREPARE if braidlog_sabotage::is("prepared_takes_effect_undecided") => {
-                TxPrepare::decode(payload).map(|prepared| {
-                    let TxPrepare { transaction, begin, entries, .. } = prepared;
-                    Some(Ending { transaction, begin, entries: Some(entries), at })
-                })
-            }
-            _ => return Ok(None),
+                Some(Ending { transaction, begin, entries: None, takes_effect: commit })
+            })
         };
-        let ending = ending.map_err(|error| damaged(history, found, DamageCause::Entry(error)))?;
-        match ending {
-            Some(ending) if ending.begin >= at => {
-                let error = braidlog_format::DecodeError::InvalidField { field: "begin LSN" };
-                Err(damaged(history, found, DamageCause::Entry(error)))
+        let ending = ending.and_then(|ending| match ending {
+            Some(Ending { begin, .. }) if begin >= lsn => {
+                Err(DecodeError::InvalidField { field: "begin LSN" })
             }
             ending => Ok(ending),
-        }
+        });
+        ending.map_err(|error| damaged(history, found, DamageCause::Entry(error)))
     }
 }
 
@@ -71,40 +88,62 @@ fn damaged(history: &History, found: &Found, cause: DamageCause) -> RecoveryErro
 /// The records of a transaction that take effect, in LSN order.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    history: History,
-    transaction: TxId,
+    source: Source,
     /// Where it takes effect.
     at: Lsn,
-    gone_back: GoneBack,
     /// The record that was given last, or the begin.
     given: Lsn,
     /// The last one to give.
     last: Lsn,
+    /// The file and the offset of the mark, for what is wrong with it.
+    mark: (String, u64),
+}
+
+/// Where the records come from.
+#[derive(Debug)]
+enum Source {
+    /// They were held; so many of them were given.
+    Held(Held, usize),
+    /// They are read again.
+    Log { history: Box<History>, transaction: TxId, gone_back: GoneBack },
 }
 
 impl Delivery {
-    /// What takes effect with the mark that was found last in `history`; `None` if nothing does.
-    ///
-    /// # Errors
-    /// As [`Ending::of`], and [`RecoveryError::Damaged`] if the transaction is not complete; what stands between its begin and
-    /// its end.
-    pub(crate) fn of(history: &mut History, found: &Found) -> Result<Option<Delivery>, RecoveryError> {
-        let Some(ending) = Ending::of(history, found)? else { return Ok(None) };
-        let Ending { transaction, begin, at, .. } = ending;
-        let mut between = history.again(begin, at.prev())?;
-        let Some(counted) = Counted::of(&ending, &mut between)? else {
-            if between.losses().is_empty() {
-                return Err(damaged(history, found, DamageCause::TransactionIncomplete));
+    /// What takes effect with the mark that was found last in `history`; `None` if nothing does. `seen` is all of the
+    /// transaction, if it was seen from its begin and is complete.
+    fn of(
+        history: &mut History,
+        found: &Found,
+        ending: &Ending,
+        seen: Option<Open>,
+    ) -> Result<Option<Delivery>, RecoveryError> {
+        let (at, begin, transaction) = (found.header.lsn, ending.begin, ending.transaction);
+        let (gone_back, last, held) = match seen {
+            Some(Open { gone_back, last, held, .. }) => (gone_back, last, held),
+            None => {
+                let mut between = history.again(begin, at.prev())?;
+                match Counted::of(ending, &mut between)? {
+                    Some(Counted { gone_back, last }) => (gone_back, last, None),
+                    None if between.losses().is_empty() => {
+                        return Err(damaged(history, found, DamageCause::TransactionIncomplete));
+                    }
+                    None => {
+                        history.tell_losses(between.losses());
+                        return Ok(None);
+                    }
+                }
             }
-            history.tell_losses(between.losses());
-            return Ok(None);
         };
-        let Counted { gone_back, last } = counted;
         if last <= begin {
             return Ok(None);
         }
-        let history = history.again(begin, last)?;
-        Ok(Some(Delivery { history, transaction, at, gone_back, given: begin, last }))
+        let file = history.file().to_owned();
+        let source = match held {
+            Some(held) => Source::Held(held, 0),
+            None => Source::Log { history: Box::new(history.again(begin, last)?), transaction, gone_back },
+        };
+        let mark = (file, found.offset);
+        Ok(Some(Delivery { source, at, given: begin, last, mark }))
     }
 
     /// Where it takes effect.
@@ -119,21 +158,45 @@ impl Delivery {
 
     /// Goes to the next record; `None` if all were given.
     pub(crate) fn find_next(&mut self) -> Result<Option<Found>, RecoveryError> {
-        while !self.is_over() {
-            let Some(found) = self.history.find_next()? else { break };
-            let record = self.history.lend(&found);
-            if is_of(&record, self.transaction) && !self.gone_back.passes(record.lsn) {
-                self.given = record.lsn;
-                return Ok(Some(found));
+        let found = match &mut self.source {
+            _ if self.given >= self.last => None,
+            Source::Held(held, given) => {
+                *given += 1;
+                held.found(*given - 1)
+            }
+            Source::Log { history, transaction, gone_back } => loop {
+                let Some(found) = history.find_next()? else { break None };
+                let record = history.lend(&found);
+                if is_of(&record, *transaction) && !gone_back.passes(record.lsn) {
+                    break Some(found);
+                }
+            },
+        };
+        match found {
+            Some(found) => self.given = found.header.lsn,
+            None if self.is_over() => {}
+            // All entries are there, and a mark of going back names none of them.
+            None => {
+                let (file, offset) = &self.mark;
+                let lsns = LsnRange { first: self.at, last: self.at };
+                let cause = DamageCause::TransactionIncomplete;
+                return Err(RecoveryError::damaged(file, *offset, lsns, cause));
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// The record that was found last.
     pub(crate) fn lend(&self, found: &Found) -> RecordRef<'_> {
-        let batch_continues = !self.is_over();
-        RecordRef { effective_at: self.at, batch_continues, ..self.history.lend(found) }
+        let record = match &self.source {
+            Source::Held(held, given) => {
+                let content = given.checked_sub(1).and_then(|place| held.content(place));
+                let (fields, payload) = content.unwrap_or_default();
+                RecordRef::new(&found.header, fields, payload)
+            }
+            Source::Log { history, .. } => history.lend(found),
+        };
+        RecordRef { effective_at: self.at, batch_continues: !self.is_over(), ..record }
     }
 }
 
@@ -151,11 +214,11 @@ struct Counted {
 }
 
 impl Counted {
-    /// Reads what lies between begin and end; `None` if entries are missing.
+    /// Reads what lies from begin to end; `None` if entries are missing, the begin among them.
     fn of(ending: &Ending, between: &mut History) -> Result<Option<Counted>, RecoveryError> {
         let Ending { transaction, begin, mut entries, .. } = *ending;
         let mut counted = Counted { gone_back: GoneBack::default(), last: begin };
-        let mut count = 0;
+        let (mut count, mut has_begun) = (0, false);
         while let Some(found) = between.find_next()? {
             let record = between.lend(&found);
             if record.kind.is_user() {
@@ -173,6 +236,9 @@ impl Counted {
                         counted.last = mark.to;
                     }
                 }),
+                Kind::TX_BEGIN if record.lsn == begin => {
+                    TxBegin::decode(record.payload).map(|mark| has_begun = mark.transaction == transaction)
+                }
                 Kind::TX_PREPARE => TxPrepare::decode(record.payload).map(|mark| {
                     if mark.transaction == transaction {
                         entries = entries.or(Some(mark.entries));
@@ -182,7 +248,11 @@ impl Counted {
             };
             noted.map_err(|error| damaged(between, &found, DamageCause::Entry(error)))?;
         }
-        Ok((entries == Some(count)).then_some(counted))
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("incomplete_transaction_given") {
+            return Ok(Some(counted));
+        }
+        Ok((has_begun && entries == Some(count)).then_some(counted))
     }
 }
 

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use braidlog_format::{Flags, Lsn};
 use braidlog_storage::LogDir;
 
-use crate::effects::Delivery;
+use crate::effects::{Delivery, Watched};
 use crate::index::Indexes;
 use crate::pins::Pin;
 use crate::replay::History;
 use crate::scan::Found;
 use crate::{Loss, Progress, ReadAhead, Record, RecordRef, RecoveryError};
+
+/// Bytes of records of open transactions that are held if nobody says otherwise.
+const HELD_LEN: usize = 1 << 20;
 
 /// Streams the records of an LSN range, in order, one open file at a time, with a buffer of about 1 MiB (more
 /// only while a record is read that is larger).
@@ -24,8 +27,8 @@ use crate::{Loss, Progress, ReadAhead, Record, RecordRef, RecoveryError};
 #[derive(Debug)]
 pub struct Records {
     history: History,
-    /// Whether only effects are given.
-    effects_only: bool,
+    /// The transactions that are open, if effects are given; `None` for the history.
+    effects: Option<Box<Watched>>,
     /// The stream whose records are given; `None` for all records.
     only: Option<u64>,
     /// The transaction that takes effect where the history was read last.
@@ -35,7 +38,7 @@ pub struct Records {
 impl Records {
     /// The history as it stands.
     pub(crate) fn new(history: History) -> Records {
-        Records { history, effects_only: false, only: None, delivery: None }
+        Records { history, effects: None, only: None, delivery: None }
     }
 
     /// Effects from `from` on, none of which may be shown yet: [`show`](Records::show) lets them.
@@ -70,7 +73,14 @@ impl Records {
     /// records of a transaction that came one by one are given with its commit, together.
     #[must_use]
     pub fn effects(self) -> Records {
-        Records { effects_only: true, ..self }
+        self.effects_holding(HELD_LEN)
+    }
+
+    /// As [`effects`](Records::effects), and holds records of transactions that are open in so many bytes, so as not to read them
+    /// twice.
+    #[must_use]
+    pub fn effects_holding(self, bytes: usize) -> Records {
+        Records { effects: Some(Box::new(Watched::new(bytes))), ..self }
     }
 
     /// Gives only the records of the stream with this number.
@@ -90,6 +100,10 @@ impl Records {
     /// applied what was given goes on behind it another time, and gets each effect once but for those of a transaction of
     /// which he had a part.
     pub fn applied_to(&self) -> Lsn {
+        #[cfg(braidlog_sabotage)]
+        if braidlog_sabotage::is("transaction_applied_with_its_first_record") {
+            return self.history.applied_to();
+        }
         match &self.delivery {
             Some(delivery) if !delivery.is_over() => delivery.at().prev(),
             _ => self.history.applied_to(),
@@ -132,7 +146,7 @@ impl Records {
         let quickly = if self.delivery.is_none() { self.history.advance_quickly() } else { None };
         match quickly {
             // One without fields belongs to no transaction.
-            Some(found) if !(self.effects_only && found.header.flags.contains(Flags::EXTENDED)) => {
+            Some(found) if !(self.effects.is_some() && found.header.flags.contains(Flags::EXTENDED)) => {
                 Ok(Some(found))
             }
             Some(found) if !self.history.lend(&found).fields.provisional() => Ok(Some(found)),
@@ -153,7 +167,7 @@ impl Records {
     #[cold]
     #[inline(never)]
     fn advance(&mut self, found: Option<Found>) -> Result<Option<Found>, RecoveryError> {
-        if !self.effects_only {
+        if self.effects.is_none() {
             return self.history.advance();
         }
         let advanced = self.look_for_effect(found);
@@ -184,17 +198,16 @@ impl Records {
             if braidlog_sabotage::is("marks_given_as_records") {
                 return Ok(Some(found));
             }
-            if record.kind.is_user() {
-                #[cfg(braidlog_sabotage)]
-                if braidlog_sabotage::is("provisional_record_given_at_its_place") {
-                    return Ok(Some(found));
-                }
-                if !record.fields.provisional() {
-                    return Ok(Some(found));
-                }
-                continue;
+            if record.kind.is_user() && !record.fields.provisional() {
+                return Ok(Some(found));
             }
-            self.delivery = Delivery::of(&mut self.history, &found)?.map(Box::new);
+            #[cfg(braidlog_sabotage)]
+            if record.kind.is_user() && braidlog_sabotage::is("provisional_record_given_at_its_place") {
+                return Ok(Some(found));
+            }
+            if let Some(watched) = &mut self.effects {
+                self.delivery = watched.take_in(&mut self.history, &found)?.map(Box::new);
+            }
         }
     }
 }

@@ -182,6 +182,8 @@ pub struct RestoreHow<'a> {
     pub max_time: Option<Duration>,
     /// What may be read ahead of the application; `None` for nothing.
     pub ahead: Option<ReadAhead>,
+    /// Bytes of records of open transactions that may be held, so as not to read them twice.
+    pub held_bytes: usize,
     /// The record up to which the state is wanted: no newer checkpoint is used. `None` for the newest.
     pub until: Option<Lsn>,
     /// Told about once for each MiB, and at the end of each phase.
@@ -212,6 +214,11 @@ impl<'a> Restoring<'a> {
             record_bytes: 0,
         };
         Restoring { how, began, phase_began: began, now, untold: 0 }
+    }
+
+    /// Bytes of records that may be held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.how.held_bytes
     }
 
     /// That so many bytes more of a checkpoint were read.

@@ -134,6 +134,7 @@ fn progress_is_told_and_comes_to_the_end() {
         clock: &*store.clock,
         max_time: None,
         ahead: None,
+        held_bytes: 0,
         until: None,
         progress: &mut progress,
     };
@@ -186,8 +187,14 @@ fn a_recovery_reads_on_what_is_given_up_while_it_is_under_way() {
     let reader = LogReader::of_writer(store.dir.clone(), Lsn::FIRST);
     let all = Keys::of(&pen.model);
     let mut slow = Slow { store: &store, reader: &reader, all, keys: Keys::default(), removed: 0 };
-    let how =
-        RestoreHow { clock: &*store.clock, max_time: None, ahead: None, until: None, progress: &mut |_| {} };
+    let how = RestoreHow {
+        clock: &*store.clock,
+        max_time: None,
+        ahead: None,
+        held_bytes: 0,
+        until: None,
+        progress: &mut |_| {},
+    };
     let report = store.checkpoints.restore(&reader, pen.durable, how, &mut slow).unwrap();
     assert_eq!((report.checkpoint_files, report.total), (3, 2));
     slow.keys.begun = 0;
@@ -208,8 +215,14 @@ fn the_check_of_a_large_checkpoint_is_stopped_in_time_too() {
         // Each MiB takes a second.
         let mut progress = |_: &_| store.clock.advance(Duration::from_secs(1));
         let max_time = Some(Duration::from_secs(seconds));
-        let how =
-            RestoreHow { clock: &*store.clock, max_time, ahead: None, until: None, progress: &mut progress };
+        let how = RestoreHow {
+            clock: &*store.clock,
+            max_time,
+            ahead: None,
+            held_bytes: 0,
+            until: None,
+            progress: &mut progress,
+        };
         match store.checkpoints.restore(&reader, pen.durable, how, &mut Bytes::default()) {
             Ok(_) => assert!(is_enough, "{seconds} s"),
             Err(RestoreError::TimedOut { phase, .. }) => {

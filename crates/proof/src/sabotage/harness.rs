@@ -107,6 +107,8 @@ pub const HARNESSES: &[Harness] = &[
     tests("transactions", "braidlog", "transactions"),
     tests("transactions, mixed", "braidlog", "transactions_mixed"),
     tests("typed", "braidlog", "typed"),
+    tests("effects", "recovery", "effects"),
+    tests("streaming", "braidlog", "streaming"),
     tests("subscription", "braidlog", "subscribe"),
     tests("in doubt", "recovery", "in_doubt"),
     tests("prepared", "braidlog", "prepared"),

@@ -116,7 +116,7 @@ pub fn unhurried<'a>(
     clock: &'a SimClock,
     progress: &'a mut dyn FnMut(&braidlog_recovery::RestoreProgress),
 ) -> RestoreHow<'a> {
-    RestoreHow { clock, max_time: None, ahead: None, until: None, progress }
+    RestoreHow { clock, max_time: None, ahead: None, held_bytes: 0, until: None, progress }
 }
 
 impl Store {
@@ -191,7 +191,14 @@ pub fn try_restored(
     max_time: Option<Duration>,
 ) -> Result<RestoreReport, RestoreError> {
     let reader = LogReader::of_writer(store.dir.clone(), Lsn::FIRST);
-    let how = RestoreHow { clock: &*store.clock, max_time, ahead: None, until: None, progress: &mut |_| {} };
+    let how = RestoreHow {
+        clock: &*store.clock,
+        max_time,
+        ahead: None,
+        held_bytes: 0,
+        until: None,
+        progress: &mut |_| {},
+    };
     store.checkpoints.restore(&reader, last, how, state)
 }
 

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use braidlog_format::{
     BLOCK_LEN, CHECKPOINT_HEAD, CheckpointHead, CheckpointName, Entry, EntryHeader, Flags, IndexPoint, Kind,
-    LogId, LogTail, Lsn, ManifestCheckpoint, PadLen, Predecessor, SEGMENT_HEADER_LEN, Salt, Seal,
-    SegmentHeader, SegmentName, StreamHeader, StreamKind, SyncMark, UserMetadata, pad_len, prepared_name,
-    unfinished_checkpoint_name,
+    LogId, LogTail, Lsn, ManifestCheckpoint, PadLen, Predecessor, RecordFields, SEGMENT_HEADER_LEN, Salt,
+    Seal, SegmentHeader, SegmentName, StreamHeader, StreamKind, SyncMark, UserMetadata, pad_len,
+    prepared_name, unfinished_checkpoint_name,
 };
 use braidlog_recovery::{
     ManifestStore, Record, Recovered, RecoveryError, StreamWriter, VerifyReport, recover, verify,
@@ -212,6 +212,27 @@ impl Pen {
         let entries: Vec<_> = payloads.iter().map(|payload| [(1, *payload)]).collect();
         let batches: Vec<&[(u8, &[u8])]> = entries.iter().map(|entry| entry.as_slice()).collect();
         self.round(&batches)
+    }
+
+    /// Writes a round of single entries with fields, unsynced; gives the LSN of the last one.
+    pub fn entries(&mut self, entries: &[(Kind, RecordFields, &[u8])]) -> Lsn {
+        let mut round = Vec::new();
+        self.timestamp_ns += 1000;
+        let mark = SyncMark { durable_lsn: self.durable, synced_offset: self.synced_offset };
+        self.push(&mut round, Kind::SYNC_MARK, Flags::NONE, &mark.encode());
+        for (kind, fields, payload) in entries {
+            let encoded = fields.encode();
+            let flags = if encoded.is_empty() { Flags::NONE } else { Flags::EXTENDED };
+            self.push(&mut round, *kind, flags, &[&encoded, *payload].concat());
+            let payload = payload.to_vec();
+            self.model.push(Written { kind: *kind, payload, batch_continues: false });
+        }
+        if let PadLen::Payload(len) = pad_len(self.offset + round.len() as u64) {
+            self.push(&mut round, Kind::PAD, Flags::NONE, &vec![0; len as usize]);
+        }
+        write_all_at(&*self.file, &round, self.offset).unwrap();
+        self.offset += round.len() as u64;
+        self.next.prev()
     }
 
     /// Makes what was written durable.
