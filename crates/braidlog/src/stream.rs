@@ -1,6 +1,7 @@
 //! A stream: records of one name among all others in the log, numbered on their own.
 //!
-//! The rule: a record takes the next sequence of its stream in the moment in which it takes its LSN, or takes none.
+//! The rule: a record takes the next sequence of its stream in the moment in which it takes its LSN, or takes none. No waker is
+//! run under the lock of a stream, and nobody waits under it.
 
 use std::fmt;
 use std::future::Future;
@@ -187,18 +188,21 @@ impl Stream {
     fn place(&self, append: Append<'_>) -> Result<Placed> {
         let durability = append.durability.unwrap_or(self.log.durability);
         let how = How { stripe: None, wait: Wait::Never, commit: Commit::Later(durability) };
-        let mut place = self.entry.lock();
-        let sequence = place.last_sequence() + 1;
-        #[cfg(braidlog_sabotage)]
-        if braidlog_sabotage::is("sequence_drawn_before_the_lsn") {
-            place.came_to(sequence, Lsn::ZERO, 0);
-            drop(place);
+        let engine = &self.log.engine;
+        engine.under_a_lock(|| {
+            let mut place = self.entry.lock();
+            let sequence = place.last_sequence() + 1;
+            #[cfg(braidlog_sabotage)]
+            if braidlog_sabotage::is("sequence_drawn_before_the_lsn") {
+                place.came_to(sequence, Lsn::ZERO, 0);
+                drop(place);
+                let lsn = self.log.place(append.of_stream(self.id(), sequence), how)?;
+                return Ok(Placed { sequence, lsn });
+            }
             let lsn = self.log.place(append.of_stream(self.id(), sequence), how)?;
-            return Ok(Placed { sequence, lsn });
-        }
-        let lsn = self.log.place(append.of_stream(self.id(), sequence), how)?;
-        place.came_to(sequence, lsn, self.log.engine.rotations());
-        Ok(Placed { sequence, lsn })
+            place.came_to(sequence, lsn, engine.rotations());
+            Ok(Placed { sequence, lsn })
+        })
     }
 
     fn numbered<'a>(&self, append: Append<'a>) -> Numbered<'a> {
@@ -227,12 +231,15 @@ impl Content for Numbered<'_> {
         room: &mut Room,
         waker: &Waker,
     ) -> Poll<Result<LsnRange, EngineError>> {
-        let mut place = self.entry.lock();
-        let sequence = place.last_sequence() + 1;
-        let lsns = ready!(self.append.of_stream(self.entry.id, sequence).poll_append(engine, room, waker))?;
-        place.came_to(sequence, lsns.last, engine.rotations());
-        self.placed = Some(Placed { sequence, lsn: lsns.last });
-        Poll::Ready(Ok(lsns))
+        engine.under_a_lock(|| {
+            let mut place = self.entry.lock();
+            let sequence = place.last_sequence() + 1;
+            let mut append = self.append.of_stream(self.entry.id, sequence);
+            let lsns = ready!(append.poll_append(engine, room, waker))?;
+            place.came_to(sequence, lsns.last, engine.rotations());
+            self.placed = Some(Placed { sequence, lsn: lsns.last });
+            Poll::Ready(Ok(lsns))
+        })
     }
 }
 
@@ -297,6 +304,15 @@ impl OfStreams {
 
     /// Lets `append` append the batch, with the next sequences of its streams. It must not wait.
     pub(crate) fn place(
+        &self,
+        records: &mut BatchBuf,
+        engine: &Engine,
+        append: impl FnOnce(&BatchBuf) -> Poll<Result<LsnRange, EngineError>>,
+    ) -> Poll<Result<LsnRange, EngineError>> {
+        engine.under_a_lock(|| self.place_locked(records, engine, append))
+    }
+
+    fn place_locked(
         &self,
         records: &mut BatchBuf,
         engine: &Engine,

@@ -290,6 +290,12 @@ impl Engine {
         true
     }
 
+    /// Lets the caller append under a lock of his own that a waker may want: wakers that this thread would run within `act` are
+    /// run when it has returned, and the lock was given up in it.
+    pub fn under_a_lock<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.shared.wakers.run_none_within(act)
+    }
+
     /// Sees to it that a segment of this opening is under the pen: its header is durable, so no later opening has this
     /// incarnation. Only an opening that found the device full is without one from its start.
     ///

@@ -99,3 +99,26 @@ fn wakers_that_append_run_one_after_another() {
     engine.shared.wakers.wake(tasks);
     assert_eq!((engine.durable_lsn().0, deepest.load(SeqCst)), (100, 1));
 }
+
+/// A waker took the lock under which its thread appended.
+#[test]
+fn no_waker_is_run_under_a_lock_of_who_appends() {
+    let (engine, _disk) = small_log::open();
+    let lock = Arc::new(Mutex::new(0));
+    let (asked, free) = (Arc::clone(&lock), Arc::new(AtomicUsize::new(0)));
+    let asks = {
+        let free = Arc::clone(&free);
+        move || {
+            let got = asked.try_lock().is_some();
+            free.fetch_add(if got { 1 } else { 1000 }, SeqCst);
+        }
+    };
+    engine.under_a_lock(|| {
+        let _held = lock.lock();
+        engine.shared.wakers.wake(vec![task(asks.clone())]);
+        engine.shared.wakers.give(vec![task(asks)]);
+        engine.shared.wakers.run_unless_served();
+    });
+    engine.close().unwrap();
+    assert_eq!(free.load(SeqCst), 2, "both were run, and each found the lock free");
+}
