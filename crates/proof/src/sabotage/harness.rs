@@ -113,6 +113,8 @@ pub const HARNESSES: &[Harness] = &[
     tests("in doubt", "recovery", "in_doubt"),
     tests("prepared", "braidlog", "prepared"),
     tests("two-phase commit", "braidlog", "two_phase"),
+    tests("streams", "braidlog", "streams"),
+    tests("streams crash", "braidlog", "streams_crash"),
     part("enumerate", &["enumerate", "--rounds", "60", "--threads", "1"]),
     part("kill", &["kill", "--rounds", "100"]),
     part("readings", &["readings", "--rounds", "40", "--threads", "1"]),
