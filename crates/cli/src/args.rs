@@ -77,6 +77,13 @@ pub enum Command {
     Holds(HoldsArgs),
     /// List, add or drop restore points: points of a log's time that have a name.
     RestorePoints(RestorePointsArgs),
+    /// List the streams of a log, with the sequence of the last record of each.
+    Streams(FactArgs),
+    /// List transactions that were prepared and not decided, or decide one by hand.
+    #[command(
+        after_help = "Deciding is for when the coordinator that would is gone for good: two that decide may contradict each other."
+    )]
+    InDoubt(InDoubtArgs),
     /// Say how long a recovery would read.
     Estimate(FactArgs),
     /// Write real text from 16 threads, kill the writer, recover, check every promise, go on.
@@ -222,7 +229,7 @@ pub struct TailArgs {
     pub print: PrintArgs,
 }
 
-/// Options of `stat`, `segments`, `verify` and `estimate`.
+/// Options of `stat`, `segments`, `verify`, `streams` and `estimate`.
 #[derive(clap::Args, Debug)]
 pub struct FactArgs {
     /// The log's directory.
@@ -455,6 +462,36 @@ pub enum RestorePointsCommand {
         /// Only say what would be left.
         #[arg(long)]
         dry_run: bool,
+    },
+}
+
+/// Options of `in-doubt`.
+#[derive(clap::Args, Debug)]
+pub struct InDoubtArgs {
+    /// The log's directory.
+    pub dir: PathBuf,
+    /// What to do; lists the transactions if left out.
+    #[command(subcommand)]
+    pub command: Option<InDoubtCommand>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// What to do with a transaction in doubt.
+#[derive(Subcommand, Debug)]
+pub enum InDoubtCommand {
+    /// Let it take effect.
+    Commit {
+        /// What its coordinator calls it.
+        global_id: String,
+    },
+    /// Give it up.
+    Rollback {
+        /// What its coordinator calls it.
+        global_id: String,
     },
 }
 

@@ -18,6 +18,7 @@ mod estimate;
 mod failure;
 mod fork;
 mod holds;
+mod in_doubt;
 mod log_dir;
 mod output;
 mod point;
@@ -28,6 +29,7 @@ mod salvage;
 mod segments;
 mod stat;
 mod stop;
+mod streams;
 mod tail;
 mod verify;
 mod write;
@@ -61,6 +63,8 @@ fn main() -> ExitCode {
         Command::Holds(args) => holds::run(&args),
         Command::Fork(args) => fork::run(&args),
         Command::RestorePoints(args) => restore_points::run(&args),
+        Command::Streams(args) => streams::run(&args),
+        Command::InDoubt(args) => in_doubt::run(&args),
         Command::Estimate(args) => estimate::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),

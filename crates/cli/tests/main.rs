@@ -16,3 +16,4 @@ mod quiet;
 mod repair;
 mod tail;
 mod terminal;
+mod writers_side;
