@@ -1,7 +1,7 @@
 //! What each preset costs: the same threads append the same records under each, by turns.
 //!
 //! A run appends for a second, or as many records as there are, and then flushes: the clock stops when all is durable, whatever
-//! the preset says of a single append. One call in [`TIMED_EVERY`] is timed, the clock's own cost in it.
+//! the preset says of a single append. One call in `TIMED_EVERY` is timed, the clock's own cost in it.
 //!
 //! # What is checked, after the clock
 //! Each record of each thread is in the closed log, once and in its thread's order.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::task::Poll;
 
-use braidlog_engine::{BatchBuf, Commit, Durability, EngineError, How, Rung, Wait};
+use braidlog_engine::{BatchBuf, Commit, Durability, EngineError, How, Wait};
 use braidlog_format::{Kind, LsnRange};
 
 use crate::appending::{Whole, enter};
@@ -107,9 +107,7 @@ impl Batch {
         if !self.of_streams.is_empty() {
             let Batch { log, records, of_streams, stripe, .. } = self;
             let (lsns, _) = enter(&log, stripe, Whole { records, of_streams })?;
-            if durability != Durability::Async {
-                log.wait(lsns, Rung::Durable, Wait::Forever)?;
-            }
+            log.wait_committed(lsns, durability)?;
             return Ok(lsns);
         }
         let commit = Commit::Wait(durability);

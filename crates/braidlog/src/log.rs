@@ -184,6 +184,11 @@ impl Log {
         self.engine.wait_reached(lsns.last, rung, wait).map_err(|error| self.error_after(error, lsns))
     }
 
+    /// Waits for records that were just accepted, as this durability says.
+    pub(crate) fn wait_committed(&self, lsns: LsnRange, durability: Durability) -> Result<()> {
+        self.engine.wait_committed(lsns, durability).map_err(|error| self.error_after(error, lsns))
+    }
+
     /// Makes all that was accepted durable, and ends the log for every handle.
     pub(crate) fn close(&self) -> Result<()> {
         if !self.gate.is_inside() && !self.engine.leave_wakers() {

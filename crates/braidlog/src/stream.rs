@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use braidlog_engine::{BatchBuf, BatchPoint, Commit, Durability, Engine, EngineError, How, Rung, Wait};
+use braidlog_engine::{BatchBuf, BatchPoint, Commit, Engine, EngineError, How, Wait};
 use braidlog_format::{Lsn, LsnRange, RecordFields};
 
 use crate::appending::{Content, Entering, Lasting, Room, enter};
@@ -111,7 +111,8 @@ impl Stream {
     /// Appends a record, as [`Wal::append`](crate::Wal::append). Costs 24 bytes more than it does there.
     ///
     /// # Errors
-    /// As there.
+    /// As there, and [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is no room and this thread is the log's own, or is at
+    /// work in its directory.
     pub fn append(&self, payload: impl AsRef<[u8]>) -> Result<Placed> {
         self.append_with(Append::new(payload.as_ref()))
     }
@@ -128,12 +129,8 @@ impl Stream {
             }
             placed => placed?,
         };
-        match append.durability.unwrap_or(self.log.durability) {
-            Durability::Async => {}
-            Durability::Synchronous | Durability::GroupCommit => {
-                self.log.wait(only(placed.lsn), Rung::Durable, Wait::Forever)?;
-            }
-        }
+        let durability = append.durability.unwrap_or(self.log.durability);
+        self.log.wait_committed(only(placed.lsn), durability)?;
         Ok(placed)
     }
 

@@ -350,7 +350,7 @@ impl Content for Mark {
 }
 
 /// Aborts that are not in the log yet: there was no room for them, and who gave the transaction up waits for nothing. They go there
-/// with the next mark of a transaction. One that never does is no harm: without it the transaction takes no effect either.
+/// with the next mark of a transaction, or before the upkeep or an order cuts the log. One that never does is no harm: without it the transaction takes no effect either.
 #[derive(Debug, Default)]
 pub(crate) struct LateAborts(Mutex<Vec<TxAbort>>);
 
@@ -360,13 +360,13 @@ impl LateAborts {
     }
 
     /// Appends those for which there is room now. Nothing is locked meanwhile.
-    fn append(&self, log: &Log) {
+    pub(crate) fn append(&self, log: &Log) {
         let how = How { stripe: None, wait: Wait::Never, commit: Commit::Later(Durability::Async) };
         let next = || self.locked().pop();
         while let Some(abort) = next() {
             let appended = Mark::new(Kind::TX_ABORT, &abort.encode()).append(log, how);
             // If nothing can be appended any more, nothing has to be.
-            if appended.is_err_and(|error| error.kind() == ErrorKind::Full) {
+            if appended.is_err_and(|error| !matches!(error.kind(), ErrorKind::Closed | ErrorKind::Failed)) {
                 return self.add(abort);
             }
         }

@@ -13,7 +13,7 @@ use braidlog_format::{Lsn, LsnRange};
 use braidlog_recovery::{Counted, Manifest, StreamFacts};
 
 use crate::log::Log;
-use crate::{Error, ReadOnly, Records, Result};
+use crate::{Error, ErrorKind, ReadOnly, Records, Result};
 
 /// The most streams of a log: each costs some 80 bytes of the manifest, which is written anew with each change.
 const STREAMS_MAX: usize = 10_000;
@@ -235,8 +235,20 @@ impl ReadOnly {
     /// # Errors
     /// As [`ReadOnly::holds`] and [`ReadOnly::iter`].
     pub fn streams(&self) -> Result<Vec<StreamInfo>> {
-        let manifest = self.manifest()?;
-        let counted = count(&manifest, |from| self.iter(from..))?;
+        let mut manifest = self.manifest()?;
+        let counted = loop {
+            match count(&manifest, |from| self.iter(from..)) {
+                // The writer has cut the log since, and its manifest says so.
+                Err(error) if error.kind() == ErrorKind::Truncated => {
+                    let newer = self.manifest()?;
+                    if newer.number() == manifest.number() {
+                        return Err(error);
+                    }
+                    manifest = newer;
+                }
+                counted => break counted?,
+            }
+        };
         let info = |(stream, counted): (&StreamFacts, Counted)| StreamInfo {
             id: stream.id,
             name: stream.name.clone(),

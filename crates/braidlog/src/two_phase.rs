@@ -111,8 +111,10 @@ impl Participant for LogParticipant {
     }
 
     fn rollback(&mut self, global_id: &[u8]) -> Result<(), BoxError> {
-        self.open = None;
-        decide(&self.wal.log, global_id, false)?;
+        // What is in doubt was prepared. What is open beside it is a part of the next transaction.
+        if decide(&self.wal.log, global_id, false)?.is_none() {
+            self.open = None;
+        }
         Ok(())
     }
 
@@ -246,11 +248,12 @@ impl TwoPhaseCommit {
     ///
     /// # Errors
     /// As [`Options::open`]; [`Damaged`](crate::ErrorKind::Damaged) and others as [`Wal::replay`]; [`InvalidInput`](crate::ErrorKind::InvalidInput)
-    /// if it is the log of something else.
+    /// if it is the log of something else, or has given up records, of which none is taken for a decision that was never made.
     pub fn open(options: Options, path: impl AsRef<Path>) -> Result<TwoPhaseCommit> {
         let wal = options.open(path)?;
         let mut decided = BTreeMap::new();
-        for record in wal.replay()? {
+        let mut records = wal.replay()?;
+        for record in records.by_ref() {
             let record = record?;
             let names = names_in(&record.payload);
             match (record.kind, names) {
@@ -266,6 +269,14 @@ impl TwoPhaseCommit {
                     return Err(Error::refused(&wal.log.path, what));
                 }
             }
+        }
+        if let Some(loss) = records.losses().first() {
+            let what = format!(
+                "records {} to {} of these decisions were given up, and one may have been to commit what a participant is in doubt \
+                 about: decide that by hand, and begin with an empty directory",
+                loss.lsns.first, loss.lsns.last
+            );
+            return Err(Error::refused(&wal.log.path, what));
         }
         Ok(TwoPhaseCommit { wal, state: Mutex::new(State { decided, ..State::default() }) })
     }
@@ -289,6 +300,12 @@ impl TwoPhaseCommit {
             let error = Error::refused(&self.wal.log.path, what);
             roll_back(participants, &global_id);
             return Err(rolled_back(Some(name.clone()), error.into()));
+        }
+        if names.iter().collect::<BTreeSet<_>>().len() < names.len() {
+            let what = "two participants have one name, by which it is noted who knows of a decision: give each its own";
+            let error = Error::refused(&self.wal.log.path, what.to_owned());
+            roll_back(participants, &global_id);
+            return Err(rolled_back(None, error.into()));
         }
         #[cfg(braidlog_sabotage)]
         if braidlog_sabotage::is("participants_told_before_the_decision") {
@@ -401,7 +418,8 @@ impl TwoPhaseCommit {
             if commit {
                 participant.commit(&global_id)?;
                 resolved.committed.insert(global_id);
-            } else {
+            } else if participant.in_doubt()?.contains(&global_id) {
+                // Asked again: a call that was at work when it was first asked may have committed it since, and have ended.
                 participant.rollback(&global_id)?;
                 resolved.rolled_back.insert(global_id);
             }

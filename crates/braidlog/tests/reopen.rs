@@ -93,8 +93,8 @@ fn quiet_life(openings: u64, appends: impl Fn(u64) -> u64) -> Vec<(String, u64)>
 fn a_thousand_openings_without_an_append_leave_one_segment() {
     let files = quiet_life(1000, |_| 0);
     // The lock, the reserve and a segment.
-    assert!(files.len() <= 5, "{files:?}");
-    assert!(files.iter().map(|(_, len)| len).sum::<u64>() <= 80 << 10, "{files:?}");
+    assert!(files.len() <= 6, "{files:?}");
+    assert!(files.iter().map(|(_, len)| len).sum::<u64>() <= 96 << 10, "{files:?}");
 }
 
 #[test]
@@ -102,11 +102,11 @@ fn a_thousand_openings_with_an_append_now_and_then_stay_small() {
     let files = quiet_life(1000, |opening| u64::from(opening % 3 == 0));
     let records = 1000 / 3;
     // The lock, the manifest, the reserve and a segment without a record come to them.
-    assert!(files.len() <= records + 6, "{} files", files.len());
+    assert!(files.len() <= records + 7, "{} files", files.len());
     // A header, a round and a seal for each opening that wrote: three blocks. The manifest names each segment, and
-    // the reserve has twice the room of two such manifests.
+    // the reserve has twice the room of three such manifests.
     let bytes = files.iter().map(|(_, len)| len).sum::<u64>();
-    assert!(bytes <= records as u64 * 3 * 4096 + (144 << 10), "{bytes} bytes");
+    assert!(bytes <= records as u64 * 3 * 4096 + (192 << 10), "{bytes} bytes");
 }
 
 #[test]
@@ -314,6 +314,6 @@ fn close_cuts_what_was_allocated_ahead() {
     wal.append(b"x").unwrap();
     wal.close().unwrap();
     let files = directory(dir.path());
-    assert!(files.iter().map(|(_, len)| len).sum::<u64>() <= 80 << 10, "{files:?}");
+    assert!(files.iter().map(|(_, len)| len).sum::<u64>() <= 96 << 10, "{files:?}");
     assert!(files.iter().all(|(name, _)| !name.ends_with(".prep")), "{files:?}");
 }

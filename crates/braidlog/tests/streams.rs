@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use braidlog::{
     Append, DamagePolicy, Durability, DurabilityMode, ErrorKind, Lsn, LsnRange, Options, Records, Replay,
     Stream, StreamInfo, Target, Wal,
 };
-use braidlog_sim::{Profile, SimClock, SimDisk};
+use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
 
 #[path = "support/block_on.rs"]
 mod block_on;
@@ -366,4 +367,55 @@ fn sequences_of_lost_records_are_not_given_again() {
     wal.stream("lost").unwrap().append(b"found").unwrap();
     wal.close().unwrap();
     assert_eq!(next(&options(&disk).open(PATH).unwrap()), [3, 3, 3]);
+}
+
+#[test]
+fn a_full_log_of_many_streams_frees_itself() {
+    let (disk, clock) = (SimDisk::new(), Arc::new(SimClock::new()));
+    disk.set_capacity(Some(60 << 20));
+    let wal = small(&disk, &clock).open(PATH).unwrap();
+    let names: Vec<String> = (0..9000).map(|n| format!("{n:0>100}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    wal.streams_named(&names).unwrap();
+    let refused = loop {
+        match wal.append([7; 8000]) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
+    disk.set_capacity(Some(disk.used_bytes()));
+    let last = wal.durable_lsn();
+    wal.checkpoint(last, |_| Ok(())).unwrap();
+    wal.truncate_before(last).unwrap();
+    wal.append([7; 8000]).unwrap();
+}
+
+#[test]
+fn an_append_that_waits_for_space_keeps_nobody_from_making_some_and_from_closing() {
+    for closes in [false, true] {
+        let disk = SimDisk::new();
+        let mode = DurabilityMode::Async { flush_interval: Duration::from_secs(1) };
+        let wal = options(&disk).mode(mode).open(PATH).unwrap();
+        let stream = wal.stream("s").unwrap();
+        for _ in 0..40 {
+            wal.append([7; 8000]).unwrap();
+        }
+        wal.flush().unwrap();
+        let last = wal.durable_lsn();
+        wal.checkpoint(last, |_| Ok(())).unwrap();
+        let before = disk.faults_struck();
+        disk.inject(Fault::no_space(Op::Write).on(".wal").forever());
+        let appends = thread::spawn(move || while stream.append([7; 8000]).is_ok() {});
+        // It leads a round that finds no space, again and again.
+        while disk.faults_struck() == before {
+            thread::yield_now();
+        }
+        if closes {
+            let wal = wal.clone();
+            thread::spawn(move || wal.truncate_before(last)).join().unwrap().unwrap();
+        }
+        assert!(wal.close().is_err());
+        appends.join().unwrap();
+    }
 }

@@ -295,3 +295,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn recover_leaves_a_part_alone_that_is_under_way() {
+    let disk = SimDisk::new();
+    let options = || small(&disk, &Arc::new(SimClock::new()));
+    let (first, second) = (options().open("first").unwrap(), options().open("second").unwrap());
+    let coordinator = TwoPhaseCommit::open(options(), "decisions").unwrap();
+    let (mut a, mut b) = (LogParticipant::new("first", &first), LogParticipant::new("second", &second));
+    a.transaction().unwrap().append(1, b"0").unwrap();
+    b.transaction().unwrap().append(1, b"0").unwrap();
+    let outcome = coordinator.commit(&mut [&mut a, &mut b]).unwrap();
+    // What a coordinator leaves that died, or that could not tell the first one that all is rolled back.
+    let id = [&outcome.global_id[..outcome.global_id.iter().position(|&b| b == b'/').unwrap() + 1], b"left"]
+        .concat();
+    a.transaction().unwrap().append(1, b"left").unwrap();
+    a.prepare(&id).unwrap();
+
+    a.transaction().unwrap().append(1, b"alice -10").unwrap();
+    let resolved = coordinator.recover(&mut [&mut a, &mut b]);
+    assert!(resolved.rolled_back.contains(&id));
+    b.transaction().unwrap().append(1, b"bob +10").unwrap();
+    coordinator.commit(&mut [&mut a, &mut b]).unwrap();
+    assert_eq!((first.replay().unwrap().count(), second.replay().unwrap().count()), (2, 2));
+}

@@ -19,6 +19,7 @@ use braidlog_format::{BLOCK_LEN, Kind, Lsn, LsnRange, SEGMENT_HEADER_LEN};
 use braidlog_storage::is_no_space;
 
 use crate::batch::{BatchBuf, check_kind, check_len, check_payload_len, check_takes_lsn};
+use crate::callers_lock;
 use crate::coordinator::Want;
 use crate::error::EngineError;
 use crate::primitive::thread;
@@ -225,7 +226,9 @@ impl Shared {
     pub(crate) fn make_room(&self, wait: Wait) {
         if !self.leads(wait) {
             self.signal.notify();
-        } else if let Some(mut role) = self.try_role() {
+        } else if !callers_lock::leave_round()
+            && let Some(mut role) = self.try_role()
+        {
             let stepped = role.step(self, Want::Drain);
             drop(role);
             if !stepped.progress {

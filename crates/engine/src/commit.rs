@@ -18,7 +18,7 @@ use crate::error::EngineError;
 use crate::hold::{Held, Hold, Plan};
 use crate::primitive::thread;
 use crate::rung::Rung;
-use crate::settings::DurabilityMode;
+use crate::settings::{Durability, DurabilityMode};
 use crate::shared::{Role, Shared};
 use crate::waiters::{Awaited, Key, Sleeper};
 
@@ -259,6 +259,20 @@ impl Shared {
         let last = self.lsns.last();
         self.demand.ask_urgent(last);
         self.wait_for(LsnRange { first: last, last }, Wait::Forever)
+    }
+
+    /// Waits until what was appended for later is durable, as an append of this durability that waits would.
+    pub(crate) fn wait_committed(&self, lsns: LsnRange, durability: Durability) -> Result<(), EngineError> {
+        if durability == Durability::Async {
+            return Ok(());
+        }
+        let began = self.clock.monotonic();
+        if durability == Durability::Synchronous {
+            self.demand.ask_urgent(lsns.last);
+        }
+        self.wait_for(lsns, Wait::Forever)?;
+        self.counters.commit_latency.record(self.clock.monotonic().saturating_sub(began));
+        Ok(())
     }
 
     /// Waits until `lsn` has come to the rung.

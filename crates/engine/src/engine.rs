@@ -12,6 +12,7 @@ use braidlog_storage::{Clock, FileAccess, FileIo, LockGuard, LogDir, is_no_space
 
 use crate::append::{How, Wait};
 use crate::batch::BatchBuf;
+use crate::callers_lock;
 use crate::chore::Chore;
 use crate::commit::TaskKey;
 use crate::error::EngineError;
@@ -21,7 +22,7 @@ use crate::primitive::thread::{self, JoinHandle, ThreadId};
 use crate::primitive::{Mutex, TriedMutex};
 use crate::room::RoomKey;
 use crate::rung::Rung;
-use crate::settings::{IoMode, Settings, SyncMethod};
+use crate::settings::{Durability, IoMode, Settings, SyncMethod};
 use crate::shared::Shared;
 use crate::space::Gate;
 use crate::stripe::EntryParts;
@@ -209,6 +210,14 @@ impl Engine {
         self.shared.wait_reached(lsn, rung, wait)
     }
 
+    /// Waits until records that this caller appended for later are durable, as an append of this durability that waits would.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`].
+    pub fn wait_committed(&self, lsns: LsnRange, durability: Durability) -> Result<(), EngineError> {
+        self.shared.wait_committed(lsns, durability)
+    }
+
     /// Asks for what it takes at once, and has `waker` woken when `lsn`, which was given out, has come to `rung` or the log has
     /// failed. `key` is `None` at the first call for a wait and names it afterwards; [`Engine::forget`] ends it early.
     pub fn poll_reached(
@@ -290,10 +299,18 @@ impl Engine {
         true
     }
 
-    /// Lets the caller append under a lock of his own that a waker may want: wakers that this thread would run within `act` are
-    /// run when it has returned, and the lock was given up in it.
+    /// Lets the caller append in `act` under a lock of his own, without waiting: no waker is run in it, and no round led, which waits for
+    /// the disk. What this thread would do of that it does when `act` has returned, and the lock was given up in it.
     pub fn under_a_lock<T>(&self, act: impl FnOnce() -> T) -> T {
-        self.shared.wakers.run_none_within(act)
+        let shared = &self.shared;
+        let (done, owes_a_round) = callers_lock::within(act);
+        if owes_a_round {
+            shared.make_room(Wait::Never);
+            // Giving the role up wakes who waits for room.
+            drop(shared.try_role());
+        }
+        shared.wakers.run_unless_served();
+        done
     }
 
     /// Sees to it that a segment of this opening is under the pen: its header is durable, so no later opening has this

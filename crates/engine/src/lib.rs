@@ -23,6 +23,7 @@ pub mod components;
 
 mod append;
 mod batch;
+mod callers_lock;
 mod chore;
 mod commit;
 mod committers;

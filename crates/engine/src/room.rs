@@ -21,6 +21,7 @@ use braidlog_format::{Kind, Lsn, LsnRange};
 
 use crate::append::{Wait, whole};
 use crate::batch::BatchBuf;
+use crate::callers_lock;
 use crate::error::EngineError;
 use crate::primitive::thread;
 use crate::shared::Shared;
@@ -108,6 +109,9 @@ impl Shared {
         }
         let is_late = self.space.gate() == Gate::Late && self.jobs.is_served();
         if self.leads(Wait::Never) && !is_late {
+            if callers_lock::leave_round() {
+                return Poll::Pending;
+            }
             // Giving the role up wakes this task, if nobody has it.
             drop(self.try_role());
         } else {

@@ -11,26 +11,21 @@
 //! * A waker that comes back into the log and finds others has put them into the queue: its thread goes on with them when it returns, and the
 //!   thread for wakers meanwhile. It does not run them inside of the first one: its stack would have no bound.
 //! * Who has a lock that a waker may want leaves them in the queue too, and runs it when he has given the lock up
-//!   ([`Wakers::run_none_within`]).
+//!   ([`Engine::under_a_lock`](crate::Engine::under_a_lock)).
 //! * Who closes the log waits for other threads, which may wait for wakers. So it ends the thread for wakers and empties the queue before that; from
 //!   then on wakers are run by who tells. If it is a waker that closes the log, its thread may be the one that others wait for, already by then: see
 //!   [`Engine::leave_wakers`](crate::Engine::leave_wakers). A second waker that closes the log meanwhile waits for nobody: it is told that the log is closed.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use crate::callers_lock;
 use crate::primitive::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::primitive::thread::{self, JoinHandle, ThreadId};
 use crate::primitive::{Condvar, Mutex, MutexGuard};
 use crate::shared::Shared;
 use crate::waiters::Sleeper;
-
-thread_local! {
-    /// Whether this thread holds a lock that wakers may want.
-    static RUNS_NONE: Cell<bool> = const { Cell::new(false) };
-}
 
 /// A queue for so many is kept when it is empty.
 const KEPT_CAPACITY: usize = 256;
@@ -109,28 +104,13 @@ impl Wakers {
         }
     }
 
-    /// Lets the caller do something under a lock that wakers may want: those that this thread would run within are run afterwards.
-    pub(crate) fn run_none_within<T>(&self, act: impl FnOnce() -> T) -> T {
-        struct Within(bool);
-        impl Drop for Within {
-            fn drop(&mut self) {
-                RUNS_NONE.set(self.0);
-            }
-        }
-        let within = Within(RUNS_NONE.replace(true));
-        let done = act();
-        drop(within);
-        self.run_unless_served();
-        done
-    }
-
     /// Runs the queue until it is empty, unless the caller is inside of a waker that this thread runs.
     fn run<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         if state.tasks.is_empty() {
             return;
         }
         let this_thread = thread::current().id();
-        if RUNS_NONE.get() || state.running.contains(&this_thread) {
+        if callers_lock::is_held() || state.running.contains(&this_thread) {
             drop(state);
             self.given.notify_all();
             return;

@@ -576,7 +576,7 @@ impl ManifestStore {
         })?;
         let header = StreamHeader::new(StreamKind::Manifest, self.log_id, number, self.clock.wall_ns());
         let writer = StreamWriter::create(&self.dir, MANIFEST_NEW_NAME, header)?;
-        let mut writer = writer.with_reserve(reserved.and_then(|what| self.reserve(what)));
+        let mut writer = writer.with_reserve(reserved.and_then(|what| self.reserve(what))).kept_whole();
         for entry in manifest.entries() {
             let (fixed, text) = entry.encode();
             writer.put(entry.kind(), Flags::NONE, &[fixed.as_bytes(), text.as_bytes()])?;
@@ -636,6 +636,7 @@ mod tests {
         let account = "six records".to_owned();
         manifest.losses =
             vec![Loss { lsns, incarnation: Incarnation(2), cause: LossCause::FileMissing, account }];
+        manifest.streams.clear();
         manifest.add_stream("orders");
         manifest.ages =
             [30, 70].map(|base| SegmentAge { base: Lsn(base), sealed_at_uptime_ns: base }).to_vec();

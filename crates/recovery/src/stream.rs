@@ -42,6 +42,8 @@ pub struct StreamWriter {
     end: StreamEnd,
     /// Where it finds blocks if the device has none.
     reserve: Option<(Arc<Reserve>, ReserveFor)>,
+    /// Whether nothing is written before the end.
+    is_kept_whole: bool,
 }
 
 /// A stream that has its name.
@@ -86,7 +88,16 @@ impl StreamWriter {
             synced: 0,
             end,
             reserve: None,
+            is_kept_whole: false,
         })
+    }
+
+    /// Keeps all of the stream in the buffer until its end, so that it can use the reserve whatever its length: for a manifest,
+    /// which is in memory anyway.
+    #[must_use]
+    pub(crate) fn kept_whole(mut self) -> StreamWriter {
+        self.is_kept_whole = true;
+        self
     }
 
     /// Lets the stream use a file of the log's reserve if it finds no space, and if all of it lies in the buffer then.
@@ -108,7 +119,7 @@ impl StreamWriter {
         self.push(kind, flags, len as u32, parts);
         self.end.entries += 1;
         self.end.payload_bytes += len as u64;
-        if self.buf.len() >= WRITE_LEN { self.flush() } else { Ok(()) }
+        if self.buf.len() >= WRITE_LEN && !self.is_kept_whole { self.flush() } else { Ok(()) }
     }
 
     /// Bytes of the stream until now.

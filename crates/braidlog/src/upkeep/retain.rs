@@ -28,6 +28,8 @@ pub(super) struct Seen {
 impl Upkeep {
     /// Gives up what the retention does not keep.
     pub(super) fn keep_to_retention(&self, log: &Log, forced: bool) -> Result<()> {
+        // What was given up keeps the segments that come from now on no longer.
+        log.late_aborts.append(log);
         let seen = self.look(log);
         let by_age = self.plan.age().is_some();
         let failed = self
@@ -83,6 +85,7 @@ impl Upkeep {
     /// Gives up the segments that lie wholly below `lsn`; where the log starts then.
     pub(crate) fn truncate_before(&self, log: &Log, lsn: Lsn) -> Result<Lsn> {
         let plan = &self.plan;
+        log.late_aborts.append(log);
         let (start, event) = {
             let _cutting = self.cut_lock();
             log.streams.note(log)?;
