@@ -81,10 +81,6 @@ impl Files {
     /// How many manifests have to be left for others.
     fn left_by(&self, what: ReserveFor) -> usize {
         #[cfg(braidlog_sabotage)]
-        if what == ReserveFor::Named && braidlog_sabotage::is("checkpoint_takes_the_last_reserve") {
-            return 0;
-        }
-        #[cfg(braidlog_sabotage)]
         if what == ReserveFor::Hold && braidlog_sabotage::is("hold_takes_what_a_checkpoint_needs") {
             return 1;
         }

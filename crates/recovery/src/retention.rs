@@ -318,7 +318,12 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
+    use std::collections::BTreeMap;
+
+    use braidlog_format::ManifestCheckpoint;
+
     use super::*;
+    use crate::Counted;
 
     fn segments(bases: &[u64]) -> Vec<SegmentFacts> {
         bases
@@ -394,6 +399,34 @@ mod tests {
         assert_eq!(retained(Retention::segments(1), &needs), (11, kept_by));
         let needs = Needs { checkpoints, pin: Some(Lsn(30)), ..Needs::default() };
         assert_eq!(retained(Retention::segments(1), &needs), (21, KeptBy::Reader { lsn: Lsn(30) }));
+    }
+
+    #[test]
+    fn streams_keep_what_counts_them() {
+        let checkpoint = ManifestCheckpoint {
+            number: 1,
+            lsn: Lsn(90),
+            replay_from: Lsn(91),
+            base: 0,
+            bytes: 5000,
+            created_at_ns: 6,
+            end_checksum: 7,
+        };
+        let mut manifest = Manifest::default();
+        manifest.durable = Lsn(40);
+        let id = manifest.add_stream("orders");
+        manifest.checkpoints = vec![checkpoint];
+        let mut counted_to = |lsn| {
+            let counted = Counted { last_sequence: 3, as_of: Lsn(lsn) };
+            manifest.count_streams(&BTreeMap::from([(id, counted)]));
+            (manifest.needed_from(), Needs::of(&manifest, None).oldest(Lsn(1)))
+        };
+        let by_streams = |lsn| (Lsn(lsn), (Lsn(lsn), KeptBy::Streams { lsn: Lsn(lsn) }));
+        assert_eq!(counted_to(40), by_streams(41));
+        assert_eq!(counted_to(60), by_streams(61));
+        // What was counted stays so.
+        assert_eq!(counted_to(50), by_streams(61));
+        assert_eq!(counted_to(95).0, Lsn(91), "the checkpoint needs more");
     }
 
     #[test]
