@@ -105,10 +105,7 @@ impl Content for Whole {
         waker: &Waker,
     ) -> Poll<Result<LsnRange, EngineError>> {
         let Room { stripe, key } = room;
-        let mut append = |records: &BatchBuf| engine.poll_append_batch(records, *stripe, key, waker);
-        if self.of_streams.is_empty() {
-            return append(&self.records);
-        }
+        let append = |records: &BatchBuf| engine.poll_append_batch(records, *stripe, key, waker);
         self.of_streams.place(&mut self.records, engine, append)
     }
 }

@@ -57,6 +57,7 @@ impl Wal {
     /// above `lsn`; [`Closed`](crate::ErrorKind::Closed); [`Io`](crate::ErrorKind::Io) and
     /// [`NoSpace`](crate::ErrorKind::NoSpace): the holds are as before, or after a crash perhaps as asked for.
     pub fn set_hold(&self, name: &str, lsn: Lsn) -> Result<()> {
+        self.log.check_name("hold", name)?;
         let _inside = self.log.enter()?;
         self.log.upkeep.set_hold(name, lsn)
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use braidlog_engine::{BatchBuf, Commit, Durability, Engine, EngineError, EntryParts, How, Rung, Wait};
-use braidlog_format::{Kind, Lsn, LsnRange, TxId};
+use braidlog_format::{Kind, Lsn, LsnRange, MANIFEST_TEXT_MAX, TxId};
 use braidlog_recovery::{Checkpoints, LogReader, ManifestStore, RecoveryReport};
 use braidlog_storage::{Clock, LogDir, Storage};
 
@@ -208,6 +208,16 @@ impl Log {
             Some(()) => Err(self.error(EngineError::Closed)),
             None => Ok(()),
         }
+    }
+
+    /// Refuses a name that the manifest cannot hold; `of` says whose it is.
+    pub(crate) fn check_name(&self, of: &str, name: &str) -> Result<()> {
+        let len = name.len();
+        if (1..=MANIFEST_TEXT_MAX).contains(&len) {
+            return Ok(());
+        }
+        let what = format!("the name of a {of} has 1 to {MANIFEST_TEXT_MAX} bytes, and this one {len}");
+        Err(Error::refused(&self.path, what))
     }
 
     /// Refuses to wait for the log on a thread for which closing it would wait.

@@ -7,9 +7,6 @@ use braidlog_recovery::{Manifest, Target, resolve};
 
 use crate::{Error, ReadOnly, Result, Wal};
 
-/// Bytes of a restore point's name, at most: what the manifest takes.
-const NAME_BYTES_MAX: usize = 255;
-
 /// A named point up to which a log can be restored. Given by [`Wal::restore_points`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -50,12 +47,7 @@ impl Wal {
     /// [`NoSpace`](crate::ErrorKind::NoSpace): the points are as before, or after a crash perhaps as asked for.
     pub fn restore_point(&self, name: &str) -> Result<RestorePoint> {
         let log = &self.log;
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            let len = name.len();
-            let what =
-                format!("the name of a restore point has 1 to {NAME_BYTES_MAX} bytes, and this one {len}");
-            return Err(Error::refused(&log.path, what));
-        }
+        log.check_name("restore point", name)?;
         self.flush()?;
         let _inside = log.enter()?;
         let (lsn, time_ns) = (self.durable_lsn(), log.clock.wall_ns());

@@ -8,14 +8,14 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use braidlog_engine::{Commit, Durability, How, Wait};
-use braidlog_format::{IN_DOUBT_MAX, Kind, Lsn, TxDecision, TxGoBack, TxId};
+use braidlog_format::{IN_DOUBT_MAX, Kind, Lsn, TxDecision};
 use braidlog_recovery::{self as recovery, InDoubt};
 
 use crate::log::LogRef;
-use crate::{Error, ReadOnly, Record, Result, StreamingTransaction, Wal};
+use crate::{Error, ReadOnly, Records, Result, StreamingTransaction, Wal};
 
 /// The most bytes of a global id.
-pub(crate) const GLOBAL_ID_MAX: usize = 255;
+const GLOBAL_ID_MAX: usize = 255;
 
 /// A transaction that is prepared: durable, complete, and of no effect until it is decided. Made by
 /// [`StreamingTransaction::prepare`].
@@ -187,31 +187,15 @@ impl Wal {
         self.log.global_ids.list()
     }
 
-    /// The records that take effect if the transaction under this global id is committed, in LSN order. They are read from the log one
-    /// by one, twice.
+    /// The records that take effect if the transaction under this global id is committed, in LSN order, as a replay would give them then,
+    /// with the LSN of its TxPrepare for the place at which they take effect.
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if no transaction is in doubt under this global id; as [`Wal::iter`].
-    pub fn in_doubt_records(&self, global_id: &[u8]) -> Result<impl Iterator<Item = Result<Record>> + use<>> {
+    pub fn in_doubt_records(&self, global_id: &[u8]) -> Result<Records> {
         let found = self.in_doubt().into_iter().find(|found| found.global_id == global_id);
         let found = found.ok_or_else(|| not_in_doubt(&self.log, global_id))?;
-        let range = || self.iter(found.begin..=found.prepared_at);
-        let mut gone_back = Vec::new();
-        for record in range()? {
-            let record = record?;
-            if record.kind == Kind::TX_GO_BACK
-                && let Ok(TxGoBack { transaction, to }) = TxGoBack::decode(&record.payload)
-                && transaction == found.transaction
-            {
-                gone_back.push((to, record.lsn));
-            }
-        }
-        let takes_effect = move |record: &Record| {
-            record.fields.transaction == Some(found.transaction)
-                && record.fields.provisional
-                && !gone_back.iter().any(|&(to, at)| to < record.lsn && record.lsn < at)
-        };
-        Ok(range()?.filter(move |record| record.as_ref().map_or(true, &takes_effect)))
+        self.iter(found.prepared_at..=found.prepared_at)?.of_prepared()
     }
 
     /// Commits the prepared transaction under this global id; gives the LSN at which its records take effect. Durable when it returns.
@@ -280,9 +264,4 @@ impl StreamingTransaction {
     pub fn prepare(self, global_id: impl AsRef<[u8]>) -> Result<Prepared> {
         self.prepare_as(global_id.as_ref())
     }
-}
-
-/// A transaction that is prepared at this place.
-pub(crate) fn in_doubt(transaction: TxId, global_id: &[u8], begin: Lsn, prepared_at: Lsn) -> InDoubt {
-    InDoubt::new(transaction, global_id.to_vec(), begin, prepared_at)
 }

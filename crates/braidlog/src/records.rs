@@ -48,6 +48,13 @@ impl Records {
         Records { inner: self.inner.effects_holding(held_bytes), path: self.path }
     }
 
+    /// Of a range that is a TxPrepare alone: what takes effect if that transaction is committed.
+    pub(crate) fn of_prepared(self) -> Result<Records> {
+        let Records { inner, path } = self;
+        let inner = inner.of_prepared().map_err(|error| Error::recovery(&path, error))?;
+        Ok(Records { inner, path })
+    }
+
     /// Gives only the records of the [stream](crate::Stream) with this number. All others are read and passed over.
     #[must_use = "the records are given by what this returns"]
     pub fn of_stream(self, id: u64) -> Records {

@@ -1,7 +1,7 @@
 //! A stream: records of one name among all others in the log, numbered on their own.
 //!
 //! The rule: a record takes the next sequence of its stream in the moment in which it takes its LSN, or takes none. No waker is
-//! run under the lock of a stream, and nobody waits under it.
+//! run under the lock of a stream, and nobody waits under it for room, for a round or for space.
 
 use std::fmt;
 use std::future::Future;
@@ -299,13 +299,17 @@ impl OfStreams {
         Ok(())
     }
 
-    /// Lets `append` append the batch, with the next sequences of its streams. It must not wait.
+    /// Lets `append` append the batch, with the next sequences of its streams. It must not wait. A batch without streams is appended as it
+    /// is.
     pub(crate) fn place(
         &self,
         records: &mut BatchBuf,
         engine: &Engine,
         append: impl FnOnce(&BatchBuf) -> Poll<Result<LsnRange, EngineError>>,
     ) -> Poll<Result<LsnRange, EngineError>> {
+        if self.is_empty() {
+            return append(records);
+        }
         engine.under_a_lock(|| self.place_locked(records, engine, append))
     }
 
@@ -346,7 +350,7 @@ impl OfStreams {
 
 /// That a stream is one of this log.
 pub(crate) fn check_stream(log: &LogRef, stream: &Stream) -> Result<()> {
-    if std::ptr::eq(Arc::as_ptr(log.shared()), Arc::as_ptr(stream.log.shared())) {
+    if Arc::ptr_eq(log.shared(), stream.log.shared()) {
         return Ok(());
     }
     let what =

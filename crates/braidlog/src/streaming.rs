@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 
 use braidlog_engine::{Commit, Durability, Engine, EngineError, EntryParts, How, Rung, Wait};
 use braidlog_format::{Kind, Lsn, LsnRange, TxAbort, TxBegin, TxCommit, TxGoBack, TxId, TxPrepare};
+use braidlog_recovery::InDoubt;
 
 use crate::appending::{Content, Entering, Room};
 use crate::log::{Log, LogRef, only};
@@ -254,7 +255,7 @@ impl StreamingTransaction {
         self.has_ended = appended.as_ref().map_or_else(|error| error.is_indeterminate(), |_| true);
         match appended {
             Ok(at) => {
-                let in_doubt = prepared::in_doubt(transaction, global_id, begin, at);
+                let in_doubt = InDoubt::new(transaction, global_id.to_vec(), begin, at);
                 self.log.global_ids.prepared(in_doubt.clone());
                 Ok(Prepared::new(self.log.clone(), in_doubt))
             }
@@ -327,13 +328,12 @@ impl Mark {
         mark
     }
 
-    fn with_parts<T>(&self, take: impl FnOnce(EntryParts<'_>) -> T) -> T {
-        let pieces = [IoSlice::new(&self.payload[..self.len])];
-        take(EntryParts { kind: self.kind, fields: &[], pieces: &pieces })
+    fn payload(&self) -> &[u8] {
+        &self.payload[..self.len]
     }
 
     fn append(&self, log: &Log, how: How) -> Result<Lsn> {
-        self.with_parts(|parts| log.engine.append_parts(parts, how)).map_err(|error| log.error(error))
+        log.append_mark(self.kind, &[self.payload()], how)
     }
 }
 
@@ -345,12 +345,15 @@ impl Content for Mark {
         waker: &Waker,
     ) -> Poll<Result<LsnRange, EngineError>> {
         let (stripe, key) = room.parts();
-        self.with_parts(|parts| engine.poll_append_parts(parts, stripe, key, waker)).map_ok(only)
+        let pieces = [IoSlice::new(self.payload())];
+        let parts = EntryParts { kind: self.kind, fields: &[], pieces: &pieces };
+        engine.poll_append_parts(parts, stripe, key, waker).map_ok(only)
     }
 }
 
 /// Aborts that are not in the log yet: there was no room for them, and who gave the transaction up waits for nothing. They go there
-/// with the next mark of a transaction, or before the upkeep or an order cuts the log. One that never does is no harm: without it the transaction takes no effect either.
+/// with the next mark of a transaction, or before the upkeep or an order cuts the
+/// log. One that never does is no harm: without it the transaction takes no effect either.
 #[derive(Debug, Default)]
 pub(crate) struct LateAborts(Mutex<Vec<TxAbort>>);
 

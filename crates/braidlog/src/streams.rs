@@ -17,8 +17,6 @@ use crate::{Error, ErrorKind, ReadOnly, Records, Result};
 
 /// The most streams of a log: each costs some 80 bytes of the manifest, which is written anew with each change.
 const STREAMS_MAX: usize = 10_000;
-/// Bytes of a stream's name, at most: what the manifest takes.
-const NAME_BYTES_MAX: usize = 255;
 /// For how many finished segments it is known how many records a stream had then. What is durable lies behind the last of them
 /// nearly always.
 const POINTS_MAX: usize = 4;
@@ -109,12 +107,7 @@ impl Streams {
     /// The streams of these names, in their order. Those that are new are named in the manifest first.
     pub(crate) fn named(&self, log: &Log, names: &[&str]) -> Result<Vec<Arc<Entry>>> {
         for name in names {
-            if name.is_empty() || name.len() > NAME_BYTES_MAX {
-                let len = name.len();
-                let what =
-                    format!("the name of a stream has 1 to {NAME_BYTES_MAX} bytes, and this one {len}");
-                return Err(Error::refused(&log.path, what));
-            }
+            log.check_name("stream", name)?;
         }
         let mut by_name = self.lock();
         let by_name = counted(&mut by_name, log)?;

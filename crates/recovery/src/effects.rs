@@ -146,6 +146,24 @@ impl Delivery {
         Ok(Some(Delivery { source, at, given: begin, last, mark }))
     }
 
+    /// What would take effect with the TxPrepare at which `history` stands; `None` if nothing would.
+    ///
+    /// # Errors
+    /// As for the decision that commits it.
+    pub(crate) fn of_prepared(history: &mut History) -> Result<Option<Delivery>, RecoveryError> {
+        let found = history.find_next()?.filter(|found| found.header.kind == Kind::TX_PREPARE);
+        let Some(found) = found else { return Ok(None) };
+        let prepared = TxPrepare::decode(history.lend(&found).payload);
+        let ending = prepared.map(|TxPrepare { transaction, begin, entries, .. }| Ending {
+            transaction,
+            begin,
+            entries: Some(entries),
+            takes_effect: true,
+        });
+        let ending = ending.map_err(|error| damaged(history, &found, DamageCause::Entry(error)))?;
+        Delivery::of(history, &found, &ending, None)
+    }
+
     /// Where it takes effect.
     pub(crate) fn at(&self) -> Lsn {
         self.at

@@ -83,6 +83,15 @@ impl Records {
         Records { effects: Some(Box::new(Watched::new(bytes))), ..self }
     }
 
+    /// Of a range that is a TxPrepare alone: gives what takes effect if that transaction is committed.
+    ///
+    /// # Errors
+    /// As [`next_ref`](Records::next_ref).
+    pub fn of_prepared(mut self) -> Result<Records, RecoveryError> {
+        let delivery = Delivery::of_prepared(&mut self.history)?.map(Box::new);
+        Ok(Records { delivery, ..self.effects() })
+    }
+
     /// Gives only the records of the stream with this number.
     #[must_use]
     pub fn of_stream(self, id: u64) -> Records {

@@ -140,11 +140,6 @@ impl Upkeep {
     /// Sets a hold, or moves the one of that name.
     pub(crate) fn set_hold(&self, name: &str, lsn: Lsn) -> Result<()> {
         let path = &self.plan.path;
-        if name.is_empty() || name.len() > HOLD_NAME_MAX {
-            let what =
-                format!("the name of a hold has 1 to {HOLD_NAME_MAX} bytes, and this one {}", name.len());
-            return Err(Error::refused(path, what));
-        }
         let _cutting = self.cut_lock();
         let start = self.plan.store.current().log_start;
         if lsn < start {
@@ -275,9 +270,6 @@ impl Upkeep {
         self.cutting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The most bytes of the name of a hold.
-const HOLD_NAME_MAX: usize = 255;
 
 fn as_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
