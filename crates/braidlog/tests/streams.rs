@@ -204,6 +204,44 @@ fn records_of_several_streams_are_one_batch() {
 }
 
 #[test]
+fn appends_to_many_streams_share_a_sync_and_are_counted_as_others_are() {
+    let disk = SimDisk::new();
+    let wal = Wal::options().storage(Arc::new(disk.clone())).open(PATH).unwrap();
+    let names: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    let streams = wal.streams_named(&names.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    let before = disk.counts().syncs();
+    let hold = disk.hold_syncs();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| streams[0].append(b"first").unwrap());
+        hold.wait_for_held(1);
+        let others = |number: usize| {
+            let (wal, streams) = (&wal, &streams);
+            move || {
+                if number.is_multiple_of(4) {
+                    let mut batch = wal.batch();
+                    batch.push_to(&streams[number % 8], Append::new(b"in a batch")).unwrap();
+                    batch.commit().unwrap();
+                } else {
+                    streams[number % 8].append(b"other").unwrap();
+                }
+            }
+        };
+        let others: Vec<_> = (0..32).map(|number| scope.spawn(others(number))).collect();
+        while wal.last_lsn() < Lsn(33) {
+            thread::yield_now();
+        }
+        hold.let_through(2);
+        first.join().unwrap();
+        for other in others {
+            other.join().unwrap();
+        }
+    });
+    hold.release();
+    assert_eq!(disk.counts().syncs() - before, 2);
+    assert_eq!(wal.metrics().commit_latency.count, 33);
+}
+
+#[test]
 fn a_record_that_was_refused_leaves_no_hole() {
     let disk = SimDisk::new();
     let wal = one_ring(&disk, DurabilityMode::asynchronous()).background_threads(false).open(PATH).unwrap();

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use braidlog::{Append, Durability, Lsn, Options, Wal};
-use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
+use braidlog_sim::{Profile, SimClock, SimDisk};
 
+#[path = "support/crashes.rs"]
+mod crashes;
 #[path = "support/small_log.rs"]
 mod small_log;
 
@@ -90,40 +92,28 @@ impl Promised {
 
 #[test]
 fn a_crash_at_any_operation_leaves_dense_streams_that_go_on_behind_what_was_acknowledged() {
-    let (mut operations, mut cut) = (0, 0);
-    for after_effect in [false, true] {
-        for n in 1.. {
-            let disk = SimDisk::new();
-            let wal = options(&disk).open(PATH).unwrap();
-            let mut promised = Promised::default();
-            let died = Fault::eio(Op::Any).nth(n);
-            disk.inject(if after_effect { died.after_effect() } else { died });
-            disk.inject(Fault::eio(Op::Any).nth(n + 1).forever());
-            let struck = disk.faults_struck();
-            let lived = promised.live(&wal);
-            let is_over = disk.faults_struck() == struck;
-            disk.clear_faults();
-            if is_over {
-                lived.unwrap();
-                operations += n - 1;
-                break;
+    let mut cut = 0;
+    let look = |disk: &SimDisk, (_, promised): &(Wal, Promised), struck: crashes::Struck| {
+        for profile in Profile::HONEST {
+            let context = format!("{struck}, {profile:?}");
+            let after = disk.crash_clone(struck.operation, profile);
+            let wal = options(&after).open(PATH).unwrap_or_else(|error| panic!("{context}: {error}"));
+            promised.check(&wal, &context);
+            cut += usize::from(wal.first_lsn() > Lsn::FIRST);
+            // It goes on, and crashes again.
+            let mut next = promised.clone();
+            for name in NAMES {
+                next.append(&wal, name, 100).unwrap();
             }
-            for profile in Profile::HONEST {
-                let context = format!("operation {n}, after {after_effect}, {profile:?}");
-                let after = disk.crash_clone(n, profile);
-                let wal = options(&after).open(PATH).unwrap_or_else(|error| panic!("{context}: {error}"));
-                promised.check(&wal, &context);
-                cut += usize::from(wal.first_lsn() > Lsn::FIRST);
-                // It goes on, and crashes again.
-                let mut next = promised.clone();
-                for name in NAMES {
-                    next.append(&wal, name, 100).unwrap();
-                }
-                drop(wal);
-                let again = options(&after.crash_clone(n, profile)).open(PATH).unwrap();
-                next.check(&again, &context);
-            }
+            drop(wal);
+            let again = options(&after.crash_clone(struck.operation, profile)).open(PATH).unwrap();
+            next.check(&again, &context);
         }
-    }
+    };
+    let (operations, _) = crashes::at_each_operation(
+        |disk| (options(disk).open(PATH).unwrap(), Promised::default()),
+        |(wal, promised)| promised.live(wal),
+        look,
+    );
     assert!(operations > 60 && cut > 50, "{operations} operations, {cut} of a log that was cut");
 }

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use braidlog::{Durability, Options, TxId, Wal};
-use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
+use braidlog_sim::{Profile, SimClock, SimDisk};
 
+#[path = "support/crashes.rs"]
+mod crashes;
 #[path = "support/small_log.rs"]
 mod small_log;
 
@@ -121,44 +123,32 @@ impl Promised {
 
 #[test]
 fn a_crash_at_any_operation_leaves_each_transaction_whole_or_not_at_all() {
-    let (mut operations, mut partial) = (0, 0);
-    for after_effect in [false, true] {
-        for n in 1.. {
-            let disk = SimDisk::new();
-            let wal = options(&disk).open(PATH).unwrap();
-            let mut promised = Promised::default();
-            let died = Fault::eio(Op::Any).nth(n);
-            disk.inject(if after_effect { died.after_effect() } else { died });
-            disk.inject(Fault::eio(Op::Any).nth(n + 1).forever());
-            let struck = disk.faults_struck();
-            let lived = promised.live(&wal);
-            let is_over = disk.faults_struck() == struck;
-            disk.clear_faults();
-            if is_over {
-                lived.unwrap();
-                assert_eq!(promised.durable, 7);
-                operations += n - 1;
-                break;
-            }
-            for profile in Profile::HONEST {
-                for seed in 0..3 {
-                    let context = format!("operation {n}, after {after_effect}, {profile:?}, seed {seed}");
-                    let after = disk.crash_clone(seed, profile);
-                    let wal = options(&after).open(PATH).unwrap_or_else(|error| panic!("{context}: {error}"));
-                    let found = promised.check(&wal, &context);
-                    partial += usize::from(found > 0 && found < 7);
-                    // It goes on, and no id comes twice.
-                    let ids = promised.ids.clone();
-                    let units = promised.units[..found].to_vec();
-                    let mut next = Promised { units, durable: found, ids };
-                    next.transaction(&wal, &[20, 30], false).unwrap();
-                    next.check(&wal, &context);
-                    drop(wal);
-                    let again = options(&after.crash_clone(seed, profile)).open(PATH).unwrap();
-                    next.check(&again, &context);
-                }
+    let mut partial = 0;
+    let look = |disk: &SimDisk, (_, promised): &(Wal, Promised), struck: crashes::Struck| {
+        for profile in Profile::HONEST {
+            for seed in 0..3 {
+                let context = format!("{struck}, {profile:?}, seed {seed}");
+                let after = disk.crash_clone(seed, profile);
+                let wal = options(&after).open(PATH).unwrap_or_else(|error| panic!("{context}: {error}"));
+                let found = promised.check(&wal, &context);
+                partial += usize::from(found > 0 && found < 7);
+                // It goes on, and no id comes twice.
+                let ids = promised.ids.clone();
+                let units = promised.units[..found].to_vec();
+                let mut next = Promised { units, durable: found, ids };
+                next.transaction(&wal, &[20, 30], false).unwrap();
+                next.check(&wal, &context);
+                drop(wal);
+                let again = options(&after.crash_clone(seed, profile)).open(PATH).unwrap();
+                next.check(&again, &context);
             }
         }
-    }
+    };
+    let (operations, (_, promised)) = crashes::at_each_operation(
+        |disk| (options(disk).open(PATH).unwrap(), Promised::default()),
+        |(wal, promised)| promised.live(wal),
+        look,
+    );
+    assert_eq!(promised.durable, 7);
     assert!(operations > 40 && partial > 100, "{operations} operations, {partial} in the middle");
 }

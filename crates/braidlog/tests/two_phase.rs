@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use braidlog::{BoxError, LogParticipant, Options, Participant, TwoPhaseCommit, TwoPhaseError, Wal};
+use braidlog::{
+    BoxError, DamagePolicy, ErrorKind, LogParticipant, Options, Participant, TwoPhaseCommit, TwoPhaseError,
+    Wal,
+};
 use braidlog_sim::{Fault, Op, Profile, SimClock, SimDisk};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+#[path = "support/crashes.rs"]
+mod crashes;
 #[path = "support/small_log.rs"]
 mod small_log;
 
@@ -67,59 +72,43 @@ impl System {
 
 #[test]
 fn crash_at_any_operation_leaves_each_transfer_in_both_logs_or_in_none() {
-    let (mut operations, mut in_doubt, mut committed, mut rolled_back) = (0, 0, 0, 0);
-    for after_effect in [false, true] {
-        for n in 1.. {
-            let disk = SimDisk::new();
-            let system = System::open(&disk).unwrap();
-            let died = Fault::eio(Op::Any).nth(n);
-            disk.inject(if after_effect { died.after_effect() } else { died });
-            disk.inject(Fault::eio(Op::Any).nth(n + 1).forever());
-            let struck = disk.faults_struck();
-            let mut acknowledged = 0;
-            let lived = (|| -> Result<(), BoxError> {
-                for number in 0..3 {
-                    system.transfer(number)?;
-                    acknowledged = number + 1;
-                }
-                Ok(system.close()?)
-            })();
-            let is_over = disk.faults_struck() == struck;
-            disk.clear_faults();
-            if is_over {
-                lived.unwrap();
-                operations += n - 1;
-                break;
-            }
-            for profile in Profile::HONEST {
-                for seed in 0..2 {
-                    let context = format!("operation {n}, after {after_effect}, {profile:?}, seed {seed}");
-                    let mut after = disk.crash_clone(seed, profile);
-                    let mut found = Vec::new();
-                    for opening in 0..2 {
-                        let system =
-                            System::open(&after).unwrap_or_else(|error| panic!("{context}: {error}"));
-                        in_doubt += system.first.in_doubt().len() + system.second.in_doubt().len();
-                        let resolved = system.recover();
-                        assert!(resolved.untold.is_empty(), "{context}: {:?}", resolved.untold);
-                        committed += resolved.committed.len();
-                        rolled_back += resolved.rolled_back.len();
-                        assert!(resolved.committed.is_disjoint(&resolved.rolled_back), "{context}");
-                        assert!(system.first.in_doubt().is_empty() && system.second.in_doubt().is_empty());
-                        assert!(system.coordinator.untold().is_empty(), "{context}");
-                        let [first, second] = system.numbers();
-                        assert_eq!(first, second, "{context}, opening {opening}");
-                        assert!(first.iter().copied().eq(0..first.len() as u64), "{context}: {first:?}");
-                        assert!(first.len() as u64 >= acknowledged, "{context}: {first:?}");
-                        assert!(opening == 0 || first == found, "{context}: what was decided stays");
-                        found = first;
-                        drop(system);
-                        after = after.crash_clone(seed + 7, profile);
-                    }
+    let (mut in_doubt, mut committed, mut rolled_back) = (0, 0, 0);
+    let look = |disk: &SimDisk, (_, acknowledged): &(System, u64), struck: crashes::Struck| {
+        for profile in Profile::HONEST {
+            for seed in 0..2 {
+                let context = format!("{struck}, {profile:?}, seed {seed}");
+                let mut after = disk.crash_clone(seed, profile);
+                let mut found = Vec::new();
+                for opening in 0..2 {
+                    let system = System::open(&after).unwrap_or_else(|error| panic!("{context}: {error}"));
+                    in_doubt += system.first.in_doubt().len() + system.second.in_doubt().len();
+                    let resolved = system.recover();
+                    assert!(resolved.untold.is_empty(), "{context}: {:?}", resolved.untold);
+                    committed += resolved.committed.len();
+                    rolled_back += resolved.rolled_back.len();
+                    assert!(resolved.committed.is_disjoint(&resolved.rolled_back), "{context}");
+                    assert!(system.first.in_doubt().is_empty() && system.second.in_doubt().is_empty());
+                    assert!(system.coordinator.untold().is_empty(), "{context}");
+                    let [first, second] = system.numbers();
+                    assert_eq!(first, second, "{context}, opening {opening}");
+                    assert!(first.iter().copied().eq(0..first.len() as u64), "{context}: {first:?}");
+                    assert!(first.len() as u64 >= *acknowledged, "{context}: {first:?}");
+                    assert!(opening == 0 || first == found, "{context}: what was decided stays");
+                    found = first;
+                    drop(system);
+                    after = after.crash_clone(seed + 7, profile);
                 }
             }
         }
-    }
+    };
+    let live = |(system, acknowledged): &mut (System, u64)| -> Result<(), BoxError> {
+        for number in 0..3 {
+            system.transfer(number)?;
+            *acknowledged = number + 1;
+        }
+        Ok(system.close()?)
+    };
+    let (operations, _) = crashes::at_each_operation(|disk| (System::open(disk).unwrap(), 0), live, look);
     assert!(operations > 30, "{operations} operations");
     assert!(in_doubt > 20 && committed > 5 && rolled_back > 5, "{in_doubt}, {committed}, {rolled_back}");
 }
@@ -318,4 +307,40 @@ fn recover_leaves_a_part_alone_that_is_under_way() {
     b.transaction().unwrap().append(1, b"bob +10").unwrap();
     coordinator.commit(&mut [&mut a, &mut b]).unwrap();
     assert_eq!((first.replay().unwrap().count(), second.replay().unwrap().count()), (2, 2));
+}
+
+#[test]
+fn participants_of_one_name_are_refused_and_rolled_back() {
+    let disk = SimDisk::new();
+    let system = System::open(&disk).unwrap();
+    let mut twins = [&system.first, &system.second].map(|wal| LogParticipant::new("twin", wal));
+    for twin in &mut twins {
+        twin.transaction().unwrap().append(1, b"x").unwrap();
+    }
+    let [one, other] = &mut twins;
+    let error = system.coordinator.commit(&mut [one, other]).unwrap_err();
+    assert!(
+        matches!(error, TwoPhaseError::RolledBack { .. }) && error.to_string().contains("one name"),
+        "{error}"
+    );
+    assert_eq!((system.first.replay().unwrap().count(), system.first.in_doubt().len()), (0, 0));
+}
+
+#[test]
+fn a_coordinator_that_has_lost_records_rolls_nothing_back() {
+    let disk = SimDisk::new();
+    let system = System::open(&disk).unwrap();
+    for number in 0..3 {
+        system.transfer(number).unwrap();
+    }
+    let disk = disk.crash_clone(1, Profile::HONEST[0]);
+    // The payload of the first decision.
+    let file = "decisions/00000000000000000001.wal";
+    let bytes = disk.read_raw(file);
+    let at = bytes.windows(5).position(|window| window == b"first").unwrap();
+    disk.write_raw(file, at as u64, b"lost!");
+    let lossy = options(&disk).on_damage(DamagePolicy::SkipDamaged);
+    let error = TwoPhaseCommit::open(lossy, "decisions").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("were given up"), "{error}");
 }

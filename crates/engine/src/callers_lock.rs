@@ -1,7 +1,7 @@
 //! A lock of the caller's own, under which he appends.
 //!
-//! The rule: under it nothing is done that may wait, and no foreign code is run. Rounds, which wait for the disk, and for space, are led when
-//! it was given up, and so are wakers run.
+//! The rule: under it nobody waits for a round or for space, and no foreign code is run. Rounds are led when it was given up, and so are
+//! wakers run. A file that is late may be made under it: that fails at once where there is no space.
 
 use std::cell::Cell;
 
